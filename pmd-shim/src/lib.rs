@@ -1,0 +1,15 @@
+//! Poll-mode ports: frames, bursts, queues, and the drivers behind them.
+//!
+//! A worker sees four things and nothing else: a [`Frame`] that it owns, a [`Burst`] of them, an [`RxQueue`] to
+//! pull bursts from and a [`TxQueue`] to push bursts to. What is behind a queue (a kernel ring, a capture file, a
+//! vector in memory) is chosen at start-up and called once a burst.
+//!
+//! This is the only crate of the workspace where `unsafe` is allowed; each block says why it is sound.
+
+mod burst;
+mod frame;
+mod queue;
+
+pub use burst::{BURST, Burst};
+pub use frame::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
+pub use queue::{FrameSource, QueueCounters, RxQueue, TxQueue};

@@ -1,0 +1,58 @@
+//! The seam between a worker and a driver: receive queues, transmit queues, and where new frames come from.
+
+use crate::{Burst, Frame};
+use std::os::fd::BorrowedFd;
+
+/// What a queue counted by itself, outside the verdicts of the data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Frames that went through the queue.
+    pub packets: u64,
+    /// Bytes of these frames, without the frame check sequence.
+    pub bytes: u64,
+    /// Received: lost before the queue because its ring was full. Sent: refused because the ring was full.
+    pub missed: u64,
+    /// Received: lost because no buffer was free.
+    pub no_buffer: u64,
+    /// Failures that the device or the kernel reported.
+    pub errors: u64,
+}
+
+/// A queue to receive from, owned by one worker.
+pub trait RxQueue {
+    /// The frames that it gives out.
+    type Frame: Frame;
+
+    /// Appends what has arrived to `burst`, at most as many frames as it has room for; returns how many. Never blocks.
+    fn receive(&mut self, burst: &mut Burst<Self::Frame>) -> usize;
+
+    /// What to wait for (readable) when there has been nothing to do for long; `None` where waiting makes no sense.
+    fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What the queue counted.
+    fn counters(&mut self) -> QueueCounters;
+}
+
+/// A queue to send to, owned by one worker.
+pub trait TxQueue {
+    /// The frames that it takes.
+    type Frame: Frame;
+
+    /// Takes frames from the front of `burst`, in order, and sends them; returns how many. What the queue has no room for
+    /// stays in `burst`: the caller counts it and drops it. Never blocks, never spins.
+    fn send(&mut self, burst: &mut Burst<Self::Frame>) -> usize;
+
+    /// What the queue counted.
+    fn counters(&mut self) -> QueueCounters;
+}
+
+/// Where new, empty frames come from.
+pub trait FrameSource {
+    /// The frames that it gives out.
+    type Frame: Frame;
+
+    /// A new, empty frame; `None` when all are in use.
+    fn allocate(&mut self) -> Option<Self::Frame>;
+}
