@@ -1,0 +1,508 @@
+//! The command line: every command with its arguments and its help. What is read here is well formed; whether it fits the
+//! configuration (a port of that name, a backend of that name) is for the command to say.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nva_dataplane::addr::Mac;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A userspace poll-mode network virtual appliance: security groups and load balancing without the kernel in the path.
+#[derive(Debug, Parser)]
+#[command(name = "nva", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nva demo                               see it work: namespaces, real traffic, cleaned up afterwards
+  nva check --config nva.yaml            is this configuration good?
+  nva run --config nva.yaml              forward packets until SIGTERM
+  nva explain --config nva.yaml --port untrusted --proto tcp --from 198.51.100.7:40000 --to 203.0.113.10:443
+                                         which rule decides this packet, and why?
+  nva replay --config nva.yaml --in untrusted=before.pcap --out after/
+                                         what would it have done with this capture?
+
+Exit codes: 0 done, 1 it ran and failed, 2 bad usage or bad configuration.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Forward packets, in the foreground
+    Run(RunArgs),
+    /// Read and validate a configuration and every file that it names
+    Check(CheckArgs),
+    /// Walk one packet through the configuration and name the rule that decides, without sending anything
+    Explain(ExplainArgs),
+    /// Put capture files through the same pipeline, in the captures' own time
+    Replay(ReplayArgs),
+    /// Build a small network in namespaces, send real traffic through the appliance, show what happens, clean up
+    Demo(DemoArgs),
+    /// Show what a running appliance is doing
+    Show(ShowArgs),
+    /// Look after the kernel interfaces behind the ports
+    #[command(subcommand)]
+    Ports(PortsCommand),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file; given more than once, the sections of all files are taken together
+    #[arg(long = "config", value_name = "F", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `nva run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva run --config nva.yaml
+  nva run --config ports.yaml --config policy.yaml
+  kill -HUP $(pidof nva)                 read the files again: all of them or, where one is bad, none
+  kill -TERM $(pidof nva)                end cleanly, with a summary")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Unix socket that `nva show` talks to [default: made from the configuration's name, under /run/nva]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// `nva check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva check --config nva.yaml
+  nva check --config nva.yaml --skip-files      the file alone, not what it names
+  nva check --config nva.yaml --json | jq .ports
+
+Needs no privilege and none of the devices.")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Do not open the files that the configuration names
+    #[arg(long)]
+    pub(crate) skip_files: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `nva explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva explain --config nva.yaml --port untrusted --proto tcp --from 198.51.100.7:40000 --to 203.0.113.10:443
+  nva explain --config nva.yaml --port trusted --proto udp --from '[fd00:2::4]:5353' --to '[2001:db8::53]:53'
+  nva explain --config nva.yaml --port untrusted --proto icmp --from 198.51.100.7 --to 10.2.0.4 --json
+
+The packet is taken as the first of its flow. Exit code 0 whatever the verdict.")]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Port on which the packet comes in
+    #[arg(long, value_name = "P")]
+    pub(crate) port: String,
+    /// tcp, udp, icmp, esp, ah, or the number of an IP protocol
+    #[arg(long, value_parser = parse_protocol)]
+    pub(crate) proto: Protocol,
+    /// Source address, with a port for tcp and udp: 192.0.2.1:40000, [2001:db8::1]:40000
+    #[arg(long, value_name = "A:PORT", value_parser = parse_endpoint)]
+    pub(crate) from: Endpoint,
+    /// Destination address, with a port for tcp and udp
+    #[arg(long, value_name = "B:PORT", value_parser = parse_endpoint)]
+    pub(crate) to: Endpoint,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `nva replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva replay --config nva.yaml --in untrusted=in.pcap --out out/
+  nva replay --config nva.yaml --in untrusted=u.pcap --in trusted=t.pcapng --out out/ --verdicts verdicts.jsonl
+  nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --down web-1 --linger 5s
+  nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --seed 000102030405060708090a0b0c0d0e0f
+                                         the same seed and inputs give the same bytes
+
+What each port would transmit is written to DIR/PORT.pcap, with nanosecond timestamps on the captures' clock.
+A capture does not say which station took it: each port takes the Ethernet address to which most unicast frames
+of its own captures go (of equals, the one seen first). Without one it is 02:00:00:00:00:NN, NN the port's place in
+the configuration from 01. `--mac` sets it; the summary shows it.")]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Frames that a port receives: a pcap or pcapng file of Ethernet frames. More than once for one port: taken together
+    #[arg(long = "in", value_name = "PORT=PCAP", required = true, value_parser = parse_port_capture)]
+    pub(crate) inputs: Vec<PortCapture>,
+    /// Folder for the frames that each port transmits; created if absent
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// File for the verdicts: one JSON object a line, one line for each input frame
+    #[arg(long, value_name = "V")]
+    pub(crate) verdicts: Option<PathBuf>,
+    /// Fixes every secret and random choice: 32 hex digits [default: a random one, which is printed]
+    #[arg(long, value_name = "HEX", value_parser = parse_seed)]
+    pub(crate) seed: Option<Seed>,
+    /// Take this backend as unhealthy; may be given more than once
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) down: Vec<String>,
+    /// How long the clock runs on after the last frame: 500ms, 5s, 4m
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    pub(crate) linger: Duration,
+    /// The Ethernet address of a port; may be given once for each
+    #[arg(long, value_name = "PORT=MAC", value_parser = parse_port_mac)]
+    pub(crate) mac: Vec<PortMac>,
+    /// Print the summary as JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `nva demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo nva demo
+  cargo run --release -- demo            from a checkout, as root
+
+Needs root and iproute2. Everything that it makes is in namespaces of its own and goes away at the end, also on Ctrl-C.")]
+pub(crate) struct DemoArgs {}
+
+/// `nva show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva show stats                         packets in and out, and every drop by its reason
+  nva show rules --json | jq '.[] | select(.hits == 0)'
+  nva show flows --socket /run/nva/nva-1.sock")]
+pub(crate) struct ShowArgs {
+    /// What to show
+    #[arg(value_enum)]
+    pub(crate) what: Shown,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Unix socket of the appliance [default: the only one under /run/nva]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// What `nva show` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shown {
+    /// Counters of each port: received, verdicts, drop reasons
+    Stats,
+    /// The flows that are open now
+    Flows,
+    /// Security rules with their hits
+    Rules,
+    /// Backends with their state
+    Backends,
+}
+
+/// `nva ports`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PortsCommand {
+    /// Give the ports' interfaces back to the kernel: take away the drop that an appliance left when it was killed
+    Release(ReleaseArgs),
+}
+
+/// `nva ports release`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva ports release --config nva.yaml    every af_packet port of the configuration
+  nva ports release --device eth1        one interface
+
+While an appliance runs, its ports are not released.")]
+pub(crate) struct ReleaseArgs {
+    /// Configuration file whose ports are released
+    #[arg(long = "config", value_name = "F", required_unless_present = "devices")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Kernel interface to release; may be given more than once
+    #[arg(long = "device", value_name = "DEVICE")]
+    pub(crate) devices: Vec<String>,
+}
+
+/// An IP protocol as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// `icmp`: ICMP between IPv4 addresses, ICMPv6 between IPv6 addresses.
+    Icmp,
+    /// Another one, by its IANA number.
+    Number(u8),
+}
+
+/// An address, and a port where one was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// The port.
+    pub(crate) port: Option<u16>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+/// `PORT=PCAP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortCapture {
+    /// Name of the port.
+    pub(crate) port: String,
+    /// The capture file.
+    pub(crate) path: PathBuf,
+}
+
+/// `PORT=MAC`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortMac {
+    /// Name of the port.
+    pub(crate) port: String,
+    /// Its Ethernet address, unicast.
+    pub(crate) mac: Mac,
+}
+
+/// What fixes every secret and random choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seed(pub(crate) [u8; 16]);
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, String> {
+    use nva_dataplane::wire::protocol::{AH, ESP, TCP, UDP};
+    match text {
+        "tcp" => Ok(Protocol::Number(TCP)),
+        "udp" => Ok(Protocol::Number(UDP)),
+        "icmp" => Ok(Protocol::Icmp),
+        "esp" => Ok(Protocol::Number(ESP)),
+        "ah" => Ok(Protocol::Number(AH)),
+        _ => text
+            .parse()
+            .map(Protocol::Number)
+            .map_err(|_| "expected tcp, udp, icmp, esp, ah, or a number from 0 to 255".into()),
+    }
+}
+
+fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Endpoint { address, port: None });
+    }
+    let socket: SocketAddr = text.parse().map_err(
+        |_| "expected ADDRESS:PORT, an IPv6 address in brackets as [2001:db8::1]:443, or an address alone",
+    )?;
+    Ok(Endpoint { address: socket.ip(), port: Some(socket.port()) })
+}
+
+fn split_port<'a>(text: &'a str, what: &str) -> Result<(&'a str, &'a str), String> {
+    text.split_once('=')
+        .filter(|(port, value)| !port.is_empty() && !value.is_empty())
+        .ok_or_else(|| format!("expected PORT={what}, PORT being a name from the configuration's ports"))
+}
+
+fn parse_port_capture(text: &str) -> Result<PortCapture, String> {
+    let (port, path) = split_port(text, "PCAP")?;
+    Ok(PortCapture { port: port.into(), path: path.into() })
+}
+
+fn parse_port_mac(text: &str) -> Result<PortMac, String> {
+    let (port, address) = split_port(text, "MAC")?;
+    let wrong = || "expected a unicast Ethernet address such as 02:00:00:00:00:01".to_string();
+    let mut octets = [0; 6];
+    let mut parts = address.split(':');
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+        *octet = hex_byte(part).ok_or_else(wrong)?;
+    }
+    let mac = Mac(octets);
+    if parts.next().is_some() || mac.is_group() || octets == [0; 6] {
+        return Err(wrong());
+    }
+    Ok(PortMac { port: port.into(), mac })
+}
+
+fn parse_seed(text: &str) -> Result<Seed, String> {
+    let wrong = || "expected 32 hex digits".to_string();
+    if text.len() != 32 || !text.is_ascii() {
+        return Err(wrong());
+    }
+    let mut seed = [0; 16];
+    for (place, byte) in seed.iter_mut().enumerate() {
+        let digits = text.get(2 * place..2 * place + 2).ok_or_else(wrong)?;
+        *byte = hex_byte(digits).ok_or_else(wrong)?;
+    }
+    Ok(Seed(seed))
+}
+
+/// Two hex digits; unlike [`u8::from_str_radix`] it takes no sign.
+fn hex_byte(digits: &str) -> Option<u8> {
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// A duration in the form of the configuration: a whole number and its unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a whole number with its unit ms, s, m or h, such as 500ms or 5s".to_string();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Command, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        fn visit(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !command.has_subcommands() {
+                assert!(help.contains("Examples:\n"), "{} has no examples", command.get_name());
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn commands_that_are_not_built_do_not_appear() {
+        for line in ["nva import azure", "nva diff", "nva show protection"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let help = Cli::command().render_long_help().to_string();
+        assert!(!help.contains("import") && !help.contains("diff"), "{help}");
+    }
+
+    #[test]
+    fn replay_takes_what_the_contract_says() {
+        let line = "nva replay --config a --config b --in u=x.pcap --in t=y=z.pcap --out d --verdicts v \
+                    --seed 000102030405060708090A0b0c0d0e0f --down w1 --down w2 --linger 500ms --mac u=02:00:00:00:00:09";
+        let Ok(Command::Replay(args)) = parse(line) else { panic!("refused") };
+        assert_eq!(args.config.files, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(args.inputs[1], PortCapture { port: "t".into(), path: "y=z.pcap".into() });
+        assert_eq!(args.seed, Some(Seed(std::array::from_fn(|i| u8::try_from(i).unwrap_or(0)))));
+        assert_eq!(args.down, ["w1", "w2"]);
+        assert_eq!(args.linger, Duration::from_millis(500));
+        assert_eq!(args.mac, [PortMac { port: "u".into(), mac: Mac([2, 0, 0, 0, 0, 9]) }]);
+    }
+
+    #[test]
+    fn what_is_missing_or_misspelt_is_bad_usage() {
+        for (line, kind) in [
+            ("nva check", ErrorKind::MissingRequiredArgument),
+            ("nva replay --config a --out d", ErrorKind::MissingRequiredArgument),
+            ("nva replay --config a --in u=x", ErrorKind::MissingRequiredArgument),
+            ("nva replay --config a --in x --out d", ErrorKind::ValueValidation),
+            ("nva replay --config a --in =x --out d", ErrorKind::ValueValidation),
+            ("nva replay --config a --in u=x --out d --seed 00", ErrorKind::ValueValidation),
+            ("nva show nothing", ErrorKind::InvalidValue),
+            ("nva ports release", ErrorKind::MissingRequiredArgument),
+        ] {
+            assert_eq!(parse(line).err(), Some(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn endpoints_come_with_and_without_a_port_in_both_families() {
+        for (text, address, port) in [
+            ("192.0.2.1:80", "192.0.2.1", Some(80)),
+            ("192.0.2.1", "192.0.2.1", None),
+            ("[2001:db8::1]:443", "2001:db8::1", Some(443)),
+            ("2001:db8::1", "2001:db8::1", None),
+        ] {
+            let wanted = address.parse().map(|address| Endpoint { address, port }).ok();
+            assert_eq!(parse_endpoint(text).ok(), wanted, "{text}");
+        }
+        for text in ["", "host:80", "192.0.2.1:", "192.0.2.1:65536", "[2001:db8::1]", "192.0.2.300"] {
+            assert!(parse_endpoint(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_exactly_thirty_two_hex_digits_and_print_back() {
+        let text = "00ff102030405060708090a0b0c0d0e0";
+        assert_eq!(parse_seed(text).map(|seed| seed.to_string()), Ok(text.into()));
+        for text in [
+            "",
+            "0",
+            "00ff102030405060708090a0b0c0d0e",
+            "00ff102030405060708090a0b0c0d0e00",
+            "+0ff102030405060708090a0b0c0d0e0",
+        ] {
+            assert!(parse_seed(text).is_err(), "{text}");
+        }
+        assert!(parse_seed("ééééééééééééééé").is_err());
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("4m"), Ok(Duration::from_secs(240)));
+        for text in ["", "5", "s", "-1s", "1.5s", "5 s", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_unicast_addresses_are_a_ports_own() {
+        assert!(parse_port_mac("u=02:00:00:00:00:01").is_ok());
+        for text in [
+            "u=ff:ff:ff:ff:ff:ff",
+            "u=01:00:5e:00:00:01",
+            "u=00:00:00:00:00:00",
+            "u=2:0:0:0:0:1",
+            "u=02:00:00:00:00:01:02",
+            "u=02:00:00:00:00",
+            "u=+2:00:00:00:00:01",
+        ] {
+            assert!(parse_port_mac(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn protocols_have_names_and_numbers() {
+        assert_eq!(parse_protocol("tcp"), Ok(Protocol::Number(6)));
+        assert_eq!(parse_protocol("icmp"), Ok(Protocol::Icmp));
+        assert_eq!(parse_protocol("132"), Ok(Protocol::Number(132)));
+        assert!(parse_protocol("256").is_err() && parse_protocol("TCP ").is_err());
+    }
+}
