@@ -1,0 +1,152 @@
+//! What the configuration can say and this version does not do yet: one row of [`UNBUILT`] for each. `nva run` and `nva replay`
+//! refuse such a configuration, `nva check` lists what stands in the way; nothing is skipped silently.
+
+use nva_config::{Config, Driver, Location, Problem, SynProxyMode};
+use std::path::PathBuf;
+
+/// Which command would have to do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `nva run`.
+    Run,
+    /// `nva replay`, where devices, workers and probes play no part.
+    Replay,
+}
+
+/// One thing that is not built.
+struct Unbuilt {
+    /// Whether replay would do it too.
+    in_replay: bool,
+    /// Where the configuration asks for it: key paths.
+    asked: fn(&Config) -> Vec<String>,
+    /// What the user can do about it.
+    advice: &'static str,
+}
+
+const REMOVE_SECTION: &str = "remove the section to run without it";
+const REMOVE_KEY: &str = "remove the key to run without it";
+
+/// Everything that is not built. A version that builds something deletes its row.
+const UNBUILT: &[Unbuilt] = &[
+    Unbuilt { in_replay: false, asked: other_drivers, advice: "use af_packet" },
+    Unbuilt { in_replay: false, asked: more_workers, advice: "name one core" },
+    Unbuilt { in_replay: true, asked: |c| given("gateway", c.gateway.is_some()), advice: REMOVE_SECTION },
+    Unbuilt {
+        in_replay: true,
+        asked: |c| given("management", c.management.is_some()),
+        advice: REMOVE_SECTION,
+    },
+    Unbuilt { in_replay: true, asked: |c| given("logs.flow", c.logs.flow.is_some()), advice: REMOVE_SECTION },
+    Unbuilt {
+        in_replay: true,
+        asked: |c| given("logs.audit", c.logs.audit.is_some()),
+        advice: REMOVE_SECTION,
+    },
+    Unbuilt {
+        in_replay: false,
+        asked: used_probes,
+        advice: "leave `probe` out of the rules to take every backend as healthy",
+    },
+    Unbuilt { in_replay: true, asked: always_proxied, advice: "use off or auto" },
+    Unbuilt { in_replay: true, asked: outbound_rules, advice: REMOVE_SECTION },
+    Unbuilt {
+        in_replay: true,
+        asked: |c| given("protection.syn_flood", c.protection.syn_flood.is_some()),
+        advice: REMOVE_KEY,
+    },
+    Unbuilt {
+        in_replay: true,
+        asked: |c| given("protection.connections", c.protection.connections.is_some()),
+        advice: REMOVE_KEY,
+    },
+    Unbuilt { in_replay: true, asked: dns_limit, advice: REMOVE_KEY },
+    Unbuilt {
+        in_replay: true,
+        asked: |c| given("protection.icmp", c.protection.icmp_rate.is_some()),
+        advice: REMOVE_KEY,
+    },
+];
+
+/// What this configuration asks for and this version does not do, each with its place; empty when the command can go on.
+pub(crate) fn unbuilt(config: &Config, purpose: Purpose) -> Vec<Problem> {
+    let rows = UNBUILT.iter().filter(|row| purpose == Purpose::Run || row.in_replay);
+    let mut problems: Vec<Problem> = rows
+        .flat_map(|row| (row.asked)(config).into_iter().map(|path| problem(config, &path, row.advice)))
+        .collect();
+    problems.sort();
+    problems
+}
+
+fn problem(config: &Config, path: &str, advice: &str) -> Problem {
+    let message = format!("{path}: this version does not run it yet; {advice}");
+    Problem { location: locate(config, path), message }
+}
+
+/// The place of a key path or, where only something around it was recorded, of that.
+fn locate(config: &Config, path: &str) -> Location {
+    let mut around = path;
+    loop {
+        if let Some(place) = config.places.get(around) {
+            return place.clone();
+        }
+        match around.rfind(['.', '[']) {
+            Some(end) => around = &around[..end],
+            None => return Location { file: PathBuf::from("configuration"), line: 1, column: 1 },
+        }
+    }
+}
+
+fn given(path: &str, is_given: bool) -> Vec<String> {
+    if is_given { vec![path.into()] } else { Vec::new() }
+}
+
+fn other_drivers(config: &Config) -> Vec<String> {
+    let ports = config.ports.iter().enumerate();
+    ports
+        .filter(|(_, port)| port.driver != Driver::AfPacket)
+        .map(|(place, _)| format!("ports[{place}].driver"))
+        .collect()
+}
+
+fn more_workers(config: &Config) -> Vec<String> {
+    given("dataplane.workers", config.dataplane.workers.len() > 1)
+}
+
+fn used_probes(config: &Config) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (lb, balancer) in config.load_balancers.iter().enumerate() {
+        for probe in 0..balancer.probes.len() {
+            if balancer.rules.iter().any(|rule| rule.probe.is_some_and(|used| used.0 == probe)) {
+                paths.push(format!("load_balancers[{lb}].probes[{probe}]"));
+            }
+        }
+    }
+    paths
+}
+
+fn always_proxied(config: &Config) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (lb, balancer) in config.load_balancers.iter().enumerate() {
+        for (rule, balancing) in balancer.rules.iter().enumerate() {
+            if balancing.syn_proxy == SynProxyMode::Always {
+                paths.push(format!("load_balancers[{lb}].rules[{rule}].syn_proxy"));
+            }
+        }
+    }
+    paths
+}
+
+fn outbound_rules(config: &Config) -> Vec<String> {
+    let balancers = config.load_balancers.iter().enumerate();
+    balancers
+        .filter(|(_, balancer)| !balancer.outbound.is_empty())
+        .map(|(lb, _)| format!("load_balancers[{lb}].outbound"))
+        .collect()
+}
+
+fn dns_limit(config: &Config) -> Vec<String> {
+    given(
+        "protection.amplification.dns_responses_per_destination",
+        config.protection.amplification.dns_responses_per_destination.is_some(),
+    )
+}
