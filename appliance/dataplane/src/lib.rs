@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod lb;
+pub mod names;
+pub mod prefix_set;
 pub mod time;
 pub mod verdict;
 pub mod wire;

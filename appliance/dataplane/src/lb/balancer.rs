@@ -1,0 +1,219 @@
+//! Frontends, what listens on them, and the choice of a backend.
+
+use super::hash::flow_hash;
+use super::maglev::{SLOTS, Table};
+use crate::addr::Addr;
+use crate::verdict::BackendId;
+use crate::wire::{FlowKey, protocol};
+use hashbrown::HashMap;
+use nva_config::{BalancingProtocol, Distribution, SynProxyMode};
+
+/// All load balancers of a configuration, compiled together with the health of their backends.
+#[derive(Clone, Debug, Default)]
+pub struct Balancer {
+    /// Every frontend's address, with the service that takes all its ports.
+    pub(super) frontends: HashMap<Addr, Option<ServiceId>>,
+    /// What listens on one port: frontend address, protocol, port.
+    pub(super) listeners: HashMap<(Addr, u8, u16), ServiceId>,
+    /// By [`ServiceId`].
+    pub(super) rewrites: Vec<Rewrite>,
+    /// By [`ServiceId`], as for people.
+    pub(super) services: Vec<Service>,
+    pub(super) pools: Vec<CompiledPool>,
+    pub(super) shares: Vec<Share>,
+    /// By [`BackendId`]: takes new flows.
+    pub(super) eligible: Vec<bool>,
+}
+
+/// A load-balancing rule or an inbound NAT entry, by its place in this generation of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// What becomes of the first packet of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The destination is no frontend: nothing to balance.
+    NotAFrontend,
+    /// A frontend, but nothing listens on this protocol and port.
+    NoRule,
+    /// The pool has no backend that may take the flow.
+    NoHealthyBackend,
+    /// The flow goes to this backend.
+    Backend(Target),
+}
+
+/// A backend with the translation that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The backend.
+    pub backend: BackendId,
+    /// Its address: the new destination, and with a floating IP only the next hop.
+    pub address: Addr,
+    /// The new destination port; `None`: the port is left as it is.
+    pub port: Option<u16>,
+    /// The destination address is left as it is (direct server return).
+    pub floating_ip: bool,
+    /// The connection ends after this long without a packet.
+    pub idle_timeout_ms: u32,
+    /// Both ends are reset when the idle timeout ends the connection.
+    pub tcp_reset: bool,
+    /// What listened.
+    pub service: ServiceId,
+}
+
+/// A rule or NAT entry as people know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The load balancer.
+    pub load_balancer: String,
+    /// The rule's or the NAT entry's name.
+    pub name: String,
+    /// Which of them it is.
+    pub kind: ServiceKind,
+    /// The frontend's name.
+    pub frontend: String,
+    /// The frontend's address.
+    pub address: Addr,
+    /// The protocol that it listens to.
+    pub protocol: BalancingProtocol,
+    /// The port that it listens on; 0: all.
+    pub port: u16,
+    /// The port of the backends; `None`: the same.
+    pub backend_port: Option<u16>,
+    /// The pool.
+    pub pool: String,
+    /// What makes two flows go to one backend.
+    pub distribution: Distribution,
+    /// The destination address is left as it is.
+    pub floating_ip: bool,
+    /// When connections are proven before the backend hears of them.
+    pub syn_proxy: SynProxyMode,
+}
+
+/// What a [`Service`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// A load-balancing rule.
+    Rule,
+    /// An inbound NAT entry, to the backend of this name.
+    InboundNat(String),
+}
+
+/// A backend's part in its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The backend's number.
+    pub id: BackendId,
+    /// The load balancer.
+    pub load_balancer: String,
+    /// The pool.
+    pub pool: String,
+    /// The backend's name.
+    pub backend: String,
+    /// Its address.
+    pub address: Addr,
+    /// Its weight.
+    pub weight: u16,
+    /// It takes new flows.
+    pub eligible: bool,
+    /// How many slots of the table lead to it, of [`SLOTS`].
+    pub slots: usize,
+}
+
+impl Share {
+    /// The part of new flows that it takes, 0..=1.
+    pub fn fraction(&self) -> f64 {
+        self.slots as f64 / SLOTS as f64
+    }
+}
+
+/// What a service does to a flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rewrite {
+    pub(super) choice: Choice,
+    pub(super) port: Option<u16>,
+    pub(super) floating_ip: bool,
+    pub(super) idle_timeout_ms: u32,
+    pub(super) tcp_reset: bool,
+}
+
+/// How a service comes by its backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice {
+    /// By the table of the pool at this place.
+    Pool(usize, Distribution),
+    /// Always the same; `None` while it is set down.
+    One(Option<(BackendId, Addr)>),
+}
+
+/// The backends of a pool, of one family, that take new flows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CompiledPool {
+    /// `None` without backends.
+    pub(super) table: Option<Table>,
+    /// In the order of the list that the table was built from.
+    pub(super) backends: Vec<(BackendId, Addr)>,
+}
+
+impl Balancer {
+    /// Whether the address is a frontend's.
+    #[inline]
+    pub fn is_frontend(&self, address: Addr) -> bool {
+        self.frontends.contains_key(&address)
+    }
+
+    /// Which backend takes the flow that this packet opens.
+    pub fn select(&self, key: &FlowKey) -> Selection {
+        let Some(all_ports) = self.frontends.get(&key.dst) else { return Selection::NotAFrontend };
+        if !matches!(key.protocol, protocol::TCP | protocol::UDP) {
+            return Selection::NoRule;
+        }
+        let exact = self.listeners.get(&(key.dst, key.protocol, key.dst_port));
+        let Some(service) = exact.copied().or(*all_ports) else { return Selection::NoRule };
+        let Some(rewrite) = self.rewrites.get(service.0 as usize) else { return Selection::NoRule };
+        let Some((backend, address)) = self.choose(rewrite.choice, key) else {
+            return Selection::NoHealthyBackend;
+        };
+        Selection::Backend(Target {
+            backend,
+            address,
+            port: rewrite.port,
+            floating_ip: rewrite.floating_ip,
+            idle_timeout_ms: rewrite.idle_timeout_ms,
+            tcp_reset: rewrite.tcp_reset,
+            service,
+        })
+    }
+
+    /// Whether the backend takes new flows. One that this configuration does not have does not.
+    #[inline]
+    pub fn is_eligible(&self, backend: BackendId) -> bool {
+        self.eligible.get(backend.0 as usize).copied().unwrap_or(false)
+    }
+
+    /// The rule or NAT entry behind a number of this generation.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.0 as usize)
+    }
+
+    /// All rules and NAT entries, in the order of the configuration: a [`ServiceId`] is a place in it.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// All backends with their parts, in the order of the configuration.
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    fn choose(&self, choice: Choice, key: &FlowKey) -> Option<(BackendId, Addr)> {
+        match choice {
+            Choice::One(backend) => backend,
+            Choice::Pool(pool, distribution) => {
+                let pool = self.pools.get(pool)?;
+                let place = pool.table.as_ref()?.member(flow_hash(key, distribution));
+                pool.backends.get(place).copied()
+            }
+        }
+    }
+}

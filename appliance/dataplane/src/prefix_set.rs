@@ -1,0 +1,104 @@
+//! A set of addresses as sorted, disjoint ranges: one binary search a question, whatever it was made of.
+//!
+//! A prefix holds addresses of its own family only. [`Addr`] keeps IPv4 in the mapped block of IPv6, so that block is cut out of
+//! every IPv6 prefix: `::/0` has no IPv4 address in it.
+
+use crate::addr::Addr;
+use nva_config::Prefix;
+use std::net::IpAddr;
+
+/// First and last address of `::ffff:0:0/96`, where [`Addr`] keeps IPv4.
+const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+
+/// A set of addresses of both families. *Invariant:* ranges are sorted, do not overlap and do not touch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct PrefixSet {
+    /// The lowest address of each range; apart from the highest, so that the search touches half the memory.
+    first: Box<[u128]>,
+    /// The highest address of each range.
+    last: Box<[u128]>,
+}
+
+impl PrefixSet {
+    /// Every address of both families.
+    pub fn any() -> Self {
+        Self::from_ranges(vec![(0, u128::MAX)])
+    }
+
+    /// The addresses of these prefixes.
+    pub fn from_prefixes<'a>(prefixes: impl IntoIterator<Item = &'a Prefix>) -> Self {
+        Self::from_ranges(prefixes.into_iter().flat_map(prefix_ranges).collect())
+    }
+
+    /// The addresses that are in any of these sets.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self::from_ranges(sets.into_iter().flat_map(Self::ranges).collect())
+    }
+
+    /// The addresses that are not in this set.
+    pub fn complement(&self) -> Self {
+        let mut gaps = Vec::with_capacity(self.first.len() + 1);
+        let mut next = Some(0);
+        for (first, last) in self.ranges() {
+            if let Some(start) = next.filter(|start| *start < first) {
+                gaps.push((start, first - 1));
+            }
+            next = last.checked_add(1);
+        }
+        gaps.extend(next.map(|start| (start, u128::MAX)));
+        Self::from_ranges(gaps)
+    }
+
+    /// Whether the address is in the set.
+    #[inline]
+    pub fn contains(&self, address: Addr) -> bool {
+        let bits = address.bits();
+        let behind = self.first.partition_point(|first| *first <= bits);
+        behind.checked_sub(1).and_then(|i| self.last.get(i)).is_some_and(|last| bits <= *last)
+    }
+
+    /// Whether no address is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// The ranges, both ends included, in ascending order.
+    pub fn ranges(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
+        self.first.iter().copied().zip(self.last.iter().copied())
+    }
+
+    fn from_ranges(mut ranges: Vec<(u128, u128)>) -> Self {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
+                _ => merged.push((first, last)),
+            }
+        }
+        let (first, last): (Vec<_>, Vec<_>) = merged.into_iter().unzip();
+        Self { first: first.into(), last: last.into() }
+    }
+}
+
+/// The addresses of a prefix as [`Addr::bits`], both ends included: one range, or for a short IPv6 prefix the two beside the
+/// mapped block, or none for a prefix inside it, which no packet can have.
+pub fn prefix_ranges(prefix: &Prefix) -> impl Iterator<Item = (u128, u128)> + use<> {
+    let first = Addr::from(prefix.address()).bits();
+    let host_bits = match prefix.address() {
+        IpAddr::V4(_) => 32 - u32::from(prefix.len().min(32)),
+        IpAddr::V6(_) => 128 - u32::from(prefix.len().min(128)),
+    };
+    let last = first | u128::MAX.checked_shr(128 - host_bits).unwrap_or(0);
+    let (below, above) = if prefix.address().is_ipv4() {
+        (Some((first, last)), None)
+    } else if first > MAPPED.1 || last < MAPPED.0 {
+        (Some((first, last)), None)
+    } else {
+        (
+            (first < MAPPED.0).then_some((first, MAPPED.0 - 1)),
+            (last > MAPPED.1).then_some((MAPPED.1 + 1, last)),
+        )
+    };
+    below.into_iter().chain(above)
+}
