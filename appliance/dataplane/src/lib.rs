@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod emit;
 pub mod lb;
 pub mod names;
 pub mod prefix_set;
+pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod verdict;
 pub mod wire;
