@@ -8,8 +8,15 @@
 
 mod burst;
 mod frame;
+pub mod idle;
+pub mod memory;
+pub mod pool;
+mod port;
+mod prefetch;
 mod queue;
 
 pub use burst::{BURST, Burst};
 pub use frame::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
+pub use pool::{HEADROOM, Pool, PoolFrame, PoolOptions};
+pub use port::{PortRx, PortTx};
 pub use queue::{FrameSource, QueueCounters, RxQueue, TxQueue};

@@ -1,0 +1,73 @@
+//! What a chunk looks like: its header line, the room in front, and how chunks follow each other in memory.
+
+use super::lists::Shared;
+use crate::RxOffload;
+use core::ptr::NonNull;
+
+/// Bytes in front of a new frame that it can grow into: a VXLAN tunnel over IPv6 and a VLAN tag (74), rounded up to cache lines.
+pub const HEADROOM: usize = 128;
+/// One cache line of bookkeeping in front of the headroom.
+pub(super) const HEADER: usize = 64;
+/// What a chunk spends before its data.
+pub(super) const FIXED_ROOM: usize = HEADER + HEADROOM;
+/// The sizes that a chunk can have.
+pub(super) const SIZES: [usize; 3] = [2048, 4096, 16384];
+/// More colours than this do not spread a burst any further.
+const COLOURS_MAX: usize = 16;
+
+/// The line that describes a chunk. Written by the frame's holder, or, while the chunk is free, by the list it is in.
+#[repr(C, align(64))]
+pub(super) struct Header {
+    /// The pool that the chunk belongs to.
+    pub(super) shared: NonNull<Shared>,
+    /// Where the chunk is in the pool.
+    pub(super) index: u32,
+    /// While on the return stack: the index below it, plus 1; 0 at the bottom.
+    pub(super) next: u32,
+    /// First byte of the frame, counted from this header.
+    pub(super) data: u32,
+    /// Bytes of the frame.
+    pub(super) len: u32,
+    /// First byte behind the chunk, counted from this header.
+    pub(super) end: u32,
+    /// The word that travels with the frame.
+    pub(super) mark: u32,
+    /// What the driver found out.
+    pub(super) offload: RxOffload,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER);
+
+/// How a pool's memory is cut up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    /// Bytes of a chunk; a power of two.
+    pub(super) chunk: usize,
+    /// How many different shifts there are; a power of two.
+    colours: usize,
+}
+
+impl Geometry {
+    /// The smallest chunk that holds `data_room` bytes, and as many colours as fit in the rest.
+    pub(super) fn for_data_room(data_room: usize) -> Option<Self> {
+        let chunk = SIZES.into_iter().find(|size| size - FIXED_ROOM >= data_room)?;
+        let spare_lines = (chunk - FIXED_ROOM - data_room) / HEADER;
+        let colours = (1 << (spare_lines + 1).ilog2()).min(COLOURS_MAX);
+        Some(Self { chunk, colours })
+    }
+
+    /// What fits in every chunk, whatever its colour.
+    pub(super) fn data_room(&self) -> usize {
+        self.chunk - FIXED_ROOM - (self.colours - 1) * HEADER
+    }
+
+    /// Where the header of chunk `index` is, from the start of the memory.
+    pub(super) fn header_offset(&self, index: usize) -> usize {
+        index * self.chunk + self.colour(index)
+    }
+
+    /// How far chunk `index` is shifted, in bytes.
+    pub(super) fn colour(&self, index: usize) -> usize {
+        (index & (self.colours - 1)) * HEADER
+    }
+}

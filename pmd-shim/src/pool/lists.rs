@@ -1,0 +1,374 @@
+//! Which chunks are free: the owner's list, the return stack of the other threads, and a reserve behind a mutex.
+
+use super::chunk::{Geometry, Header};
+use super::region::Region;
+use super::{AlreadyOwned, PoolError};
+use crate::RxOffload;
+use crate::prefetch::prefetch;
+use core::cell::Cell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// No thread owns the pool.
+const NOBODY: u64 = 0;
+/// How many chunks the owner leaves to other threads when it adopts the pool: this share, at most [`RESERVE_MAX`].
+const RESERVE_SHARE: usize = 16;
+const RESERVE_MAX: usize = 64;
+
+/// A number of this thread's own, never 0 and never given out again, so that a dead thread's is never mistaken for a living one's.
+#[inline]
+fn thread_number() -> u64 {
+    thread_local! {
+        static NUMBER: Cell<u64> = const { Cell::new(NOBODY) };
+    }
+    #[cold]
+    fn first_use() -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(NOBODY);
+        LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
+    NUMBER.with(|number| {
+        if number.get() == NOBODY {
+            number.set(first_use());
+        }
+        number.get()
+    })
+}
+
+/// The top of the return stack, in one word: whether the pool is closed, how many chunks, and the topmost one.
+///
+/// Threads only push, and the owner only takes everything, so the value cannot return to an earlier one unseen between a
+/// load and an exchange in a way that matters: `next` of the pushed chunk is right whenever the exchange succeeds.
+#[derive(Clone, Copy)]
+struct Top(u64);
+
+impl Top {
+    const EMPTY: Self = Self(0);
+    const CLOSED: u64 = 1 << 63;
+
+    fn count(self) -> usize {
+        ((self.0 & !Self::CLOSED) >> 32) as usize
+    }
+
+    /// Index of the topmost chunk plus 1; 0 when the stack is empty.
+    fn chunk(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn with(self, chunk: u32, more: usize) -> Self {
+        Self((self.0 & Self::CLOSED) | (((self.count() + more) as u64) << 32) | u64::from(chunk))
+    }
+
+    fn closed(self) -> Self {
+        Self(self.0 | Self::CLOSED)
+    }
+
+    /// The pool is closed and all chunks are back.
+    fn is_complete(self, capacity: usize) -> bool {
+        self.0 & Self::CLOSED != 0 && self.count() == capacity
+    }
+}
+
+/// A stack of free chunks with room for all of them. It does not synchronise: see [`Free::push`].
+struct Free {
+    chunks: Box<[Cell<NonNull<Header>>]>,
+    /// How many are on it. Written by plain stores; atomic so that any thread may read it.
+    count: AtomicUsize,
+}
+
+impl Free {
+    fn new(capacity: usize) -> Self {
+        Self { chunks: vec![Cell::new(NonNull::dangling()); capacity].into(), count: AtomicUsize::new(0) }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Puts a chunk on top.
+    ///
+    /// # Safety
+    /// No other thread calls `push` or `pop` meanwhile, and what another thread did before is visible to this one.
+    #[inline]
+    unsafe fn push(&self, chunk: NonNull<Header>) {
+        let count = self.count();
+        debug_assert!(count < self.chunks.len(), "a chunk was freed twice");
+        if let Some(place) = self.chunks.get(count) {
+            place.set(chunk);
+            self.count.store(count + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the top chunk.
+    ///
+    /// # Safety
+    /// As for [`Free::push`].
+    #[inline]
+    unsafe fn pop(&self) -> Option<NonNull<Header>> {
+        let left = self.count().checked_sub(1)?;
+        let chunk = self.chunks.get(left)?.get();
+        self.count.store(left, Ordering::Relaxed);
+        if let Some(next) = left.checked_sub(1).and_then(|at| self.chunks.get(at)) {
+            prefetch(next.get().as_ptr().cast());
+        }
+        Some(chunk)
+    }
+}
+
+/// A cache line pair of its own: what many threads write does not disturb what one thread reads.
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// What all handles and all frames of a pool point to.
+pub(super) struct Shared {
+    region: Region,
+    geometry: Geometry,
+    capacity: usize,
+    /// The [`thread_number`] of the owner. Changed under `reserve` only, to or from the changing thread's own number: a
+    /// thread that reads its own number here is the owner, and no other thread can make it cease to be.
+    owner: AtomicU64,
+    /// Handles, the owner's guard among them.
+    pub(super) handles: AtomicUsize,
+    /// A [`Top`]: chunks given back by other threads than the owner.
+    returned: Line<AtomicU64>,
+    /// Free chunks of the owner; while there is none, of whoever holds `reserve`.
+    local: Line<Free>,
+    /// Free chunks for other threads than the owner.
+    reserve: Mutex<Free>,
+}
+
+impl Shared {
+    /// Maps the memory and puts all chunks on the local list, the first one on top. The result has one handle and is freed
+    /// by [`Shared::close`] or by the last frame after it.
+    pub(super) fn new(capacity: usize, geometry: Geometry) -> Result<NonNull<Self>, PoolError> {
+        let bytes = capacity * geometry.chunk;
+        let region = Region::new(bytes).map_err(|error| PoolError::Memory { bytes, error })?;
+        let shared = NonNull::from(Box::leak(Box::new(Self {
+            region,
+            geometry,
+            capacity,
+            owner: AtomicU64::new(NOBODY),
+            handles: AtomicUsize::new(1),
+            returned: Line(AtomicU64::new(Top::EMPTY.0)),
+            local: Line(Free::new(capacity)),
+            reserve: Mutex::new(Free::new(capacity)),
+        })));
+        // SAFETY: just made, and nobody else has the pointer yet, so this is the only access.
+        let pool = unsafe { shared.as_ref() };
+        for index in (0..capacity).rev() {
+            let header = pool.header(index);
+            // SAFETY: `index` < capacity, so the header lies in the region, aligned to a line; the region is writable memory that
+            // nobody else uses yet, and so is the local list.
+            unsafe {
+                header.write(Header {
+                    shared,
+                    index: index as u32,
+                    next: 0,
+                    data: 0,
+                    len: 0,
+                    end: (geometry.chunk - geometry.colour(index)) as u32,
+                    mark: 0,
+                    offload: RxOffload::default(),
+                });
+                pool.local.0.push(header);
+            }
+        }
+        Ok(shared)
+    }
+
+    /// The header of chunk `index`, which must be below the capacity.
+    fn header(&self, index: usize) -> NonNull<Header> {
+        debug_assert!(index < self.capacity);
+        // SAFETY: the region has `capacity` chunks, and a header lies within its chunk, at a multiple of a line.
+        unsafe { self.region.base().add(self.geometry.header_offset(index)).cast() }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// How many chunks are in no list.
+    pub(super) fn in_use(&self) -> usize {
+        let reserve = self.lock_reserve();
+        let returned = Top(self.returned.0.load(Ordering::Relaxed)).count();
+        self.capacity.saturating_sub(reserve.count() + returned + self.local.0.count())
+    }
+
+    fn lock_reserve(&self) -> MutexGuard<'_, Free> {
+        // Nothing that happens under the lock leaves a list half changed, so a panic elsewhere does not matter.
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the calling thread the owner.
+    pub(super) fn adopt(&self) -> Result<(), AlreadyOwned> {
+        let reserve = self.lock_reserve();
+        if self.owner.load(Ordering::Relaxed) != NOBODY {
+            return Err(AlreadyOwned);
+        }
+        let share = (self.capacity / RESERVE_SHARE).min(RESERVE_MAX);
+        while reserve.count() < share {
+            // SAFETY: there is no owner and this thread holds the lock, so both lists are its own.
+            unsafe {
+                let Some(chunk) = self.local.0.pop() else { break };
+                reserve.push(chunk);
+            }
+        }
+        self.owner.store(thread_number(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The calling thread, which is the owner, ceases to be it. What it had free is there for every thread under the lock.
+    pub(super) fn release(&self) {
+        let _reserve = self.lock_reserve();
+        debug_assert_eq!(self.owner.load(Ordering::Relaxed), thread_number());
+        self.owner.store(NOBODY, Ordering::Relaxed);
+    }
+
+    /// Takes a free chunk.
+    #[inline]
+    pub(super) fn take(&self) -> Option<NonNull<Header>> {
+        if self.owner.load(Ordering::Relaxed) != thread_number() {
+            return self.take_unowned();
+        }
+        // SAFETY: this thread is the owner.
+        if let Some(chunk) = unsafe { self.local.0.pop() } {
+            return Some(chunk);
+        }
+        self.take_returned()
+    }
+
+    /// The owner's list is empty: take over what other threads gave back, else what was reserved for them.
+    #[cold]
+    fn take_returned(&self) -> Option<NonNull<Header>> {
+        let local = &self.local.0;
+        // SAFETY: only `take` calls this, on the owner thread; the reserve is locked.
+        unsafe {
+            self.move_returned_to(local);
+            if local.count() == 0
+                && let Ok(reserve) = self.reserve.try_lock()
+            {
+                while let Some(chunk) = reserve.pop() {
+                    local.push(chunk);
+                }
+            }
+            local.pop()
+        }
+    }
+
+    /// Takes a free chunk on a thread that is not the owner.
+    #[cold]
+    fn take_unowned(&self) -> Option<NonNull<Header>> {
+        let reserve = self.lock_reserve();
+        // SAFETY: this thread holds the lock, and the local list is its own too when there is no owner.
+        unsafe {
+            let unowned = self.owner.load(Ordering::Relaxed) == NOBODY;
+            if unowned && let Some(chunk) = self.local.0.pop() {
+                return Some(chunk);
+            }
+            reserve.pop().or_else(|| {
+                self.move_returned_to(&reserve);
+                reserve.pop()
+            })
+        }
+    }
+
+    /// Empties the return stack into `list`.
+    ///
+    /// # Safety
+    /// As for [`Free::push`].
+    unsafe fn move_returned_to(&self, list: &Free) {
+        // Acquire: pairs with the release in `give_back`, so that `next` and the frame's last uses are visible here.
+        let top = Top(self.returned.0.swap(Top::EMPTY.0, Ordering::Acquire));
+        let mut at = top.chunk();
+        for _ in 0..top.count() {
+            let Some(index) = at.checked_sub(1) else { break };
+            let header = self.header(index as usize);
+            // SAFETY: the swap made this thread the only holder of all chunks of the stack; the list is as the caller promises.
+            unsafe {
+                at = (*header.as_ptr()).next;
+                list.push(header);
+            }
+        }
+    }
+
+    /// Makes a chunk free again.
+    ///
+    /// # Safety
+    /// The caller holds the chunk, and holds it no longer afterwards. The pool is not closed, or not all of its chunks are back.
+    #[inline]
+    pub(super) unsafe fn give(header: NonNull<Header>) {
+        // SAFETY: the caller holds the chunk; the pool exists as long as one of its chunks is not back.
+        let pool = unsafe { (*header.as_ptr()).shared };
+        // SAFETY: as above.
+        if unsafe { &pool.as_ref().owner }.load(Ordering::Relaxed) == thread_number() {
+            // SAFETY: this thread is the owner.
+            unsafe { pool.as_ref().local.0.push(header) };
+        } else {
+            // SAFETY: the caller's promise is handed on.
+            unsafe { Self::give_back(pool, header) };
+        }
+    }
+
+    /// Pushes a chunk on the return stack; frees the pool if that was the last chunk of a closed one.
+    ///
+    /// # Safety
+    /// As for [`Shared::give`]; `pool` is the chunk's.
+    unsafe fn give_back(pool: NonNull<Self>, header: NonNull<Header>) {
+        // SAFETY: the caller holds the chunk, which keeps the pool alive until the exchange below succeeds.
+        let (returned, capacity, chunk) =
+            unsafe { (&pool.as_ref().returned.0, pool.as_ref().capacity, (*header.as_ptr()).index + 1) };
+        let mut top = Top(returned.load(Ordering::Relaxed));
+        loop {
+            // SAFETY: the chunk is still the caller's.
+            unsafe { (*header.as_ptr()).next = top.chunk() };
+            let new = top.with(chunk, 1);
+            // Release: whoever takes the chunk sees `next` and nothing of the old holder's. Acquire: if this frees the pool, all
+            // other holders' uses come before.
+            match returned.compare_exchange_weak(top.0, new.0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    if new.is_complete(capacity) {
+                        // SAFETY: the last handle is gone and all chunks are back; exactly one exchange makes that true.
+                        drop(unsafe { Box::from_raw(pool.as_ptr()) });
+                    }
+                    return;
+                }
+                Err(now) => top = Top(now),
+            }
+        }
+    }
+
+    /// The last handle is gone: frees the pool, or leaves that to the last frame.
+    ///
+    /// From here on there is no owner, so all frames come back by the return stack; crediting it with the chunks of the other
+    /// two lists makes its count reach the capacity exactly when nothing is out any more.
+    ///
+    /// # Safety
+    /// Called once, when no handle is left.
+    pub(super) unsafe fn close(pool: NonNull<Self>) {
+        // SAFETY: not yet freed, as only a closed pool is. There is no owner (its guard would hold a handle), and no handle to
+        // allocate with, so the lists can be read; frames only push on the return stack.
+        let (returned, capacity, elsewhere) = unsafe {
+            let shared = pool.as_ref();
+            let elsewhere = shared.local.0.count() + shared.lock_reserve().count();
+            (&shared.returned.0, shared.capacity, elsewhere)
+        };
+        let mut top = Top(returned.load(Ordering::Relaxed));
+        loop {
+            let new = top.with(top.chunk(), elsewhere).closed();
+            match returned.compare_exchange_weak(top.0, new.0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    if new.is_complete(capacity) {
+                        // SAFETY: no handle and no frame is left; exactly one exchange makes that true.
+                        drop(unsafe { Box::from_raw(pool.as_ptr()) });
+                    }
+                    return;
+                }
+                Err(now) => top = Top(now),
+            }
+        }
+    }
+}

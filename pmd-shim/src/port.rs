@@ -1,0 +1,97 @@
+//! One queue type for all drivers of the pool's frame family.
+//!
+//! A worker is compiled once for a frame family; which driver is behind a queue is known only at start-up. The choice is an
+//! enum, looked at once a burst.
+
+use crate::memory::{LoopRx, MemoryRx, MemoryTx, SinkTx};
+use crate::{Burst, Pool, PoolFrame, QueueCounters, RxQueue, TxQueue};
+use core::fmt;
+use std::os::fd::BorrowedFd;
+
+/// A receive queue of any driver whose frames are [`PoolFrame`]s.
+pub enum PortRx {
+    /// Frames that were pushed to a queue in memory.
+    Memory(MemoryRx<PoolFrame>),
+    /// A table of packets, over and over.
+    Loop(LoopRx<Pool>),
+    /// Any other queue, such as a wrapped one.
+    Other(Box<dyn RxQueue<Frame = PoolFrame> + Send>),
+}
+
+/// A transmit queue of any driver whose frames are [`PoolFrame`]s.
+pub enum PortTx {
+    /// A queue in memory.
+    Memory(MemoryTx<PoolFrame>),
+    /// Counts and frees.
+    Sink(SinkTx<PoolFrame>),
+    /// Any other queue, such as a wrapped one.
+    Other(Box<dyn TxQueue<Frame = PoolFrame> + Send>),
+}
+
+impl RxQueue for PortRx {
+    type Frame = PoolFrame;
+
+    fn receive(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
+        match self {
+            Self::Memory(queue) => queue.receive(burst),
+            Self::Loop(queue) => queue.receive(burst),
+            Self::Other(queue) => queue.receive(burst),
+        }
+    }
+
+    fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Memory(queue) => queue.wait_handle(),
+            Self::Loop(queue) => queue.wait_handle(),
+            Self::Other(queue) => queue.wait_handle(),
+        }
+    }
+
+    fn counters(&mut self) -> QueueCounters {
+        match self {
+            Self::Memory(queue) => queue.counters(),
+            Self::Loop(queue) => queue.counters(),
+            Self::Other(queue) => queue.counters(),
+        }
+    }
+}
+
+impl TxQueue for PortTx {
+    type Frame = PoolFrame;
+
+    fn send(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
+        match self {
+            Self::Memory(queue) => queue.send(burst),
+            Self::Sink(queue) => queue.send(burst),
+            Self::Other(queue) => queue.send(burst),
+        }
+    }
+
+    fn counters(&mut self) -> QueueCounters {
+        match self {
+            Self::Memory(queue) => queue.counters(),
+            Self::Sink(queue) => queue.counters(),
+            Self::Other(queue) => queue.counters(),
+        }
+    }
+}
+
+impl fmt::Debug for PortRx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory(_) => "PortRx::Memory",
+            Self::Loop(_) => "PortRx::Loop",
+            Self::Other(_) => "PortRx::Other",
+        })
+    }
+}
+
+impl fmt::Debug for PortTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory(_) => "PortTx::Memory",
+            Self::Sink(_) => "PortTx::Sink",
+            Self::Other(_) => "PortTx::Other",
+        })
+    }
+}
