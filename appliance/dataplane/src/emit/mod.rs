@@ -1,0 +1,7 @@
+//! Stage 9, emit: the only writer of packet bytes.
+//!
+//! Carries out what the stages before decided: translated addresses and ports, time to live, link addresses, checksums by difference,
+//! and whole packets of the appliance's own. Never decides anything.
+
+pub mod checksum;
+pub mod rewrite;
