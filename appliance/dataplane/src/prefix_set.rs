@@ -102,3 +102,89 @@ pub fn prefix_ranges(prefix: &Prefix) -> impl Iterator<Item = (u128, u128)> + us
     };
     below.into_iter().chain(above)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn address(text: &str) -> Addr {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    fn set(prefixes: &[&str]) -> PrefixSet {
+        let prefixes: Vec<Prefix> = prefixes.iter().map(|p| Prefix::parse(p).unwrap()).collect();
+        PrefixSet::from_prefixes(&prefixes)
+    }
+
+    #[test]
+    fn neighbours_and_overlaps_become_one_range() {
+        assert_eq!(set(&["10.0.0.0/25", "10.0.0.128/25", "10.0.0.7"]), set(&["10.0.0.0/24"]));
+        assert_eq!(set(&["10.0.0.0/24", "10.0.2.0/24"]).ranges().count(), 2);
+        assert_eq!(set(&["0.0.0.0/0", "::/0"]), PrefixSet::any());
+        assert!(set(&[]).is_empty() && PrefixSet::any().complement().is_empty());
+        assert_eq!(set(&[]).complement(), PrefixSet::any());
+    }
+
+    #[test]
+    fn ipv6_prefixes_hold_no_ipv4() {
+        let all_v6 = set(&["::/0"]);
+        assert!(all_v6.contains(address("::")) && all_v6.contains(address("ffff::")));
+        assert!(!all_v6.contains(address("0.0.0.0")) && !all_v6.contains(address("255.255.255.255")));
+        assert!(set(&["0.0.0.0/0"]).contains(address("255.255.255.255")));
+        assert!(!set(&["0.0.0.0/0"]).contains(address("::")));
+        assert!(set(&["::ffff:10.0.0.0/104"]).is_empty());
+        assert!(!set(&["::/80"]).contains(address("10.0.0.1")));
+    }
+
+    fn any_prefix() -> impl Strategy<Value = Prefix> {
+        // Few high bits, so that prefixes meet.
+        let v4 = (0u32..4, any::<u32>(), 0u8..=32).prop_map(|(high, low, len)| {
+            Prefix::containing(Ipv4Addr::from(high << 30 | low >> 12 << 4).into(), len).unwrap()
+        });
+        let v6 = (0u128..4, 0u128..1 << 20, 0u8..=128).prop_map(|(high, low, len)| {
+            Prefix::containing(Ipv6Addr::from(high << 44 | low << 16).into(), len).unwrap()
+        });
+        prop_oneof![v4, v6]
+    }
+
+    /// What a prefix holds, from its definition.
+    fn holds(prefix: &Prefix, address: Addr) -> bool {
+        match (prefix.address(), IpAddr::from(address)) {
+            (IpAddr::V4(p), IpAddr::V4(a)) => {
+                let shift = 32 - u32::from(prefix.len());
+                u64::from(u32::from(p)) >> shift == u64::from(u32::from(a)) >> shift
+            }
+            (IpAddr::V6(p), IpAddr::V6(a)) => (0..prefix.len()).all(|bit| {
+                let mask = 1 << (127 - bit);
+                u128::from(p) & mask == u128::from(a) & mask
+            }),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_a_linear_scan(
+            prefixes in prop::collection::vec(any_prefix(), 0..20),
+            addresses in prop::collection::vec(any::<u128>(), 8),
+        ) {
+            let set = PrefixSet::from_prefixes(&prefixes);
+            let outside = set.complement();
+            let parts: Vec<PrefixSet> = prefixes.iter().map(|p| PrefixSet::from_prefixes([p])).collect();
+            prop_assert_eq!(&PrefixSet::union(&parts), &set);
+            prop_assert_eq!(&outside.complement(), &set);
+            // Every border and its neighbours, beside addresses from anywhere.
+            let borders = set.ranges().flat_map(|(first, last)| {
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+            });
+            for bits in borders.chain(addresses) {
+                let address = Addr::from_bits(bits);
+                let expected = prefixes.iter().any(|prefix| holds(prefix, address));
+                prop_assert_eq!(set.contains(address), expected, "{:?}", address);
+                prop_assert_eq!(outside.contains(address), !expected, "{:?}", address);
+            }
+        }
+    }
+}

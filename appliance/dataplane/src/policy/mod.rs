@@ -1,0 +1,145 @@
+//! Stage 7, decide: whether security groups let a new flow pass.
+//!
+//! Judges the packet after destination translation and before source translation, in the cloud's order: from a subnet the interface's group,
+//! then the subnet's, outbound; to a subnet the subnet's group, then the interface's, inbound. Each level that has a group must
+//! allow; the first deny ends. Never looks at earlier packets (replies of an allowed flow never come here), and never changes one.
+//!
+//! What the cloud leaves open, decided here: `any` is every IP protocol. Ports are compared for TCP and UDP only: a rule that
+//! names ports matches a packet of a protocol without ports whatever they are, if it names that protocol or `any`.
+
+mod compiled;
+mod endpoints;
+mod placement;
+mod trace;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
+pub use compiled::Classify;
+pub use trace::{Finding, Judgement, LevelTrace, NearMiss, RuleField};
+
+use crate::addr::Addr;
+use crate::names::Names;
+use crate::prefix_set::PrefixSet;
+use crate::verdict::RuleId;
+use crate::wire::FlowKey;
+use compiled::Group;
+use endpoints::Endpoints;
+use nva_config::{Access, Config, Direction};
+use placement::Placement;
+
+/// All security groups of a configuration, and where they apply.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// By [`nva_config::GroupIndex`].
+    groups: Vec<Group>,
+    placement: Placement,
+    address_space: PrefixSet,
+}
+
+/// What the groups need to know of a packet beside its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The destination was a frontend: it was translated to a backend's, or with a floating IP is delivered to one as it is.
+    pub load_balanced: bool,
+}
+
+/// What the groups say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the packet passes.
+    pub access: Access,
+    /// The rule that denies; else the last level's rule that allows; `None` where no group was asked.
+    pub rule: Option<RuleId>,
+    /// A group that was asked judges established flows again when the rules change.
+    pub flush: bool,
+}
+
+/// The four levels, in the order in which a packet meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// The source interface's group.
+    InterfaceOutbound,
+    /// The source subnet's group.
+    SubnetOutbound,
+    /// The destination subnet's group.
+    SubnetInbound,
+    /// The destination interface's group.
+    InterfaceInbound,
+}
+
+impl Level {
+    /// All levels in their order.
+    pub const ALL: [Self; 4] =
+        [Self::InterfaceOutbound, Self::SubnetOutbound, Self::SubnetInbound, Self::InterfaceInbound];
+
+    /// Which of a group's rules count.
+    pub const fn direction(self) -> Direction {
+        match self {
+            Self::InterfaceOutbound | Self::SubnetOutbound => Direction::Outbound,
+            Self::SubnetInbound | Self::InterfaceInbound => Direction::Inbound,
+        }
+    }
+
+    /// `interface_group` or `subnet_group`, as explanations call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InterfaceOutbound | Self::InterfaceInbound => "interface_group",
+            Self::SubnetOutbound | Self::SubnetInbound => "subnet_group",
+        }
+    }
+}
+
+impl Policy {
+    /// Compiles the groups, default rules included, and gives every rule its number.
+    pub fn build(config: &Config, names: &mut Names) -> Self {
+        let mut endpoints = Endpoints::new(config);
+        Self {
+            groups: config.security_groups.iter().map(|g| Group::build(g, &mut endpoints, names)).collect(),
+            placement: Placement::build(&config.virtual_network),
+            address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
+        }
+    }
+
+    /// Judges a packet whose destination stands where its address says: every packet but one with a floating IP.
+    pub fn decide(&self, key: &FlowKey, context: Context) -> Decision {
+        self.decide_at(key, context, key.dst)
+    }
+
+    /// Judges a packet that is delivered at `location`: rules see the packet's own destination, but it is the location's subnet and
+    /// interface whose groups are asked. With a floating IP the location is the backend.
+    pub fn decide_at(&self, key: &FlowKey, context: Context, location: Addr) -> Decision {
+        let mut decision = Decision { access: Access::Allow, rule: None, flush: false };
+        let levels = self.levels(key.src, location);
+        for (level, group) in Level::ALL.into_iter().zip(levels) {
+            let Some(group) = group else { continue };
+            let (access, rule) = group.decide(level.direction(), key);
+            decision = Decision { access, rule, flush: decision.flush | group.flush() };
+            if access == Access::Deny {
+                return decision;
+            }
+        }
+        if self.is_closed(key, context, &levels) {
+            return Decision { access: Access::Deny, rule: None, flush: decision.flush };
+        }
+        decision
+    }
+
+    /// The group of each level that has one.
+    fn levels(&self, source: Addr, destination: Addr) -> [Option<&Group>; 4] {
+        let (from, to) = (self.placement.find(source), self.placement.find(destination));
+        [from.interface, from.subnet, to.subnet, to.interface]
+            .map(|group| group.and_then(|index| self.groups.get(index.0)))
+    }
+
+    /// Closed by default: from outside the virtual network, a load balancer leads nowhere unless a group at the backend lets it.
+    fn is_closed(&self, key: &FlowKey, context: Context, levels: &[Option<&Group>; 4]) -> bool {
+        let [_, _, subnet, interface] = levels;
+        context.load_balanced
+            && subnet.is_none()
+            && interface.is_none()
+            && !self.address_space.contains(key.src)
+    }
+}

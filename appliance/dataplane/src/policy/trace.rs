@@ -1,0 +1,140 @@
+//! A decision told step by step, for people: which rule decided at each level, and which ones nearly would have.
+
+use super::{Context, Level, Policy};
+use crate::addr::Addr;
+use crate::policy::compiled::{Classify, Group};
+use crate::verdict::RuleId;
+use crate::wire::FlowKey;
+use nva_config::Access;
+
+/// What one level says. Levels behind a deny are not asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelTrace {
+    /// Which level.
+    pub level: Level,
+    /// What it says.
+    pub finding: Finding,
+}
+
+/// What a level says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// There is no group here: that level lets everything through.
+    NoGroup,
+    /// There is no group at either inbound level, and a load balancer leads nowhere from outside without one: denied.
+    ClosedByDefault,
+    /// Its group decides.
+    Judged(Judgement),
+}
+
+/// What a group says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The group's name.
+    pub group: String,
+    /// The deciding rule's number.
+    pub id: RuleId,
+    /// The deciding rule's name.
+    pub rule: String,
+    /// Its priority.
+    pub priority: u16,
+    /// What it decides.
+    pub access: Access,
+    /// The rules before it that fail in one field only, in their order.
+    pub near_misses: Vec<NearMiss>,
+}
+
+/// A rule that would have decided, but for one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearMiss {
+    /// Its name.
+    pub rule: String,
+    /// Its priority.
+    pub priority: u16,
+    /// What it would have decided.
+    pub access: Access,
+    /// The field.
+    pub failed: RuleField,
+}
+
+/// What a rule compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleField {
+    /// `protocol`.
+    Protocol,
+    /// `source`.
+    Source,
+    /// `source_ports`.
+    SourcePorts,
+    /// `destination`.
+    Destination,
+    /// `destination_ports`.
+    DestinationPorts,
+}
+
+impl RuleField {
+    /// The field's name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::Source => "source",
+            Self::SourcePorts => "source_ports",
+            Self::Destination => "destination",
+            Self::DestinationPorts => "destination_ports",
+        }
+    }
+}
+
+impl Policy {
+    /// The way to [`decide`](Self::decide)'s answer.
+    pub fn trace(&self, key: &FlowKey, context: Context) -> Vec<LevelTrace> {
+        self.trace_at(key, context, key.dst)
+    }
+
+    /// The way to [`decide_at`](Self::decide_at)'s answer.
+    pub fn trace_at(&self, key: &FlowKey, context: Context, location: Addr) -> Vec<LevelTrace> {
+        let groups = self.levels(key.src, location);
+        let closed = self.is_closed(key, context, &groups);
+        let mut levels = Vec::with_capacity(Level::ALL.len());
+        for (level, group) in Level::ALL.into_iter().zip(groups) {
+            let finding = match group.and_then(|group| judge(group, level, key)) {
+                Some(judgement) => Finding::Judged(judgement),
+                None if closed && level == Level::InterfaceInbound => Finding::ClosedByDefault,
+                None => Finding::NoGroup,
+            };
+            let denied = matches!(&finding, Finding::Judged(j) if j.access == Access::Deny);
+            levels.push(LevelTrace { level, finding });
+            if denied {
+                break;
+            }
+        }
+        levels
+    }
+}
+
+fn judge(group: &Group, level: Level, key: &FlowKey) -> Option<Judgement> {
+    let rules = group.rules(level.direction());
+    let (before, rest) = rules.as_slice().split_at_checked(rules.classify(key)?)?;
+    let deciding = rest.first()?;
+    let near_misses = before
+        .iter()
+        .filter_map(|rule| {
+            let mut failing = rule.failing(key);
+            let failed = failing.next()?;
+            failing.next().is_none().then(|| NearMiss {
+                rule: rule.name.clone(),
+                priority: rule.priority,
+                access: rule.access,
+                failed,
+            })
+        })
+        .collect();
+    Some(Judgement {
+        group: group.name().to_owned(),
+        id: deciding.id,
+        rule: deciding.name.clone(),
+        priority: deciding.priority,
+        access: deciding.access,
+        near_misses,
+    })
+}
