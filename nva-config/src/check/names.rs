@@ -1,0 +1,80 @@
+//! Names of one kind in one scope: each once, and to be found again.
+
+use std::collections::HashMap;
+
+use crate::raw::Opt;
+use crate::report::{At, Place, Report, list, nearest, quote};
+
+/// Beyond so many names a message neither lists nor guesses.
+const GUESS_MAX: usize = 64;
+/// So many names are listed when none is near.
+const LISTED_MAX: usize = 8;
+
+/// The names of one kind, by spelling.
+pub(super) struct Names<'n> {
+    kind: &'static str,
+    known: HashMap<&'n str, (usize, Place)>,
+    /// In the order of the file.
+    ordered: Vec<&'n str>,
+    /// A name that is not here is nowhere.
+    complete: bool,
+}
+
+impl<'n> Names<'n> {
+    /// The names of the elements of a list, by their index in it. One that is there twice is reported.
+    pub(super) fn collect(
+        kind: &'static str,
+        names: impl IntoIterator<Item = &'n Opt<String>>,
+        complete: bool,
+        report: &mut Report<'_>,
+    ) -> Self {
+        let mut all = Self { kind, known: HashMap::new(), ordered: Vec::new(), complete };
+        let mut folded: HashMap<String, Place> = HashMap::new();
+        for (index, name) in names.into_iter().enumerate() {
+            let Some(name) = name else {
+                all.complete = false;
+                continue;
+            };
+            match folded.get(&name.value.to_ascii_lowercase()) {
+                Some(first) => {
+                    let (first, name_) = (report.location(*first), quote(&name.value));
+                    report.problem(name.at, format!("the {kind} name {name_} is taken at {first}; give each {kind} its own (case does not count)"));
+                }
+                None => {
+                    folded.insert(name.value.to_ascii_lowercase(), name.at);
+                    all.ordered.push(&name.value);
+                }
+            }
+            all.known.entry(&name.value).or_insert((index, name.at));
+        }
+        all
+    }
+
+    /// The index of the element called so. A name of nothing is reported, unless the missing element may be one that was bad.
+    pub(super) fn find(&self, name: &At<String>, report: &mut Report<'_>) -> Option<usize> {
+        if let Some((index, _)) = self.known.get(name.value.as_str()) {
+            return Some(*index);
+        }
+        if self.complete {
+            let (kind, wrong) = (self.kind, quote(&name.value));
+            report.problem(name.at, format!("there is no {kind} {wrong}; {}", self.suggest(&name.value)));
+        }
+        None
+    }
+
+    /// What could have been meant.
+    fn suggest(&self, wrong: &str) -> String {
+        let kind = self.kind;
+        if self.ordered.is_empty() {
+            return format!("no {kind} is declared here");
+        }
+        let guesses = if self.ordered.len() <= GUESS_MAX { self.ordered.as_slice() } else { &[] };
+        match nearest(wrong, guesses.iter().copied()) {
+            Some(meant) => format!("did you mean {}?", quote(meant)),
+            None if self.ordered.len() <= LISTED_MAX => {
+                format!("there is {}", list(self.ordered.iter().copied(), "and"))
+            }
+            None => format!("name one of the {} that are declared", self.ordered.len()),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `dataplane`, `ports`, `routes`, `neighbors` and `virtual_network` as written.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::fields::{Fields, List, Opt, elements, fields, placed};
+use super::scalar::{address, count, duration, interface_address, mac, name, prefix, prefixes, text, word};
+use crate::model::{Dataplane, Driver, FlowTimeouts, MacAddress, Prefix, Trust};
+use crate::report::{At, Report, quote};
+use crate::tree::Node;
+
+/// Flow records; more than this is beyond any machine's memory.
+const FLOW_CAPACITY_MAX: u64 = 1 << 30;
+/// Cores of a machine.
+const CORE_MAX: u64 = 4095;
+/// A flow that is idle for longer is gone in every peer's table.
+const FLOW_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of a kernel interface's name, without the final NUL (`IFNAMSIZ`).
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// One of `ports`.
+pub(crate) struct Port {
+    pub(crate) name: Opt<String>,
+    pub(crate) driver: Opt<Driver>,
+    pub(crate) device: Opt<String>,
+    pub(crate) mtu: Opt<u16>,
+    pub(crate) addresses: List<At<(IpAddr, u8)>>,
+    pub(crate) trust: Opt<Trust>,
+}
+
+/// One of `routes`.
+pub(crate) struct Route {
+    pub(crate) to: Opt<Prefix>,
+    pub(crate) via: Opt<IpAddr>,
+}
+
+/// One of `neighbors`.
+pub(crate) struct Neighbor {
+    pub(crate) address: Opt<IpAddr>,
+    pub(crate) mac: Opt<MacAddress>,
+}
+
+/// `virtual_network`.
+pub(crate) struct VirtualNetwork {
+    pub(crate) address_space: List<Vec<Prefix>>,
+    pub(crate) subnets: List<Subnet>,
+    pub(crate) interfaces: List<Interface>,
+    /// No unknown key was there.
+    pub(crate) complete: bool,
+}
+
+/// One of `virtual_network.subnets`.
+pub(crate) struct Subnet {
+    pub(crate) name: Opt<String>,
+    pub(crate) prefixes: List<At<Vec<Prefix>>>,
+    pub(crate) security_group: Opt<String>,
+}
+
+/// One of `virtual_network.interfaces`.
+pub(crate) struct Interface {
+    pub(crate) address: Opt<IpAddr>,
+    pub(crate) security_group: Opt<String>,
+    pub(crate) application_security_groups: List<At<String>>,
+}
+
+pub(super) fn dataplane(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Dataplane {
+    let default = Dataplane::default();
+    let workers = fields.or("workers", default.workers, report, workers);
+    let flow_capacity =
+        fields.or("flow_capacity", default.flow_capacity, report, count(1..=FLOW_CAPACITY_MAX));
+    let flow_idle_timeout = fields.section("flow_idle_timeout", report, flow_timeouts);
+    Dataplane {
+        workers: workers.map_or(Vec::new(), |w| w.value),
+        flow_capacity: flow_capacity.map_or(0, |c| c.value),
+        flow_idle_timeout: flow_idle_timeout.unwrap_or_default(),
+    }
+}
+
+fn workers(node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
+    let cores = elements(node, report, placed(count::<usize>(0..=CORE_MAX)));
+    if cores.items.is_empty() && cores.complete {
+        report.problem(node.at, "`workers` is empty; list the core of at least one worker");
+    }
+    let mut seen = HashSet::new();
+    for core in &cores.items {
+        if !seen.insert(core.value) {
+            report.problem(
+                core.at,
+                format!("core {} has a worker already; give each worker its own", core.value),
+            );
+        }
+    }
+    Some(cores.items.into_iter().map(|core| core.value).collect())
+}
+
+fn flow_timeouts(fields: &mut Fields<'_>, report: &mut Report<'_>) -> FlowTimeouts {
+    let mut read = |key, default| {
+        let range = Duration::from_millis(1)..=FLOW_IDLE_MAX;
+        fields.or(key, default, report, duration(range)).map_or(default, |time| time.value)
+    };
+    let default = FlowTimeouts::default();
+    FlowTimeouts {
+        tcp: read("tcp", default.tcp),
+        tcp_half_open: read("tcp_half_open", default.tcp_half_open),
+        tcp_closing: read("tcp_closing", default.tcp_closing),
+        udp: read("udp", default.udp),
+        icmp: read("icmp", default.icmp),
+        other: read("other", default.other),
+    }
+}
+
+pub(super) fn port(node: &Node, report: &mut Report<'_>) -> Option<Port> {
+    let mut fields = fields(node, report)?;
+    let port = Port {
+        name: fields.required("name", report, name),
+        driver: fields.or("driver", Driver::AfPacket, report, word),
+        device: fields.required("device", report, text),
+        mtu: fields.or("mtu", 1500, report, count(576..=9216)),
+        addresses: fields.list("addresses", report, placed(interface_address)),
+        trust: fields.or("trust", Trust::Untrusted, report, word),
+    };
+    fields.finish(report);
+    check_device(&port, report);
+    Some(port)
+}
+
+/// A kernel interface has a name that the kernel can give.
+fn check_device(port: &Port, report: &mut Report<'_>) {
+    let (Some(driver), Some(device)) = (&port.driver, &port.device) else { return };
+    let name = &device.value;
+    let bad = name.len() > INTERFACE_NAME_MAX
+        || matches!(name.as_str(), "." | "..")
+        || name.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':'));
+    if bad && driver.value != Driver::Dpdk {
+        let message = "is no name of a kernel interface; that has up to 15 characters, no space, `/` or `:`";
+        report.problem(device.at, format!("{} {message}", quote(name)));
+    }
+}
+
+pub(super) fn route(node: &Node, report: &mut Report<'_>) -> Option<Route> {
+    let mut fields = fields(node, report)?;
+    let route =
+        Route { to: fields.required("to", report, prefix), via: fields.required("via", report, address) };
+    fields.finish(report);
+    Some(route)
+}
+
+pub(super) fn neighbor(node: &Node, report: &mut Report<'_>) -> Option<Neighbor> {
+    let mut fields = fields(node, report)?;
+    let neighbor = Neighbor {
+        address: fields.required("address", report, address),
+        mac: fields.required("mac", report, mac),
+    };
+    fields.finish(report);
+    Some(neighbor)
+}
+
+pub(super) fn virtual_network(fields: &mut Fields<'_>, report: &mut Report<'_>) -> VirtualNetwork {
+    VirtualNetwork {
+        address_space: fields.list("address_space", report, prefixes),
+        subnets: fields.list("subnets", report, subnet),
+        interfaces: fields.list("interfaces", report, interface),
+        complete: fields.all_known(),
+    }
+}
+
+fn subnet(node: &Node, report: &mut Report<'_>) -> Option<Subnet> {
+    let mut fields = fields(node, report)?;
+    let subnet = Subnet {
+        name: fields.required("name", report, name),
+        prefixes: fields.filled_list("prefixes", report, placed(prefixes)),
+        security_group: fields.optional("security_group", report, name),
+    };
+    fields.finish(report);
+    Some(subnet)
+}
+
+fn interface(node: &Node, report: &mut Report<'_>) -> Option<Interface> {
+    let mut fields = fields(node, report)?;
+    let interface = Interface {
+        address: fields.required("address", report, address),
+        security_group: fields.optional("security_group", report, name),
+        application_security_groups: fields.list("application_security_groups", report, placed(name)),
+    };
+    fields.finish(report);
+    Some(interface)
+}
