@@ -3,8 +3,10 @@
 
 pub mod addr;
 pub mod emit;
+pub mod guard;
 pub mod lb;
 pub mod names;
+pub mod policy;
 pub mod prefix_set;
 pub mod route;
 #[cfg(test)]
