@@ -1,0 +1,46 @@
+//! Addresses that no forwarded packet has (RFC 1812 5.3.7, RFC 6890, RFC 4291).
+
+use crate::addr::Addr;
+use crate::verdict::DropReason;
+
+/// What an address is, as far as forwarding is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of one host, anywhere.
+    Unicast,
+    /// Of one host, on one link: never forwarded (RFC 3927 7, RFC 4291 2.5.6).
+    LinkLocal,
+    /// Of a group.
+    Multicast,
+    /// "This network", loopback, reserved for ever: on no wire.
+    Impossible,
+}
+
+/// Refuses what cannot be a source or a destination of a forwarded packet, and packets that a host sends to itself.
+#[inline]
+pub(super) fn check(source: Addr, destination: Addr) -> Result<(), DropReason> {
+    match (kind(source), kind(destination)) {
+        (Kind::Impossible | Kind::Multicast, _) => Err(DropReason::Spoofed),
+        _ if source == destination => Err(DropReason::Spoofed),
+        (Kind::Unicast, Kind::Unicast) => Ok(()),
+        _ => Err(DropReason::NoRoute),
+    }
+}
+
+#[inline]
+fn kind(address: Addr) -> Kind {
+    if let Some(octets) = address.as_v4() {
+        return match octets {
+            [0 | 127 | 240..=255, ..] => Kind::Impossible,
+            [224..=239, ..] => Kind::Multicast,
+            [169, 254, ..] => Kind::LinkLocal,
+            _ => Kind::Unicast,
+        };
+    }
+    match address.bits() {
+        0 | 1 => Kind::Impossible,
+        bits if bits >> 120 == 0xff => Kind::Multicast,
+        _ if address.is_v6_link_local() => Kind::LinkLocal,
+        _ => Kind::Unicast,
+    }
+}

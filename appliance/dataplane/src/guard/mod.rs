@@ -1,0 +1,127 @@
+//! Stage 4, protect: whether a packet can be where it is, and is of a kind that may be there at all.
+//!
+//! Decides on what a packet itself shows: impossible addresses, the blocklist, sources that cannot be behind the port they came through,
+//! the traffic of known amplification attacks. In that order; the first reason found is the one that is counted. Never counts
+//! packets, so that rates and limits are not its own, and never looks at rules or flows.
+
+mod amplification;
+mod martian;
+
+#[cfg(test)]
+mod tests;
+
+use crate::addr::Addr;
+use crate::prefix_set::PrefixSet;
+use crate::route::NextHop;
+use crate::verdict::{DropReason, PortId};
+use crate::wire::Packet;
+use nva_config::{Amplification, AntiSpoofing, Config, Prefix, Trust};
+use std::net::IpAddr;
+
+/// The protection section with what it protects, compiled.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Skips the blocklist.
+    allowlist: PrefixSet,
+    blocklist: PrefixSet,
+    /// Ports' own addresses and frontends: nobody else sends from them.
+    own: PrefixSet,
+    /// Broadcast addresses of the connected IPv4 prefixes.
+    broadcasts: PrefixSet,
+    address_space: PrefixSet,
+    anti_spoofing: AntiSpoofing,
+    amplification: Amplification,
+}
+
+impl Guard {
+    /// Compiles the protection of a configuration.
+    pub fn build(config: &Config) -> Self {
+        let protection = &config.protection;
+        let addresses = config.ports.iter().flat_map(|port| &port.addresses);
+        let frontends = config.load_balancers.iter().flat_map(|lb| &lb.frontends);
+        let own: Vec<Prefix> = addresses
+            .clone()
+            .map(|a| Prefix::host(a.address))
+            .chain(frontends.map(|f| Prefix::host(f.address)))
+            .collect();
+        let broadcasts: Vec<Prefix> = addresses.filter_map(|a| broadcast(&a.prefix)).collect();
+        Self {
+            allowlist: PrefixSet::from_prefixes(&protection.allowlist),
+            blocklist: PrefixSet::from_prefixes(&protection.blocklist),
+            own: PrefixSet::from_prefixes(&own),
+            broadcasts: PrefixSet::from_prefixes(&broadcasts),
+            address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
+            anti_spoofing: protection.anti_spoofing,
+            amplification: protection.amplification,
+        }
+    }
+
+    /// Judges a packet that came in through `port`. `payload` is that of its transport, `source_route` the way to its source.
+    ///
+    /// # Errors
+    /// - [`DropReason::Spoofed`]: a source that no packet can have, one of the appliance's own, the destination's own (a land packet), one of the
+    ///   virtual network on an untrusted port, or one that the reverse-path check refuses;
+    /// - [`DropReason::NoRoute`]: a destination that is never forwarded to, or a link-local source, which is good on its link only;
+    /// - [`DropReason::Blocklisted`]: a source on the blocklist that is not on the allowlist;
+    /// - [`DropReason::Amplification`]: see [`amplifies`](Self::amplifies).
+    pub fn check(
+        &self,
+        packet: &Packet,
+        payload: &[u8],
+        port: PortId,
+        trust: Trust,
+        source_route: Option<NextHop>,
+    ) -> Result<(), DropReason> {
+        let (source, destination) = (packet.key.src, packet.key.dst);
+        martian::check(source, destination)?;
+        if self.broadcasts.contains(destination) {
+            return Err(DropReason::NoRoute);
+        }
+        if self.own.contains(source) {
+            return Err(DropReason::Spoofed);
+        }
+        if self.blocklist.contains(source) && !self.allowlist.contains(source) {
+            return Err(DropReason::Blocklisted);
+        }
+        self.check_origin(source, port, trust, source_route)?;
+        if self.amplifies(packet, payload, trust) {
+            return Err(DropReason::Amplification);
+        }
+        Ok(())
+    }
+
+    /// Whether a packet on an untrusted port is of a blocked amplification attack. Part of [`check`](Self::check); on its own it is for later packets
+    /// of a flow, since a flow that an honest packet opened can carry the attack.
+    #[inline]
+    pub fn amplifies(&self, packet: &Packet, payload: &[u8], trust: Trust) -> bool {
+        trust == Trust::Untrusted && amplification::matches(&self.amplification, packet, payload)
+    }
+
+    /// Whether the source can be behind the port (RFC 3704). What the virtual network owns never comes from outside, checked or not.
+    fn check_origin(
+        &self,
+        source: Addr,
+        port: PortId,
+        trust: Trust,
+        source_route: Option<NextHop>,
+    ) -> Result<(), DropReason> {
+        let foreign = trust == Trust::Untrusted && self.address_space.contains(source);
+        let reachable = match self.anti_spoofing {
+            AntiSpoofing::Off => true,
+            AntiSpoofing::Loose => source_route.is_some(),
+            AntiSpoofing::Strict => source_route.is_some_and(|next| next.port == port),
+        };
+        if foreign || !reachable { Err(DropReason::Spoofed) } else { Ok(()) }
+    }
+}
+
+/// The directed broadcast address of an IPv4 prefix (RFC 2644: not forwarded). Links of two addresses have none (RFC 3021).
+fn broadcast(prefix: &Prefix) -> Option<Prefix> {
+    match prefix.address() {
+        IpAddr::V4(first) if prefix.len() <= 30 => {
+            let last = u32::from(first) | u32::MAX.checked_shr(u32::from(prefix.len())).unwrap_or(0);
+            Some(Prefix::host(IpAddr::V4(last.into())))
+        }
+        _ => None,
+    }
+}
