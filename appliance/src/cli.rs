@@ -240,6 +240,20 @@ pub(crate) enum Protocol {
     Number(u8),
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use nva_dataplane::wire::protocol::{AH, ESP, TCP, UDP};
+        match *self {
+            Self::Icmp => f.write_str("icmp"),
+            Self::Number(TCP) => f.write_str("tcp"),
+            Self::Number(UDP) => f.write_str("udp"),
+            Self::Number(ESP) => f.write_str("esp"),
+            Self::Number(AH) => f.write_str("ah"),
+            Self::Number(number) => write!(f, "protocol {number}"),
+        }
+    }
+}
+
 /// An address, and a port where one was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {

@@ -24,6 +24,11 @@ impl Failure {
         Self { lines: vec![format!("error: {what}")], code: 2 }
     }
 
+    /// As [`usage`](Self::usage), several at once.
+    pub(crate) fn usage_all(what: impl IntoIterator<Item = String>) -> Self {
+        Self { lines: what.into_iter().map(|what| format!("error: {what}")).collect(), code: 2 }
+    }
+
     /// The configuration is bad, or asks for what this version does not do: exit code 2.
     pub(crate) fn configuration(problems: &[Problem]) -> Self {
         Self { lines: problems.iter().map(ToString::to_string).collect(), code: 2 }
