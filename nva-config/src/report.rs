@@ -45,10 +45,10 @@ impl<'a> Report<'a> {
 
     /// Notes something that makes the configuration bad.
     pub(crate) fn problem(&mut self, at: Place, message: impl Into<String>) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push((at, message.into()));
-        } else {
+        if self.is_full() {
             self.more += 1;
+        } else {
+            self.problems.push((at, message.into()));
         }
     }
 
@@ -57,6 +57,11 @@ impl<'a> Report<'a> {
         if self.warnings.len() < PROBLEMS_MAX {
             self.warnings.push((at, message.into()));
         }
+    }
+
+    /// Whether more problems are counted only: their words need no care.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
     }
 
     /// Whether nothing is wrong so far.

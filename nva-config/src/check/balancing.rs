@@ -8,14 +8,11 @@ use super::listeners::Listeners;
 use super::names::Names;
 use super::network::Connected;
 use crate::model::{
-    Backend, BalancingProtocol, BalancingRule, Frontend, FrontendIndex, InboundNat, LoadBalancer,
-    OutboundRule, Pool, PoolIndex, Probe, ProbeIndex,
+    Backend, BalancingRule, Frontend, FrontendIndex, InboundNat, LoadBalancer, Pool, PoolIndex, Probe,
+    ProbeIndex,
 };
-use crate::raw::{self, Raw, SNAT_PORTS};
-use crate::report::{At, Place, Report};
-
-/// The cloud's table of SNAT ports by the size of the pool ends here.
-const DEFAULT_SNAT_BACKENDS_MAX: usize = 1000;
+use crate::raw::{self, Opt, Raw};
+use crate::report::{Place, Report};
 
 /// All load balancers, in the order of the file.
 pub(super) fn check(raw: &Raw, connected: &Connected, report: &mut Report<'_>) -> Vec<LoadBalancer> {
@@ -77,12 +74,14 @@ fn check_backend_addresses(
 }
 
 /// One balancer with its names.
-struct Scope<'r> {
-    raw: &'r raw::LoadBalancer,
-    frontends: Names<'r>,
-    pools: Names<'r>,
+pub(super) struct Scope<'r> {
+    pub(super) raw: &'r raw::LoadBalancer,
+    pub(super) frontends: Names<'r>,
+    pub(super) pools: Names<'r>,
     probes: Names<'r>,
     backends: Names<'r>,
+    /// Of each pool, the first IPv4 and the first IPv6 backend.
+    first_backends: Vec<[Opt<IpAddr>; 2]>,
     /// Of each backend, in the order of `backends`: its pool, and its index there.
     homes: Vec<(usize, usize)>,
 }
@@ -115,17 +114,26 @@ impl<'r> Scope<'r> {
                 report,
             ),
             backends: Names::collect("backend", backends.map(|b| &b.name), backends_complete, report),
+            first_backends: pools.items.iter().map(first_backends).collect(),
             homes: homes.collect(),
         }
     }
 
     fn check(&self, report: &mut Report<'_>) -> Option<LoadBalancer> {
         let raw = self.raw;
-        // Rules of all three lists share one set of names: they are counted and logged side by side.
-        let rules = raw.rules.items.iter().map(|rule| &rule.listener.name);
-        let nats = raw.inbound_nat.items.iter().map(|nat| &nat.listener.name);
-        let outbounds = raw.outbound.items.iter().map(|outbound| &outbound.name);
-        Names::collect("rule", rules.chain(nats).chain(outbounds), true, report);
+        Names::collect("rule", raw.rules.items.iter().map(|rule| &rule.listener.name), true, report);
+        Names::collect(
+            "inbound NAT rule",
+            raw.inbound_nat.items.iter().map(|nat| &nat.listener.name),
+            true,
+            report,
+        );
+        Names::collect(
+            "outbound rule",
+            raw.outbound.items.iter().map(|outbound| &outbound.name),
+            true,
+            report,
+        );
         let mut listeners = Listeners::default();
         let rules = raw.rules.items.iter().filter_map(|r| self.rule(r, &mut listeners, report)).collect();
         let inbound_nat =
@@ -155,7 +163,7 @@ impl<'r> Scope<'r> {
         let pool = raw.pool.as_ref().and_then(|name| self.pools.find(name, report));
         let probe = raw.probe.as_ref().and_then(|name| self.probes.find(name, report));
         if let (Some(frontend), Some(pool), Some(name)) = (frontend, pool, &raw.pool) {
-            self.check_family(frontend, pool, name.at, report);
+            self.check_pool_family(frontend, pool, name.at, report);
         }
         Some(BalancingRule {
             name: listener.name.as_ref()?.value.clone(),
@@ -179,7 +187,9 @@ impl<'r> Scope<'r> {
         let backend = raw.backend.as_ref().and_then(|name| self.backends.find(name, report));
         let home = backend.and_then(|index| self.homes.get(index).copied());
         if let (Some(frontend), Some((pool, index)), Some(name)) = (frontend, home, &raw.backend) {
-            self.check_backend_family(frontend, pool, index, name.at, report);
+            let address =
+                self.raw.pools.items.get(pool).and_then(|pool| pool.backends.items.get(index)?.address);
+            self.check_family(frontend, address, name.at, report);
         }
         let (pool, index) = home?;
         Some(InboundNat {
@@ -208,120 +218,41 @@ impl<'r> Scope<'r> {
     }
 
     /// Every backend of the pool speaks the frontend's IP version; the first that does not is named.
-    fn check_family(&self, frontend: usize, pool: usize, at: Place, report: &mut Report<'_>) -> bool {
-        let backends = self.raw.pools.items.get(pool).map_or(0, |pool| pool.backends.items.len());
-        (0..backends).all(|index| self.check_backend_family(frontend, pool, index, at, report))
-    }
-
-    fn check_backend_family(
+    pub(super) fn check_pool_family(
         &self,
         frontend: usize,
         pool: usize,
-        index: usize,
         at: Place,
         report: &mut Report<'_>,
     ) -> bool {
-        let frontend = self.raw.frontends.items.get(frontend).and_then(|f| f.address);
-        let backend =
-            self.raw.pools.items.get(pool).and_then(|p| p.backends.items.get(index)).and_then(|b| b.address);
+        let firsts = self.first_backends.get(pool).into_iter().flatten().flatten();
+        firsts.fold(true, |good, backend| good & self.check_family(frontend, Some(*backend), at, report))
+    }
+
+    fn check_family(
+        &self,
+        frontend: usize,
+        backend: Opt<IpAddr>,
+        at: Place,
+        report: &mut Report<'_>,
+    ) -> bool {
+        let frontend = self.raw.frontends.items.get(frontend).and_then(|frontend| frontend.address);
         let (Some(frontend), Some(backend)) = (frontend, backend) else { return true };
         if frontend.value.is_ipv4() == backend.value.is_ipv4() {
             return true;
         }
-        let (here, there) = (frontend.value, backend.value);
-        let place = report.location(backend.at);
-        report.problem(at, format!("the backend {there} at {place} is of another IP version than the frontend {here}; use backends of the same"));
+        let (here, there, place) = (frontend.value, backend.value, report.location(backend.at));
+        let message =
+            format!("the backend {there} at {place} is of another IP version than the frontend {here}");
+        report.problem(at, format!("{message}; use backends of the same"));
         false
     }
+}
 
-    fn outbound(
-        &self,
-        raw: &raw::Outbound,
-        egress: &mut HashMap<(usize, bool), Place>,
-        report: &mut Report<'_>,
-    ) -> Option<OutboundRule> {
-        let mut seen = Once::new();
-        let mut frontends = Vec::new();
-        for name in &raw.frontends.items {
-            let new = seen.note(name, report, |first| {
-                format!("the frontend is listed at {first} already; list it once")
-            });
-            if new && let Some(index) = self.frontends.find(name, report) {
-                frontends.push(index);
-            }
-        }
-        let pool = raw.pool.as_ref().and_then(|name| self.pools.find(name, report));
-        if let (Some(pool), Some(name)) = (pool, &raw.pool) {
-            // One word for each pool is enough.
-            let _ = frontends.iter().all(|frontend| self.check_family(*frontend, pool, name.at, report));
-            self.check_egress(pool, name.at, raw.protocol, egress, report);
-            self.check_snat_ports(pool, raw, report);
-        }
-        Some(OutboundRule {
-            name: raw.name.as_ref()?.value.clone(),
-            frontends: frontends.into_iter().map(FrontendIndex).collect(),
-            pool: PoolIndex(pool?),
-            protocol: raw.protocol?.value,
-            ports_per_backend: raw.ports_per_backend?.value,
-            idle_timeout: raw.idle_timeout?.value,
-            tcp_reset: raw.tcp_reset?.value,
-        })
-    }
-
-    /// A pool has one way out for each protocol.
-    fn check_egress(
-        &self,
-        pool: usize,
-        at: Place,
-        protocol: Option<At<BalancingProtocol>>,
-        egress: &mut HashMap<(usize, bool), Place>,
-        report: &mut Report<'_>,
-    ) {
-        let protocols: &[bool] = match protocol.map(|p| p.value) {
-            None => &[],
-            Some(BalancingProtocol::Tcp) => &[true],
-            Some(BalancingProtocol::Udp) => &[false],
-            Some(BalancingProtocol::All) => &[true, false],
-        };
-        let taken = protocols.iter().find_map(|tcp| egress.get(&(pool, *tcp)));
-        if let Some(first) = taken {
-            let first = report.location(*first);
-            report.problem(
-                at,
-                format!("the pool has an outbound rule for this protocol at {first} already; keep one"),
-            );
-        }
-        for tcp in protocols {
-            egress.entry((pool, *tcp)).or_insert(at);
-        }
-    }
-
-    /// The frontends have ports enough for all backends of the pool.
-    fn check_snat_ports(&self, pool: usize, raw: &raw::Outbound, report: &mut Report<'_>) {
-        let (Some(ports), Some(pool)) = (raw.ports_per_backend, self.raw.pools.items.get(pool)) else {
-            return;
-        };
-        let backends = pool.backends.items.len();
-        if ports.value == 0 {
-            if backends > DEFAULT_SNAT_BACKENDS_MAX {
-                let message = format!(
-                    "the pool has {backends} backends; for more than {DEFAULT_SNAT_BACKENDS_MAX} say `ports_per_backend`"
-                );
-                report.problem(ports.at, message);
-            }
-            return;
-        }
-        let frontends = raw.frontends.items.len() as u64;
-        let (needed, there) = (backends as u64 * u64::from(ports.value), SNAT_PORTS * frontends);
-        if raw.frontends.complete && needed > there {
-            let right = there / backends as u64 / 8 * 8;
-            let message = format!(
-                "{backends} backends with {} ports each need {needed}, but {frontends} frontends have {there}",
-                ports.value
-            );
-            report.problem(ports.at, format!("{message}; write at most {right}, or add frontends"));
-        }
-    }
+fn first_backends(pool: &raw::Pool) -> [Opt<IpAddr>; 2] {
+    let first =
+        |ipv4| pool.backends.items.iter().filter_map(|b| b.address).find(|a| a.value.is_ipv4() == ipv4);
+    [first(true), first(false)]
 }
 
 fn frontend(raw: &raw::Frontend) -> Option<Frontend> {

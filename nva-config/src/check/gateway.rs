@@ -1,8 +1,8 @@
 //! The gateway: its port, its address, and its pair of tunnels.
 
+use super::Once;
 use super::names::Names;
-use super::{Once, port_index};
-use crate::model::{Gateway, Trust, Tunnel};
+use crate::model::{Gateway, PortIndex, Trust, Tunnel};
 use crate::raw::{self, Raw};
 use crate::report::{At, Report, list};
 
@@ -26,7 +26,7 @@ pub(super) fn check(
         })
     });
     Some(Gateway {
-        port: port_index(port?),
+        port: PortIndex(port?),
         address: raw.address?.value,
         peers: raw.peers.items.iter().map(|peer| peer.value).collect(),
         tunnels: tunnels.collect(),

@@ -9,6 +9,7 @@ mod gateway;
 mod listeners;
 mod names;
 mod network;
+mod outbound;
 mod policy;
 mod tags;
 mod virtual_network;
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::Files;
-use crate::model::{Config, PortIndex, Protection};
+use crate::model::Config;
 use crate::raw::Raw;
 use crate::report::{At, Place, Report};
 
@@ -46,7 +47,7 @@ pub(crate) fn check(raw: &Raw, files: Option<&dyn Files>, report: &mut Report<'_
         security_groups,
         load_balancers: balancing::check(raw, &connected, report),
         gateway: raw.gateway.as_ref().and_then(|gateway| gateway::check(gateway, raw, &ports, report)),
-        protection: raw.protection.clone().unwrap_or_else(Protection::default),
+        protection: raw.protection.clone().unwrap_or_default(),
         management: raw
             .management
             .as_ref()
@@ -75,9 +76,4 @@ impl<K: Eq + Hash + Clone> Once<K> {
         self.0.insert(key.value.clone(), key.at);
         true
     }
-}
-
-/// The port that a raw element becomes.
-fn port_index(index: usize) -> PortIndex {
-    PortIndex(index)
 }

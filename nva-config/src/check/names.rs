@@ -55,7 +55,9 @@ impl<'n> Names<'n> {
         if let Some((index, _)) = self.known.get(name.value.as_str()) {
             return Some(*index);
         }
-        if self.complete {
+        if self.complete && report.is_full() {
+            report.problem(name.at, "");
+        } else if self.complete {
             let (kind, wrong) = (self.kind, quote(&name.value));
             report.problem(name.at, format!("there is no {kind} {wrong}; {}", self.suggest(&name.value)));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::{Once, port_index};
+use super::Once;
 use crate::model::{InterfaceAddress, Neighbor, Port, PortIndex, Prefix, Route};
 use crate::raw::{self, Raw};
 use crate::report::{At, Place, Report, quote};
@@ -48,7 +48,7 @@ impl Connected {
                 });
                 connected.own.entry(address).or_insert(entry.at);
                 if let Ok(prefix) = Prefix::containing(address, len) {
-                    connected.add(prefix, port_index(index), entry.at, report);
+                    connected.add(prefix, PortIndex(index), entry.at, report);
                 }
             }
             check_mtu(port, report);

@@ -129,6 +129,9 @@ impl<'r> Tags<'r> {
     }
 
     fn report_unknown(&self, name: &str, at: Place, report: &mut Report<'_>) {
+        if report.is_full() {
+            return report.problem(at, "");
+        }
         let known = BUILT_IN.iter().map(|(name, _)| *name).chain(self.inline.iter().take(64).copied());
         let right = match nearest(name, known) {
             Some(meant) => format!("did you mean {}?", quote(meant)),

@@ -32,7 +32,9 @@ impl Members {
     /// The group's index; a group without members is reported.
     pub(super) fn find(&self, name: &str, at: Place, report: &mut Report<'_>) -> Option<usize> {
         let found = self.known.get(name).copied();
-        if found.is_none() && self.complete {
+        if found.is_none() && self.complete && report.is_full() {
+            report.problem(at, "");
+        } else if found.is_none() && self.complete {
             let wrong = quote(name);
             let names = || self.names.iter().take(64).map(String::as_str);
             let right = match nearest(name, names()) {

@@ -267,7 +267,7 @@ fn outbound(node: &Node, report: &mut Report<'_>) -> Option<Outbound> {
         tcp_reset: fields.or("tcp_reset", false, report, boolean),
     };
     if let Some(ports) = rule.ports_per_backend
-        && ports.value % 8 != 0
+        && !ports.value.is_multiple_of(8)
     {
         let (below, above) = (ports.value / 8 * 8, ports.value / 8 * 8 + 8);
         report.problem(ports.at, format!("{} is no multiple of 8; write {below} or {above}", ports.value));

@@ -172,14 +172,15 @@ impl<'n> Fields<'n> {
     /// Refuses the keys that were not asked for. Whether there were none.
     pub(super) fn finish(self, report: &mut Report<'_>) -> bool {
         let mut clean = true;
-        for entry in self.entries {
-            if self.asked.contains(&entry.key.as_str()) {
+        let free: Vec<&str> = self.asked.iter().copied().filter(|asked| !self.has(asked)).collect();
+        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
+            clean = false;
+            if report.is_full() {
+                report.problem(entry.at, "");
                 continue;
             }
-            clean = false;
             let key = quote(&entry.key);
-            let free = self.asked.iter().copied().filter(|asked| !self.has(asked));
-            let message = match nearest(&entry.key, free) {
+            let message = match nearest(&entry.key, free.iter().copied()) {
                 Some(meant) => format!("the key {key} is unknown; did you mean `{meant}`?"),
                 None => format!(
                     "the key {key} is unknown; here stand {}",

@@ -49,7 +49,7 @@ pub(crate) struct Raw {
 pub(crate) fn read(root: &Node, report: &mut Report<'_>) -> Option<Raw> {
     let mut fields = fields::fields(root, report)?;
     if !fields.is_empty() {
-        fields.required("version", report, scalar::count::<u64>(1..=1));
+        fields.required("version", report, scalar::version);
     }
     let mut raw = Raw {
         name: fields.or("name", "nva-1".to_owned(), report, scalar::name),

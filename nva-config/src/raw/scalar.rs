@@ -114,6 +114,14 @@ pub(crate) fn parse_count(text: &str) -> Option<u64> {
     if grouped && !leading_zero { digits.parse().ok() } else { None }
 }
 
+/// The version of the configuration's form; there is one so far.
+pub(super) fn version(node: &Node, report: &mut Report<'_>) -> Option<u64> {
+    match plain(node, "a version number", report)? {
+        "1" => Some(1),
+        other => refuse(node, other, "is no version that is read here; write 1", report),
+    }
+}
+
 /// Whether it is a number, though perhaps one beyond all ranges.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -164,9 +172,9 @@ pub(crate) fn spell_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0 => "0s".to_owned(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
         _ => format!("{ms}ms"),
     }
 }
