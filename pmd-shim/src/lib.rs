@@ -10,6 +10,7 @@ mod burst;
 mod frame;
 pub mod idle;
 pub mod memory;
+pub mod pcap;
 pub mod pool;
 mod port;
 mod prefetch;
