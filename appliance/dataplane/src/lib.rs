@@ -1,12 +1,15 @@
 //! The packet's path, sans I/O: frames and a time go in, frames and verdicts come out.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod addr;
 pub mod emit;
+pub mod flow;
 pub mod guard;
 pub mod lb;
 pub mod names;
 pub mod policy;
+#[allow(unsafe_code, reason = "prefetch intrinsics take raw pointers")]
+pub mod prefetch;
 pub mod prefix_set;
 pub mod route;
 #[cfg(test)]

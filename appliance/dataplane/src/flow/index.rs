@@ -1,0 +1,265 @@
+//! The index: from a hash to references, in buckets of one cache line.
+//!
+//! A reference has two buckets where it may stand, and is put into the second one only when the first is full. Each bucket counts
+//! the references that had to leave it for their second bucket; while there are none, a look-up that finds nothing is done after one
+//! cache line.
+
+use arrayvec::ArrayVec;
+
+use super::hash::FlowHash;
+use crate::prefetch::prefetch;
+
+/// References a bucket has room for.
+const LANES: usize = 10;
+
+/// References a bucket has on average when the table is full, times ten: low enough that few overflow.
+const TENTHS_FILLED: usize = 64;
+
+/// Buckets looked at to make room for a reference.
+const SEARCH: usize = 64;
+
+/// Zero is an empty bucket.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// Ten tags of 16 bits, 0 for a vacant lane; in the upper half of the last word, the references that overflowed from here.
+    words: [u64; 3],
+    references: [u32; LANES],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// Every 16-bit lane of a word, times.
+const EACH: u64 = 0x0001_0001_0001_0001;
+const LOW: u64 = 0x7fff * EACH;
+const OVERFLOW_SHIFT: u32 = 32;
+
+impl Bucket {
+    const EMPTY: Self = Self { words: [0; 3], references: [0; LANES] };
+
+    /// The lanes with this tag, as bits.
+    #[inline(always)]
+    fn matching(&self, tag: u16) -> u32 {
+        let wanted = EACH * u64::from(tag);
+        let [a, b, c] = self.words;
+        zero_lanes(a ^ wanted) | zero_lanes(b ^ wanted) << 4 | (zero_lanes(c ^ wanted) & 0b11) << 8
+    }
+
+    fn vacant(&self) -> Option<usize> {
+        let lanes = self.matching(0);
+        (lanes != 0).then_some(lanes.trailing_zeros() as usize)
+    }
+
+    fn set(&mut self, lane: usize, tag: u16, reference: u32) {
+        let shift = (lane % 4) * 16;
+        let word = &mut self.words[lane / 4];
+        *word = *word & !(0xffff << shift) | u64::from(tag) << shift;
+        self.references[lane] = reference;
+    }
+
+    #[inline]
+    fn overflowed(&self) -> u32 {
+        (self.words[2] >> OVERFLOW_SHIFT) as u32
+    }
+
+    fn count_overflow(&mut self) {
+        self.words[2] += 1 << OVERFLOW_SHIFT;
+    }
+
+    fn uncount_overflow(&mut self) {
+        debug_assert!(self.overflowed() > 0);
+        self.words[2] -= 1 << OVERFLOW_SHIFT;
+    }
+}
+
+/// The 16-bit lanes of a word that are zero, as the low four bits.
+#[inline(always)]
+fn zero_lanes(word: u64) -> u32 {
+    let marks = !(((word & LOW) + LOW) | word | LOW) >> 15;
+    // Each mark lands on its own bit of the product's uppermost 16.
+    (marks.wrapping_mul(1 << 48 | 1 << 33 | 1 << 18 | 1 << 3) >> 48) as u32 & 0xf
+}
+
+/// Where a hash's reference may stand.
+#[derive(Clone, Copy)]
+struct Places {
+    first: usize,
+    second: usize,
+    tag: u16,
+}
+
+/// No room, even after moving others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IndexFull;
+
+pub(super) struct Index {
+    buckets: Box<[Bucket]>,
+}
+
+impl Index {
+    /// Room for this many references. All memory is touched.
+    pub(super) fn new(references: usize) -> Self {
+        let buckets = (references * 10).div_ceil(TENTHS_FILLED).max(2);
+        Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice() }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    #[inline(always)]
+    fn places(&self, FlowHash(hash): FlowHash) -> Places {
+        let count = self.buckets.len();
+        let first = scale(hash >> 32, count);
+        let second = first + 1 + scale(hash & 0xffff_ffff, count - 1);
+        let second = if second >= count { second - count } else { second };
+        // A bucket's number uses the upper bits of its half, the tag the lower ones of both.
+        let tag = (hash ^ hash >> 32) as u16;
+        Places { first, second, tag: tag.max(1) }
+    }
+
+    /// Asks for the bucket where most references of this hash stand.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: FlowHash) {
+        prefetch(&self.buckets, self.places(hash).first);
+    }
+
+    /// The references that may be meant, as far as the first bucket knows.
+    #[inline(always)]
+    pub(super) fn hints(&self, hash: FlowHash, mut hint: impl FnMut(u32)) {
+        let places = self.places(hash);
+        let bucket = &self.buckets[places.first];
+        let mut lanes = bucket.matching(places.tag);
+        if lanes == 0 && bucket.overflowed() != 0 {
+            prefetch(&self.buckets, places.second);
+        }
+        while lanes != 0 {
+            hint(bucket.references[lanes.trailing_zeros() as usize]);
+            lanes &= lanes - 1;
+        }
+    }
+
+    /// The first reference of this hash for which `is_it` holds.
+    #[inline(always)]
+    pub(super) fn find(&self, hash: FlowHash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.locate(hash, &mut is_it).map(|(bucket, lane)| self.buckets[bucket].references[lane])
+    }
+
+    #[inline(always)]
+    fn locate(&self, hash: FlowHash, is_it: &mut impl FnMut(u32) -> bool) -> Option<(usize, usize)> {
+        let places = self.places(hash);
+        let first = &self.buckets[places.first];
+        if let Some(lane) = among(first, places.tag, is_it) {
+            return Some((places.first, lane));
+        }
+        if first.overflowed() == 0 {
+            return None;
+        }
+        let second = &self.buckets[places.second];
+        among(second, places.tag, is_it).map(|lane| (places.second, lane))
+    }
+
+    /// Adds a reference. When both its buckets are full, others make room by moving to their other bucket, a bounded number of them;
+    /// `rehash` gives their hash.
+    pub(super) fn insert(
+        &mut self,
+        hash: FlowHash,
+        reference: u32,
+        rehash: impl Fn(u32) -> FlowHash,
+    ) -> Result<(), IndexFull> {
+        let places = self.places(hash);
+        for bucket in [places.first, places.second] {
+            if let Some(lane) = self.buckets[bucket].vacant() {
+                self.put(places, bucket, lane, reference);
+                return Ok(());
+            }
+        }
+        let (bucket, lane) = self.make_room(places, &rehash)?;
+        self.put(places, bucket, lane, reference);
+        Ok(())
+    }
+
+    /// Removes a reference. One that is not there is none of ours to remove.
+    pub(super) fn remove(&mut self, hash: FlowHash, reference: u32) {
+        if let Some((bucket, lane)) = self.locate(hash, &mut |candidate| candidate == reference) {
+            self.take(self.places(hash), bucket, lane);
+        }
+    }
+
+    fn put(&mut self, places: Places, bucket: usize, lane: usize, reference: u32) {
+        self.buckets[bucket].set(lane, places.tag, reference);
+        if bucket != places.first {
+            self.buckets[places.first].count_overflow();
+        }
+    }
+
+    fn take(&mut self, places: Places, bucket: usize, lane: usize) {
+        self.buckets[bucket].set(lane, 0, 0);
+        if bucket != places.first {
+            self.buckets[places.first].uncount_overflow();
+        }
+    }
+
+    /// Searches, breadth first, for the shortest chain of moves that empties a lane of one of both buckets, and carries it out.
+    #[cold]
+    fn make_room(
+        &mut self,
+        places: Places,
+        rehash: &impl Fn(u32) -> FlowHash,
+    ) -> Result<(usize, usize), IndexFull> {
+        /// A bucket, and the lane whose reference can move there: of the step before.
+        struct Step {
+            bucket: usize,
+            from: Option<(usize, usize)>,
+        }
+        let mut steps: ArrayVec<Step, SEARCH> = ArrayVec::new();
+        steps.extend([places.first, places.second].map(|bucket| Step { bucket, from: None }));
+        let mut next = 0;
+        while next < steps.len() {
+            let bucket = steps[next].bucket;
+            for lane in 0..LANES {
+                let there = self.places(rehash(self.buckets[bucket].references[lane]));
+                let other = if there.first == bucket { there.second } else { there.first };
+                let Some(mut vacant) = self.buckets[other].vacant() else {
+                    if !steps.is_full() && steps.iter().all(|step| step.bucket != other) {
+                        steps.push(Step { bucket: other, from: Some((next, lane)) });
+                    }
+                    continue;
+                };
+                // Move along the chain, the last reference first; each move empties the lane for the one before.
+                let (mut step, mut lane, mut to) = (next, lane, other);
+                loop {
+                    let from = steps[step].bucket;
+                    let reference = self.buckets[from].references[lane];
+                    let moving = self.places(rehash(reference));
+                    self.take(moving, from, lane);
+                    self.put(moving, to, vacant, reference);
+                    let Some((before, lane_before)) = steps[step].from else { return Ok((from, lane)) };
+                    (to, vacant) = (from, lane);
+                    (step, lane) = (before, lane_before);
+                }
+            }
+            next += 1;
+        }
+        Err(IndexFull)
+    }
+}
+
+/// Maps 32 uniform bits to 0..count.
+#[inline(always)]
+fn scale(bits: u64, count: usize) -> usize {
+    ((bits * count as u64) >> 32) as usize
+}
+
+#[inline(always)]
+fn among(bucket: &Bucket, tag: u16, is_it: &mut impl FnMut(u32) -> bool) -> Option<usize> {
+    let mut lanes = bucket.matching(tag);
+    while lanes != 0 {
+        let lane = lanes.trailing_zeros() as usize;
+        if is_it(bucket.references[lane]) {
+            return Some(lane);
+        }
+        lanes &= lanes - 1;
+    }
+    None
+}

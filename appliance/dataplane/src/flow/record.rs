@@ -1,0 +1,370 @@
+//! A flow's record: two cache lines that every packet of the flow reads, and a small part beside them that packets do not need.
+
+use core::num::NonZeroU32;
+
+use super::tcp::TcpState;
+use super::timeout::Class;
+use crate::addr::{Addr, Family};
+use crate::time::Time;
+use crate::verdict::{BackendId, PortId, RuleId};
+use crate::wire::{FlowKey, protocol};
+
+/// Who sent a packet of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Side {
+    /// The sender of the flow's first packet.
+    Initiator,
+    /// The other end.
+    Responder,
+}
+
+impl Side {
+    /// The other side.
+    #[inline]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Initiator => Self::Responder,
+            Self::Responder => Self::Initiator,
+        }
+    }
+
+    /// As an index.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Names a flow of one table, until the flow is removed. The epoch tells a removed flow from the next one in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId {
+    pub(super) index: u32,
+    pub(super) epoch: u16,
+}
+
+/// How the packets that one side sends leave the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Through this port.
+    pub port: PortId,
+    /// To this neighbour, whose meaning is the caller's.
+    pub neighbor: NonZeroU32,
+}
+
+/// What a flow is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow {
+    /// The key of the first packet, as received.
+    pub key: FlowKey,
+    /// The destination after translation; without translation, `key.dst`.
+    pub translated: Addr,
+    /// The destination port after translation; without translation, `key.dst_port`.
+    pub translated_port: u16,
+    /// The connection's state, when the protocol is TCP.
+    pub tcp: Option<TcpState>,
+    /// The rule that allows it.
+    pub rule: Option<RuleId>,
+    /// The backend it was balanced to.
+    pub backend: Option<BackendId>,
+    /// The configuration under which it was decided.
+    pub generation: u32,
+    /// The idle timeout of an established TCP connection, when it has one of its own. Rounded up to whole seconds, at most 65 535.
+    pub idle_timeout_ms: Option<u32>,
+    /// Both ends get a RST when the idle timeout ends an established connection.
+    pub tcp_reset: bool,
+}
+
+impl NewFlow {
+    /// The key of the responder's packets.
+    #[inline]
+    pub(super) fn answer(&self) -> FlowKey {
+        FlowKey {
+            src: self.translated,
+            dst: self.key.src,
+            src_port: self.translated_port,
+            dst_port: self.key.src_port,
+            protocol: self.key.protocol,
+        }
+    }
+}
+
+/// No rule, no backend.
+const NOBODY: u32 = u32::MAX;
+
+/// The part of a flow that its packets read and write: the identity in the first cache line, what changes in the second.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Flow {
+    initiator: Addr,
+    target: Addr,
+    translated: Addr,
+    initiator_port: u16,
+    target_port: u16,
+    translated_port: u16,
+    protocol: u8,
+    pub(super) live: bool,
+    rule: u32,
+    backend: u32,
+
+    pub(super) tallies: [HotTally; 2],
+    /// Neighbour by sending side; 0: no way yet.
+    neighbors: [u32; 2],
+    /// Connection state; meaningless unless the protocol is TCP.
+    pub tcp: TcpState,
+    /// The configuration under which the caller last decided the flow or its ways.
+    pub generation: u32,
+    /// The tick at which the flow ends, modulo 2^32.
+    pub(super) deadline: u32,
+    ports: [u16; 2],
+    /// 0: the timeout of the class.
+    idle_timeout_s: u16,
+    pub(super) epoch: u16,
+}
+
+const _: () = assert!(size_of::<Flow>() == 128 && align_of::<Flow>() == 64);
+const _: () = assert!(core::mem::offset_of!(Flow, tallies) == 64);
+
+impl Flow {
+    /// A record that no flow lives in.
+    pub(super) const VACANT: Self = Self {
+        initiator: Addr::UNSPECIFIED,
+        target: Addr::UNSPECIFIED,
+        translated: Addr::UNSPECIFIED,
+        initiator_port: 0,
+        target_port: 0,
+        translated_port: 0,
+        protocol: 0,
+        live: false,
+        rule: 0,
+        backend: 0,
+        tallies: [HotTally(0); 2],
+        neighbors: [0; 2],
+        tcp: TcpState::NONE,
+        generation: 0,
+        deadline: 0,
+        ports: [0; 2],
+        idle_timeout_s: 0,
+        epoch: 0,
+    };
+
+    pub(super) fn new(new: &NewFlow, epoch: u16) -> Self {
+        Self {
+            initiator: new.key.src,
+            target: new.key.dst,
+            translated: new.translated,
+            initiator_port: new.key.src_port,
+            target_port: new.key.dst_port,
+            translated_port: new.translated_port,
+            protocol: new.key.protocol,
+            live: true,
+            rule: new.rule.map_or(NOBODY, |RuleId(id)| id),
+            backend: new.backend.map_or(NOBODY, |BackendId(id)| id),
+            tcp: new.tcp.unwrap_or(TcpState::NONE),
+            generation: new.generation,
+            idle_timeout_s: new
+                .idle_timeout_ms
+                .map_or(0, |ms| u16::try_from(ms.div_ceil(1_000)).unwrap_or(u16::MAX)),
+            epoch,
+            ..Self::VACANT
+        }
+    }
+
+    /// The key of the packets that `side` sends, as the appliance receives them.
+    #[inline]
+    pub fn key(&self, side: Side) -> FlowKey {
+        match side {
+            Side::Initiator => FlowKey {
+                src: self.initiator,
+                dst: self.target,
+                src_port: self.initiator_port,
+                dst_port: self.target_port,
+                protocol: self.protocol,
+            },
+            Side::Responder => self.translated_key().reversed(),
+        }
+    }
+
+    /// The key of the initiator's packets as they leave: after translation.
+    #[inline]
+    pub fn translated_key(&self) -> FlowKey {
+        FlowKey {
+            src: self.initiator,
+            dst: self.translated,
+            src_port: self.initiator_port,
+            dst_port: self.translated_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether packets need to be translated.
+    #[inline]
+    pub fn is_translated(&self) -> bool {
+        self.translated != self.target || self.translated_port != self.target_port
+    }
+
+    /// Where the packets that `side` sends go in the end.
+    #[inline]
+    pub fn destination(&self, side: Side) -> Addr {
+        match side {
+            Side::Initiator => self.translated,
+            Side::Responder => self.initiator,
+        }
+    }
+
+    /// The transport (IANA protocol number).
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// The address family of both ends.
+    #[inline]
+    pub fn family(&self) -> Family {
+        self.initiator.family()
+    }
+
+    /// The rule that allowed the flow.
+    #[inline]
+    pub fn rule(&self) -> Option<RuleId> {
+        (self.rule != NOBODY).then_some(RuleId(self.rule))
+    }
+
+    /// Notes that another rule allows the flow now.
+    #[inline]
+    pub fn set_rule(&mut self, rule: Option<RuleId>) {
+        self.rule = rule.map_or(NOBODY, |RuleId(id)| id);
+    }
+
+    /// The backend that the flow was balanced to.
+    #[inline]
+    pub fn backend(&self) -> Option<BackendId> {
+        (self.backend != NOBODY).then_some(BackendId(self.backend))
+    }
+
+    /// How the packets that `side` sends leave; `None` until [`set_way`](Self::set_way).
+    #[inline]
+    pub fn way(&self, side: Side) -> Option<Way> {
+        let neighbor = NonZeroU32::new(self.neighbors[side.index()])?;
+        Some(Way { port: PortId(self.ports[side.index()]), neighbor })
+    }
+
+    /// Remembers how the packets that `side` sends leave, or that it is to be found out.
+    #[inline]
+    pub fn set_way(&mut self, side: Side, way: Option<Way>) {
+        let (port, neighbor) = way.map_or((0, 0), |way| (way.port.0, way.neighbor.get()));
+        (self.ports[side.index()], self.neighbors[side.index()]) = (port, neighbor);
+    }
+
+    /// What the flow's timeout depends on now.
+    #[inline]
+    pub fn class(&self) -> Class {
+        match self.protocol {
+            protocol::TCP => self.tcp.class(),
+            protocol::UDP => Class::Udp,
+            protocol::ICMP | protocol::ICMPV6 => Class::Icmp,
+            _ => Class::Other,
+        }
+    }
+
+    /// Its own idle timeout in seconds, when it has one and is in the state to which that applies.
+    #[inline]
+    pub(super) fn own_timeout_s(&self, class: Class) -> Option<u16> {
+        (class == Class::TcpEstablished && self.idle_timeout_s != 0).then_some(self.idle_timeout_s)
+    }
+}
+
+/// What passed in one direction: 36 low bits of the bytes, above them 28 low bits of the packets. Carries go to [`Cold`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(transparent)]
+pub(super) struct HotTally(u64);
+
+const BYTE_BITS: u32 = 36;
+const BYTE_MASK: u64 = (1 << BYTE_BITS) - 1;
+const PACKET_BITS: u32 = 64 - BYTE_BITS;
+const PACKET_MASK: u64 = (1 << PACKET_BITS) - 1;
+
+impl HotTally {
+    /// Counts one packet. The carries out of both fields, 0 or 1 each as `bytes` is below 2^36: packets, bytes.
+    #[inline]
+    pub(super) fn add(&mut self, bytes: u32) -> (bool, bool) {
+        let bytes = (self.0 & BYTE_MASK) + u64::from(bytes);
+        let packets = (self.0 >> BYTE_BITS) + 1;
+        self.0 = packets << BYTE_BITS | bytes & BYTE_MASK;
+        (packets > PACKET_MASK, bytes > BYTE_MASK)
+    }
+}
+
+/// The part of a flow that packets do not need.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub(super) struct Cold {
+    pub(super) created: Time,
+    packet_carries: [u16; 2],
+    byte_carries: [u16; 2],
+    /// Of a vacant record: the next one.
+    pub(super) next_vacant: u32,
+    tcp_reset: bool,
+}
+
+const _: () = assert!(size_of::<Cold>() <= 24);
+
+impl Cold {
+    pub(super) const VACANT: Self = Self {
+        created: Time(0),
+        packet_carries: [0; 2],
+        byte_carries: [0; 2],
+        next_vacant: 0,
+        tcp_reset: false,
+    };
+
+    pub(super) fn new(new: &NewFlow, now: Time) -> Self {
+        Self { created: now, tcp_reset: new.tcp_reset, ..Self::VACANT }
+    }
+
+    /// Takes the carries of [`HotTally::add`].
+    #[cold]
+    pub(super) fn carry(&mut self, side: Side, packets: bool, bytes: bool) {
+        let (p, b) = (&mut self.packet_carries[side.index()], &mut self.byte_carries[side.index()]);
+        *p = p.saturating_add(u16::from(packets));
+        *b = b.saturating_add(u16::from(bytes));
+    }
+}
+
+/// What passed in one direction of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets, exact up to 2^44.
+    pub packets: u64,
+    /// Bytes of IP packets, exact up to 2^52.
+    pub bytes: u64,
+}
+
+/// A whole flow, to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView<'a> {
+    /// The part that packets use.
+    pub flow: &'a Flow,
+    pub(super) cold: &'a Cold,
+}
+
+impl FlowView<'_> {
+    /// When the flow began.
+    pub fn created(&self) -> Time {
+        self.cold.created
+    }
+
+    /// Both ends are to get a RST when the idle timeout ends the established connection.
+    pub fn tcp_reset(&self) -> bool {
+        self.cold.tcp_reset
+    }
+
+    /// What `side` sent.
+    pub fn tally(&self, side: Side) -> Tally {
+        let HotTally(low) = self.flow.tallies[side.index()];
+        Tally {
+            packets: u64::from(self.cold.packet_carries[side.index()]) << PACKET_BITS | low >> BYTE_BITS,
+            bytes: u64::from(self.cold.byte_carries[side.index()]) << BYTE_BITS | low & BYTE_MASK,
+        }
+    }
+}

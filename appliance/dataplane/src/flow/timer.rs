@@ -1,0 +1,158 @@
+//! The timer wheel: which flows may be over.
+//!
+//! Four levels of 256 lists. Level 0 holds the ticks of the current 256, one list a tick; each level above holds 256 times as
+//! much, and a list moves down when its time begins. Where a flow stands follows from the highest byte in which its tick differs from
+//! the wheel's position, so time without flows is skipped, however long. A flow's deadline moves with every packet, the flow itself does
+//! not: when its turn comes and its deadline is later, it is put in anew.
+
+/// Lists of one level.
+const SLOTS: usize = 256;
+const LEVELS: usize = 4;
+
+/// No flow; or, in `previous`, a list's number from here on.
+const NONE: u32 = u32::MAX;
+const LIST: u32 = 1 << 31;
+
+/// Most flows a wheel can hold.
+pub(super) const MAX_FLOWS: usize = 1 << 30;
+
+#[derive(Clone, Copy)]
+struct Link {
+    next: u32,
+    /// The flow before, or `LIST` and the number of the list of which this is the first. `NONE`: in no list.
+    previous: u32,
+}
+
+pub(super) struct Wheel {
+    links: Box<[Link]>,
+    heads: Box<[u32; LEVELS * SLOTS]>,
+    occupied: [[u64; SLOTS / 64]; LEVELS],
+    /// The first tick that is not done with.
+    position: u64,
+}
+
+impl Wheel {
+    /// An empty wheel for flows 0..capacity. All memory is touched.
+    pub(super) fn new(capacity: usize, tick: u64) -> Self {
+        Self {
+            links: vec![Link { next: NONE, previous: NONE }; capacity].into_boxed_slice(),
+            heads: Box::new([NONE; LEVELS * SLOTS]),
+            occupied: [[0; SLOTS / 64]; LEVELS],
+            position: tick,
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.links) + size_of_val(&*self.heads)
+    }
+
+    /// Queues a flow that is not queued. A deadline in the past is due at once.
+    pub(super) fn insert(&mut self, flow: u32, deadline: u32) {
+        let tick = self.absolute(deadline);
+        let differing = tick ^ self.position;
+        let level = (64 - (differing | 1).leading_zeros() as usize - 1) / 8;
+        let level = level.min(LEVELS - 1);
+        let list = level * SLOTS + slot(tick, level);
+        let next = core::mem::replace(&mut self.heads[list], flow);
+        if next == NONE {
+            let slot = list % SLOTS;
+            self.occupied[level][slot / 64] |= 1 << (slot % 64);
+        } else {
+            self.links[next as usize].previous = flow;
+        }
+        self.links[flow as usize] = Link { next, previous: LIST | list as u32 };
+    }
+
+    /// Takes a flow out; nothing, when it is not queued.
+    pub(super) fn remove(&mut self, flow: u32) {
+        let Link { next, previous } =
+            core::mem::replace(&mut self.links[flow as usize], Link { next: NONE, previous: NONE });
+        if previous == NONE {
+            return;
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        if previous & LIST == 0 {
+            self.links[previous as usize].next = next;
+            return;
+        }
+        let list = (previous & !LIST) as usize;
+        self.heads[list] = next;
+        if next == NONE {
+            let (level, slot) = (list / SLOTS, list % SLOTS);
+            self.occupied[level][slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+
+    /// Takes out the next flow whose deadline is at or before tick `now`. Each flow looked at takes one from the budget; at 0 the
+    /// rest waits for the next call. `deadline` tells a flow's deadline.
+    pub(super) fn pop(&mut self, now: u64, budget: &mut usize, deadline: impl Fn(u32) -> u32) -> Option<u32> {
+        while self.position <= now {
+            let Some(list) = self.current_list() else {
+                self.position = self.next_event().map_or(now + 1, |tick| tick.min(now + 1));
+                continue;
+            };
+            *budget = budget.checked_sub(1)?;
+            let flow = self.heads[list];
+            self.remove(flow);
+            let deadline = deadline(flow);
+            if list < SLOTS && self.absolute(deadline) == self.position {
+                return Some(flow);
+            }
+            self.insert(flow, deadline);
+        }
+        None
+    }
+
+    /// No queued flow is due before this tick.
+    pub(super) fn next_event(&self) -> Option<u64> {
+        if self.current_list().is_some() {
+            return Some(self.position);
+        }
+        for level in 0..LEVELS - 1 {
+            if let Some(slot) = self.occupied_from(level, slot(self.position, level)) {
+                let below = 8 * level as u32;
+                return Some(((self.position >> below) & !0xff | slot as u64) << below);
+            }
+        }
+        // The top level goes round.
+        let top = LEVELS - 1;
+        let here = slot(self.position, top);
+        let found = self.occupied_from(top, here).or_else(|| self.occupied_from(top, 0))?;
+        let ahead = (found + SLOTS - here) % SLOTS;
+        let below = 8 * top as u32;
+        Some(((self.position >> below) + ahead as u64) << below)
+    }
+
+    /// A list whose time has begun: of the highest level first, as it feeds those below.
+    fn current_list(&self) -> Option<usize> {
+        (0..LEVELS)
+            .rev()
+            .map(|level| level * SLOTS + slot(self.position, level))
+            .find(|list| self.heads[*list] != NONE)
+    }
+
+    /// The first list of a level, from `slot` on, that is not empty.
+    fn occupied_from(&self, level: usize, slot: usize) -> Option<usize> {
+        let words = &self.occupied[level];
+        let first = words[slot / 64] & (u64::MAX << (slot % 64));
+        if first != 0 {
+            return Some(slot / 64 * 64 + first.trailing_zeros() as usize);
+        }
+        (slot / 64 + 1..words.len())
+            .find(|word| words[*word] != 0)
+            .map(|word| word * 64 + words[word].trailing_zeros() as usize)
+    }
+
+    /// A deadline as a tick that does not wrap: less than 2^31 ticks from the position, and not before it.
+    pub(super) fn absolute(&self, deadline: u32) -> u64 {
+        let ahead = deadline.wrapping_sub(self.position as u32) as i32;
+        self.position + u64::try_from(ahead).unwrap_or(0)
+    }
+}
+
+/// Which list of a level a tick belongs to.
+fn slot(tick: u64, level: usize) -> usize {
+    (tick >> (8 * level)) as usize % SLOTS
+}
