@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn an_empty_configuration_forwards_nothing_and_says_so() {
         let text = summary("version: 1\n").text(Style::PLAIN);
-        assert_eq!(text, "ok  nva-1\n\nno ports: forwards nothing\n");
+        assert!(text.starts_with("ok  nva-1\n\nno ports: forwards nothing\n"), "{text}");
     }
 
     #[test]

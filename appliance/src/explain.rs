@@ -163,22 +163,9 @@ fn text(explanation: &Explanation, packet: &str, style: Style) -> String {
         let _ = write!(text, "  to backend {}", style.bold(backend));
     }
     let _ = writeln!(text, "\n{}\n", style.dim(packet));
-    let mut table = Table::new(&[
-        ("stage", Align::Left),
-        ("rule", Align::Left),
-        ("priority", Align::Right),
-        ("access", Align::Left),
-        ("detail", Align::Left),
-    ]);
+    let mut table = Table::new(&[("stage", Align::Left), ("access", Align::Left), ("detail", Align::Left)]);
     for step in &explanation.steps {
-        let rule = match (&step.group, &step.rule) {
-            (Some(group), Some(rule)) => format!("{group}/{rule}"),
-            (Some(name), None) | (None, Some(name)) => name.clone(),
-            (None, None) => String::new(),
-        };
-        let priority = step.priority.map(|priority| priority.to_string()).unwrap_or_default();
-        let access = step.access.map(Access::as_str).unwrap_or_default();
-        table.row([step.stage, &rule, &priority, access, &step.detail]);
+        table.row([step.stage, step.access.map(Access::as_str).unwrap_or_default(), &step.detail]);
     }
     text.push_str(&table.render(style, 0));
     text

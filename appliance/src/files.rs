@@ -66,28 +66,13 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn source(path: &Path) -> Result<Source, Problem> {
-    let problem = |(line, column), message| Problem {
-        location: Location { file: path.to_path_buf(), line, column },
-        message,
-    };
-    let bytes = read(path).map_err(|error| {
-        problem((1, 1), format!("cannot be read: {error}; --config names a readable file"))
-    })?;
-    match String::from_utf8(bytes) {
+    match read(path) {
         Ok(text) => Ok(Source { path: path.to_path_buf(), text }),
-        Err(error) => {
-            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let message = "the text is not UTF-8 from here on; save the file as UTF-8".to_string();
-            Err(problem(end_of(&String::from_utf8_lossy(good)), message))
-        }
+        Err(error) => Err(Problem {
+            location: Location { file: path.to_path_buf(), line: 1, column: 1 },
+            message: format!("cannot be read: {error}; --config names a readable file"),
+        }),
     }
-}
-
-/// Line and column, from 1, of what comes behind `text`.
-fn end_of(text: &str) -> (usize, usize) {
-    let line = text.matches('\n').count() + 1;
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    (line, last.chars().count() + 1)
 }
 
 /// Says that the configuration has no port of this name, and which it has.

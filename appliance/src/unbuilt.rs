@@ -150,3 +150,82 @@ fn dns_limit(config: &Config) -> Vec<String> {
         config.protection.amplification.dns_responses_per_destination.is_some(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nva_config::Source;
+
+    const PORT: &str =
+        "version: 1\nports:\n  - {name: a, driver: af_packet, device: eth1, addresses: [192.0.2.1/24]}\n";
+
+    fn paths(text: &str, purpose: Purpose) -> Vec<String> {
+        let source = Source { path: "test.yaml".into(), text: text.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        let problems = unbuilt(&config, purpose);
+        assert!(
+            problems.iter().all(|problem| problem.location.file == PathBuf::from("test.yaml")),
+            "{problems:?}"
+        );
+        let path = |problem: &Problem| problem.message.split(':').next().unwrap_or_default().to_string();
+        problems.iter().map(path).collect()
+    }
+
+    #[test]
+    fn what_is_built_goes_on() {
+        for purpose in [Purpose::Run, Purpose::Replay] {
+            assert!(paths(PORT, purpose).is_empty());
+            let protected =
+                format!("{PORT}protection:\n  blocklist: [198.18.0.0/15]\n  anti_spoofing: loose\n");
+            assert!(paths(&protected, purpose).is_empty());
+        }
+    }
+
+    #[test]
+    fn devices_and_workers_are_nothing_to_replay() {
+        let text = PORT.replace("af_packet", "af_xdp") + "dataplane: {workers: [1, 2]}\n";
+        assert_eq!(paths(&text, Purpose::Run), ["ports[0].driver", "dataplane.workers"]);
+        assert!(paths(&text, Purpose::Replay).is_empty());
+    }
+
+    #[test]
+    fn sections_of_later_versions_stop_both() {
+        let text = format!(
+            "{PORT}protection:\n  syn_flood: {{per_source_rate: 1}}\n  connections: {{per_source: 1}}\n  \
+             amplification: {{dns_responses_per_destination: 1}}\n  icmp: {{rate: 1}}\nlogs:\n  audit: {{path: a}}\n"
+        );
+        let wanted = [
+            "protection.syn_flood",
+            "protection.connections",
+            "protection.amplification.dns_responses_per_destination",
+            "protection.icmp",
+            "logs.audit",
+        ];
+        for purpose in [Purpose::Run, Purpose::Replay] {
+            assert_eq!(paths(&text, purpose), wanted);
+        }
+    }
+
+    #[test]
+    fn a_probe_stops_run_only_where_a_rule_uses_it() {
+        let balancer = |probe: &str, proxy: &str| {
+            format!(
+                "{PORT}load_balancers:\n  - name: lb\n    frontends: [{{name: f, address: 192.0.2.10}}]\n    pools: \
+                 [{{name: p, backends: [{{name: b, address: 192.0.2.20}}]}}]\n    probes: [{{name: h, protocol: tcp, \
+                 port: 80}}]\n    rules: [{{name: r, frontend: f, protocol: tcp, port: 80, pool: p{probe}{proxy}}}]\n"
+            )
+        };
+        assert!(paths(&balancer("", ""), Purpose::Run).is_empty());
+        assert_eq!(paths(&balancer(", probe: h", ""), Purpose::Run), ["load_balancers[0].probes[0]"]);
+        assert!(paths(&balancer(", probe: h", ", syn_proxy: auto"), Purpose::Replay).is_empty());
+        let proxied = balancer("", ", syn_proxy: always");
+        assert_eq!(paths(&proxied, Purpose::Replay), ["load_balancers[0].rules[0].syn_proxy"]);
+    }
+
+    #[test]
+    fn a_place_that_was_not_recorded_is_that_of_what_is_around_it() {
+        let source = Source { path: "test.yaml".into(), text: PORT.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        assert_eq!(Some(&locate(&config, "ports[0].nothing[3].deep")), config.places.get("ports[0]"));
+    }
+}
