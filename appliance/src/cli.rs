@@ -44,9 +44,14 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show what a running appliance is doing
     Show(ShowArgs),
+    /// Watch a running appliance: packets and drops a second
+    Top(TopArgs),
     /// Look after the kernel interfaces behind the ports
     #[command(subcommand)]
     Ports(PortsCommand),
+    /// The demo's own web server and client
+    #[command(subcommand, hide = true)]
+    DemoPeer(DemoPeer),
 }
 
 /// Which configuration.
@@ -173,7 +178,39 @@ Examples:
   cargo run --release -- demo            from a checkout, as root
 
 Needs root and iproute2. Everything that it makes is in namespaces of its own and goes away at the end, also on Ctrl-C.")]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// Leave everything up at the end until Ctrl-C, and say how to look around
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// What the demo starts in the namespaces of its client and backends.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoPeer {
+    /// Answers HTTP requests with its name until it is killed
+    #[command(after_help = "Examples:\n  nva demo-peer serve --name web-1 --port 8080")]
+    Serve {
+        /// What it answers
+        #[arg(long)]
+        name: String,
+        /// TCP port on every address
+        #[arg(long)]
+        port: u16,
+    },
+    /// Sends HTTP requests one after the other and prints who answered each
+    #[command(after_help = "Examples:\n  nva demo-peer get --to 203.0.113.10:80 --count 10")]
+    Get {
+        /// Address and port of the server
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many requests, each on a connection of its own
+        #[arg(long)]
+        count: u32,
+        /// How long to wait for one answer
+        #[arg(long, value_parser = parse_duration, default_value = "2s")]
+        timeout: Duration,
+    },
+}
 
 /// `nva show`.
 #[derive(Debug, Args)]
@@ -181,7 +218,8 @@ pub(crate) struct DemoArgs {}
 Examples:
   nva show stats                         packets in and out, and every drop by its reason
   nva show rules --json | jq '.[] | select(.hits == 0)'
-  nva show flows --socket /run/nva/nva-1.sock")]
+  nva show flows --address 198.51.100.7 --limit 20
+  nva show backends --config nva.yaml    the appliance that runs this configuration")]
 pub(crate) struct ShowArgs {
     /// What to show
     #[arg(value_enum)]
@@ -189,9 +227,39 @@ pub(crate) struct ShowArgs {
     /// Print JSON for programs
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) instance: InstanceArgs,
+    /// flows: how many at most, up to 65536
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// flows: only those with this address at either end, before or after translation
+    #[arg(long, value_name = "A")]
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// Which running appliance.
+#[derive(Debug, Args)]
+pub(crate) struct InstanceArgs {
     /// Unix socket of the appliance [default: the only one under /run/nva]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
     pub(crate) socket: Option<PathBuf>,
+    /// Configuration of the appliance, from whose name its socket is made
+    #[arg(long, value_name = "F")]
+    pub(crate) config: Vec<PathBuf>,
+}
+
+/// `nva top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva top                                once a second until q or Ctrl-C
+  nva top --count 5 | cat                five times, into a file or pipe")]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) instance: InstanceArgs,
+    /// End after so many tables [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
 }
 
 /// What `nva show` can show.
@@ -210,24 +278,38 @@ pub(crate) enum Shown {
 /// `nva ports`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PortsCommand {
-    /// Give the ports' interfaces back to the kernel: take away the drop that an appliance left when it was killed
-    Release(ReleaseArgs),
-}
-
-/// `nva ports release`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
+    /// Give the interfaces back to the kernel: take away the drop that an appliance leaves when it ends
+    #[command(after_help = "\
 Examples:
-  nva ports release --config nva.yaml    every af_packet port of the configuration
-  nva ports release --device eth1        one interface
+  nva ports release --config nva.yaml    every port of the configuration
+  nva ports release eth1 eth2            these interfaces
 
 While an appliance runs, its ports are not released.")]
-pub(crate) struct ReleaseArgs {
-    /// Configuration file whose ports are released
+    Release(PortsArgs),
+    /// Say of each interface whether the kernel is shut out, and whether an appliance runs on it
+    #[command(after_help = "\
+Examples:
+  nva ports status --config nva.yaml
+  nva ports status eth1")]
+    Status(PortsArgs),
+    /// Shut the kernel out of the interfaces before an appliance starts, as while the machine boots
+    #[command(after_help = "\
+Examples:
+  nva ports hold --config nva.yaml       before the network comes up
+  nva ports hold eth1 eth2
+
+An interface that carries an address of the machine is refused: it would be cut off.")]
+    Hold(PortsArgs),
+}
+
+/// Which interfaces.
+#[derive(Debug, Args)]
+pub(crate) struct PortsArgs {
+    /// Configuration whose ports are meant; may be given more than once
     #[arg(long = "config", value_name = "F", required_unless_present = "devices")]
     pub(crate) config: Vec<PathBuf>,
-    /// Kernel interface to release; may be given more than once
-    #[arg(long = "device", value_name = "DEVICE")]
+    /// Kernel interfaces
+    #[arg(value_name = "DEVICE")]
     pub(crate) devices: Vec<String>,
 }
 

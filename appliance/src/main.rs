@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         cli::Command::Replay(args) => replay::replay(args),
         cli::Command::Demo(args) => demo::demo(args),
         cli::Command::Show(args) => show::show(args),
-        cli::Command::Ports(cli::PortsCommand::Release(args)) => ports::release(args),
+        cli::Command::Top(args) => show::top(args),
+        cli::Command::Ports(command) => ports::ports(command),
+        cli::Command::DemoPeer(peer) => demo::peer(peer),
     }
 }

@@ -179,7 +179,7 @@ fn matches_protocol(rule: RuleProtocol, key: &FlowKey) -> bool {
 }
 
 /// The cloud's default rules, which no group can take away, only override.
-pub(super) fn default_rules(direction: Direction) -> [SecurityRule; 3] {
+pub fn default_rules(direction: Direction) -> [SecurityRule; 3] {
     use Access::{Allow, Deny};
     use Endpoint::{Any, AzureLoadBalancer, Internet, VirtualNetwork};
     let rule = |name: &str, priority, access, source, destination| SecurityRule {

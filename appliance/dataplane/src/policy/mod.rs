@@ -17,7 +17,7 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
-pub use compiled::Classify;
+pub use compiled::{Classify, default_rules};
 pub use trace::{Finding, Judgement, LevelTrace, NearMiss, RuleField};
 
 use crate::addr::Addr;

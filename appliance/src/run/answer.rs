@@ -1,0 +1,169 @@
+//! The reports behind the control socket, made from what the workers show.
+
+use super::control::Control;
+use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
+use super::protocol::{Backend, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker};
+use crossbeam::channel::bounded;
+use nva_config::{AdminState, Config, Direction, SecurityRule};
+use nva_dataplane::names::Names;
+use nva_dataplane::policy::default_rules;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How many flows a worker hands over between two bursts.
+const PAGE: usize = 256;
+/// How long a worker may take to do so.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers with [`report`].
+pub(super) fn stats(control: &Control) -> Response<Stats> {
+    Response::Ok(report(control))
+}
+
+/// Counters of ports and workers.
+pub(super) fn report(control: &Control) -> Stats {
+    let readings = control.readings();
+    let mut sum = super::board::Reading::default();
+    readings.iter().flatten().for_each(|reading| sum.add(reading));
+    let state = control.state();
+    let now = Instant::now();
+    let ports: Vec<Port> = state
+        .config
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(index, port)| {
+            let counters = sum.counters.ports.get(index).cloned().unwrap_or_default();
+            let rx = sum.rx.get(index).copied().unwrap_or_default();
+            let tx = sum.tx.get(index).copied().unwrap_or_default();
+            let traffic = Traffic::new(&counters, &rx, &tx);
+            Port { port: port.name.clone(), device: port.device.clone(), traffic }
+        })
+        .collect();
+    let mut total = Traffic::default();
+    ports.iter().for_each(|port| total.add(&port.traffic));
+    let worker = |(worker, core): (usize, &usize)| Worker {
+        worker,
+        core: *core,
+        flows: readings.get(worker).and_then(Option::as_ref).map_or(0, |reading| reading.flows),
+        stalled_seconds: state.watchdog.stalled(worker, now).map(|time| time.as_secs_f64()),
+    };
+    Stats {
+        name: state.config.name.clone(),
+        pid: std::process::id(),
+        generation: state.generation,
+        uptime_seconds: control.epoch.elapsed().as_secs_f64(),
+        flows: sum.flows,
+        flow_capacity: u64::try_from(state.config.dataplane.flow_capacity).unwrap_or(u64::MAX),
+        flows_created: sum.counters.flows_created,
+        flows_expired: sum.counters.flows_expired,
+        originated: sum.counters.originated,
+        total,
+        workers: state.config.dataplane.workers.iter().enumerate().map(worker).collect(),
+        ports,
+    }
+}
+
+/// Security rules with their hits, in the order in which they are tried.
+pub(super) fn rules(control: &Control) -> Response<Vec<Rule>> {
+    let hits = control.reading().counters.rule_hits;
+    let (config, mut names) = control.configuration();
+    Response::Ok(list_rules(&config, &mut names, &hits))
+}
+
+fn list_rules(config: &Config, names: &mut Names, hits: &[u64]) -> Vec<Rule> {
+    let mut list = Vec::new();
+    for group in &config.security_groups {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            let defaults = default_rules(direction);
+            let own = group.rules.iter().filter(|rule| rule.direction == direction).map(|rule| (rule, false));
+            let mut rules: Vec<(&SecurityRule, bool)> = own.chain(defaults.iter().map(|rule| (rule, true))).collect();
+            rules.sort_by_key(|(rule, _)| rule.priority);
+            list.extend(rules.into_iter().map(|(rule, default)| Rule {
+                group: group.name.clone(),
+                rule: rule.name.clone(),
+                direction: direction.as_str().into(),
+                priority: rule.priority.into(),
+                access: rule.access.as_str().into(),
+                default,
+                hits: hits.get(names.rule(&group.name, &rule.name).0 as usize).copied().unwrap_or(0),
+            }));
+        }
+    }
+    list
+}
+
+/// Backends, in the order of the configuration.
+pub(super) fn backends(control: &Control) -> Response<Vec<Backend>> {
+    let flows = control.reading().counters.backend_flows;
+    let (config, mut names) = control.configuration();
+    Response::Ok(list_backends(&config, &mut names, &flows))
+}
+
+fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backend> {
+    let mut list = Vec::new();
+    for balancer in &config.load_balancers {
+        for pool in &balancer.pools {
+            list.extend(pool.backends.iter().map(|backend| Backend {
+                load_balancer: balancer.name.clone(),
+                pool: pool.name.clone(),
+                backend: backend.name.clone(),
+                address: backend.address,
+                weight: backend.weight,
+                admin_state: backend.admin_state.as_str().into(),
+                eligible: backend.admin_state != AdminState::Down,
+                flows_created: flows
+                    .get(names.backend(&balancer.name, &pool.name, &backend.name).0 as usize)
+                    .copied()
+                    .unwrap_or(0),
+            }));
+        }
+    }
+    list
+}
+
+/// Open flows, worker by worker, until `limit` are found.
+pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) -> Response<Flows> {
+    let open = control.reading().flows;
+    let limit = limit.min(FLOWS_MAX);
+    let (_, names) = control.configuration();
+    let mut report = Flows { open, more: false, flows: Vec::new() };
+    for (worker, mailbox) in control.mailboxes.iter().enumerate() {
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let Some(page) = ask(mailbox, from) else {
+                return Response::Error(format!(
+                    "worker {worker} does not answer; `nva show stats` says whether it stands still"
+                ));
+            };
+            for summary in page.flows {
+                let flow = Flow::new(&summary, &names);
+                if address.is_some_and(|wanted| !flow.has(wanted)) {
+                    continue;
+                }
+                if report.flows.len() >= limit {
+                    report.more = true;
+                    return Response::Ok(report);
+                }
+                report.flows.push(flow);
+            }
+            cursor = page.next;
+        }
+    }
+    Response::Ok(report)
+}
+
+/// A slice of a worker's flow table; `None` when it does not answer.
+fn ask(mailbox: &Mailbox, cursor: usize) -> Option<FlowPage> {
+    let (send, receive) = bounded(1);
+    let deadline = Instant::now() + PATIENCE;
+    let mut question = FlowQuestion { cursor, page: Vec::with_capacity(PAGE), answer: send };
+    while let Err(refused) = mailbox.ask(question) {
+        if Instant::now() >= deadline {
+            return None;
+        }
+        question = refused;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    receive.recv_deadline(deadline).ok()
+}

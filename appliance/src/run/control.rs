@@ -1,0 +1,149 @@
+//! What the control threads know: the configuration in use, the workers' mailboxes and boards. No worker ever takes its lock.
+
+use super::board::{Board, Reading};
+use super::mailbox::{Edition, Mailbox};
+use super::watchdog::Watchdog;
+use nva_config::{Config, Driver};
+use nva_dataplane::names::Names;
+use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The control side of a running appliance.
+pub(crate) struct Control {
+    /// The zero of the workers' clock.
+    pub(crate) epoch: Instant,
+    /// The ports' devices.
+    pub(crate) links: Vec<Link>,
+    /// The workers' mailboxes.
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    state: Mutex<State>,
+}
+
+/// What changes while the appliance runs.
+pub(crate) struct State {
+    /// The configuration in use.
+    pub(crate) config: Arc<Config>,
+    /// The numbers of rules and backends, of this and all earlier generations.
+    pub(crate) names: Names,
+    /// Counts configurations, from 1.
+    pub(crate) generation: u32,
+    /// For each worker the boards that it may be using, the newest last.
+    boards: Vec<Vec<Arc<Board>>>,
+    /// Knows which workers stand still.
+    pub(crate) watchdog: Watchdog,
+}
+
+/// The first generation, for workers that are still to be made.
+pub(crate) struct Beginning {
+    /// The control side.
+    pub(crate) control: Arc<Control>,
+    /// The first configuration.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The workers' boards.
+    pub(crate) boards: Vec<Arc<Board>>,
+}
+
+impl Control {
+    /// Compiles the first generation.
+    pub(crate) fn begin(config: Config, links: Vec<Link>, epoch: Instant) -> Beginning {
+        let mut names = Names::default();
+        let generation = 1;
+        let snapshot = compile(&config, &links, &mut names, generation);
+        let workers = config.dataplane.workers.len();
+        let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
+        let state = State {
+            boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
+            config: Arc::new(config),
+            names,
+            generation,
+            watchdog: Watchdog::new(workers, epoch),
+        };
+        let mailboxes = (0..workers).map(|_| Arc::new(Mailbox::new(generation))).collect();
+        let control = Arc::new(Self { epoch, links, mailboxes, state: Mutex::new(state) });
+        Beginning { control, snapshot, boards }
+    }
+
+    /// What changes. A thread that panicked with it left it whole: every change is the last step of its making.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a configuration in place of the one in use, or says why that takes a restart and changes nothing.
+    ///
+    /// # Errors
+    /// A sentence for each difference that a running appliance cannot take up.
+    pub(crate) fn replace(&self, config: Config) -> Result<u32, Vec<String>> {
+        let mut state = self.state();
+        let differences = needs_restart(&state.config, &config);
+        if !differences.is_empty() {
+            return Err(differences);
+        }
+        let generation = state.generation.wrapping_add(1);
+        let snapshot = compile(&config, &self.links, &mut state.names, generation);
+        for (place, mailbox) in self.mailboxes.iter().enumerate() {
+            let board = board(&config, &state.names);
+            let unused = mailbox.publish(Edition { snapshot: Arc::clone(&snapshot), board: Arc::clone(&board) });
+            if let Some(boards) = state.boards.get_mut(place) {
+                boards.retain(|known| unused.as_ref().is_none_or(|unused| !Arc::ptr_eq(known, &unused.board)));
+                boards.push(board);
+            }
+        }
+        state.config = Arc::new(config);
+        state.generation = generation;
+        Ok(generation)
+    }
+
+    /// The configuration in use, and the numbers of its names.
+    pub(crate) fn configuration(&self) -> (Arc<Config>, Names) {
+        let state = self.state();
+        (Arc::clone(&state.config), state.names.clone())
+    }
+
+    /// What each worker counted, as it last showed it; `None` for one whose board cannot be read.
+    pub(crate) fn readings(&self) -> Vec<Option<Reading>> {
+        let mut state = self.state();
+        state.boards.iter_mut().map(|boards| newest(boards).read()).collect()
+    }
+
+    /// What all workers counted together.
+    pub(crate) fn reading(&self) -> Reading {
+        let mut sum = Reading::default();
+        self.readings().iter().flatten().for_each(|reading| sum.add(reading));
+        sum
+    }
+}
+
+/// The newest board that its worker has written to; those before it are forgotten, those behind it wait for the worker.
+fn newest(boards: &mut Vec<Arc<Board>>) -> Arc<Board> {
+    let place = boards.iter().rposition(|board| board.is_written()).unwrap_or(0);
+    boards.drain(..place);
+    boards.first().map_or_else(|| Arc::new(Board::new(0, 0, 0)), Arc::clone)
+}
+
+fn compile(config: &Config, links: &[Link], names: &mut Names, generation: u32) -> Arc<Snapshot> {
+    // There are no probes to say otherwise: a backend is unhealthy only where its admin_state says so.
+    Arc::new(Snapshot::build(config, BuildOptions { links, down: &|_, _| false, names, generation }))
+}
+
+fn board(config: &Config, names: &Names) -> Arc<Board> {
+    Arc::new(Board::new(config.ports.len(), names.rule_count(), names.backend_count()))
+}
+
+/// What differs between two configurations that only a restart can change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, differs: bool| {
+        if differs {
+            differences.push(format!("{what} cannot change while the appliance runs; restart it, or set it back"));
+        }
+    };
+    differ("name", old.name != new.name);
+    differ("dataplane.workers", old.dataplane.workers != new.dataplane.workers);
+    differ("dataplane.flow_capacity", old.dataplane.flow_capacity != new.dataplane.flow_capacity);
+    let ports = |config: &Config| -> Vec<(String, Driver, String)> {
+        config.ports.iter().map(|port| (port.name.clone(), port.driver, port.device.clone())).collect()
+    };
+    differ("the list of ports with their order, names, drivers and devices", ports(old) != ports(new));
+    differences
+}

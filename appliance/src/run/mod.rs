@@ -1,0 +1,294 @@
+//! `nva run`: the appliance in the foreground.
+//!
+//! The main thread reads the configuration, opens the ports, starts one worker on each core, and then waits for signals and
+//! watches the workers. The control socket has threads of its own. Whatever is slow or may fail happens on these; the workers only
+//! look into their mailboxes.
+//!
+//! *Invariant:* from the first look at a port on, the kernel does not answer for or forward what it receives: the drop at its
+//! ingress comes before the sockets, and outlives the process.
+
+mod answer;
+pub(crate) mod board;
+pub(crate) mod control;
+mod mailbox;
+mod notify;
+mod open;
+mod outbox;
+pub(crate) mod protocol;
+mod reload;
+pub(crate) mod socket;
+pub(crate) mod summary;
+mod watchdog;
+mod worker;
+
+use crate::cli::RunArgs;
+use crate::files::{self, Depth};
+use crate::output::{Failure, Style, complain, conclude, print};
+use crate::unbuilt::{Purpose, unbuilt};
+use board::Board;
+use control::{Beginning, Control};
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use nva_config::Config;
+use nva_dataplane::pipeline::{Options, Pipeline};
+use nva_dataplane::snapshot::Snapshot;
+use open::Opened;
+use outbox::Outbox;
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use socket::ControlSocket;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use worker::Worker;
+
+/// How often the main thread looks at the workers.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a worker may take to end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+pub(crate) fn run(args: &RunArgs) -> ExitCode {
+    conclude(try_run(args))
+}
+
+fn try_run(args: &RunArgs) -> Result<(), Failure> {
+    // Before anything else: a signal that comes early is kept, not lost.
+    let signals = signals()?;
+    let config = configuration(args)?;
+    let cores = cores(&config)?;
+    let opened = open::open(&config)?;
+    let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
+    let socket = ControlSocket::bind(&path)?;
+    let name = config.name.clone();
+
+    let epoch = Instant::now();
+    let Opened { links, queues, held, locks } = opened;
+    let Beginning { control, snapshot, boards } = Control::begin(config, links, epoch);
+    let seed = seed()?;
+    let start = Start { control: &control, snapshot, seed, epoch };
+    let mut workers = Vec::new();
+    for (index, ((core, queues), board)) in cores.into_iter().zip(queues).zip(boards).enumerate() {
+        workers.push(start.worker(index, core, queues, board)?);
+    }
+    socket.serve(&control).map_err(|error| Failure::failed(format!("no thread for the control socket: {error}")))?;
+
+    print(&format!("{name}: forwarding on {}\n", counted(control.links.len(), "port")))?;
+    tell_manager("READY=1");
+    let ended = attend(&control, &signals, &workers, args);
+    tell_manager("STOPPING=1");
+    let stuck = stop(&control, workers);
+    drop(socket);
+    print(&farewell(&control, &held))?;
+    drop(locks);
+    match (ended, stuck) {
+        (Ended::Asked, 0) => Ok(()),
+        (Ended::Asked, stuck) => Err(Failure::failed(format!(
+            "{} did not end within {} s; their last counters may be missing above",
+            counted(stuck, "worker"),
+            END_WITHIN.as_secs()
+        ))),
+        (Ended::WorkerDied, _) => {
+            Err(Failure::failed("a worker ended by itself: this is a bug; its message is above"))
+        }
+    }
+}
+
+/// The checked configuration, of which everything can be run.
+fn configuration(args: &RunArgs) -> Result<Config, Failure> {
+    let config =
+        files::load(&args.config.files, Depth::WithFiles).map_err(|all| Failure::configuration(&all))?;
+    let missing = unbuilt(&config, Purpose::Run);
+    if !missing.is_empty() {
+        return Err(Failure::configuration(&missing));
+    }
+    if config.ports.is_empty() {
+        return Err(Failure::usage("the configuration has no ports, so there is nothing to forward; add a `ports` section"));
+    }
+    Ok(config)
+}
+
+/// The cores of the workers.
+fn cores(config: &Config) -> Result<Vec<CoreId>, Failure> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    let find = |wanted: &usize| {
+        available.iter().copied().find(|core| core.id == *wanted).ok_or_else(|| {
+            let there: Vec<String> = available.iter().map(|core| core.id.to_string()).collect();
+            Failure::failed(format!(
+                "dataplane.workers: core {wanted} is not there for this process; use some of {}",
+                there.join(", ")
+            ))
+        })
+    };
+    config.dataplane.workers.iter().map(find).collect()
+}
+
+/// Secrets of the hash tables, different in every run.
+fn seed() -> Result<[u8; 16], Failure> {
+    use std::io::Read;
+    let mut seed = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut seed))
+        .map_err(|error| Failure::failed(format!("/dev/urandom: {error}")))?;
+    Ok(seed)
+}
+
+/// Signals as they come, from a thread of their own.
+fn signals() -> Result<Receiver<i32>, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("signal handlers: {error}"));
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
+    let (send, receive) = bounded(16);
+    let forward = move || {
+        for signal in signals.forever() {
+            // Sixteen that wait are enough: one more reload would read the same files.
+            let _ = send.try_send(signal);
+        }
+    };
+    std::thread::Builder::new().name("nva-signals".into()).spawn(forward).map_err(failed)?;
+    Ok(receive)
+}
+
+/// What all workers begin with.
+struct Start<'a> {
+    control: &'a Control,
+    snapshot: Arc<Snapshot>,
+    seed: [u8; 16],
+    epoch: Instant,
+}
+
+impl Start<'_> {
+    /// Starts a worker on its core.
+    fn worker(
+        &self,
+        index: usize,
+        core: CoreId,
+        queues: open::Queues,
+        board: Arc<Board>,
+    ) -> Result<JoinHandle<()>, Failure> {
+        let failed = |what: String| Failure::failed(format!("worker {index}: {what}"));
+        let mailbox = self.control.mailboxes.get(index).map(Arc::clone);
+        let mailbox = mailbox.ok_or_else(|| failed("has no mailbox".into()))?;
+        let workers = self.control.mailboxes.len();
+        let capacity = self.control.state().config.dataplane.flow_capacity;
+        let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed };
+        let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
+        let (send, started) = bounded(1);
+        let body = move || {
+            if !core_affinity::set_for_current(core) {
+                let _ = send.send(Err(format!("cannot be pinned to core {}", core.id)));
+                return;
+            }
+            // From here on this thread takes and frees frames without synchronisation.
+            let owner = queues.pool.adopt();
+            let generation = snapshot.generation();
+            let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
+            let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity());
+            let worker = Worker { pipeline, rx: queues.rx, outbox, mailbox, board, generation, epoch };
+            let _ = send.send(owner.as_ref().map(drop).map_err(ToString::to_string));
+            worker.run();
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("nva-worker-{index}"))
+            .spawn(body)
+            .map_err(|error| failed(error.to_string()))?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(thread),
+            Ok(Err(what)) => Err(failed(what)),
+            Err(_) => Err(failed("did not start".into())),
+        }
+    }
+}
+
+/// Why the appliance ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// A signal asked for it.
+    Asked,
+    /// A worker is no longer there.
+    WorkerDied,
+}
+
+/// Waits for signals and watches the workers until it is time to end.
+fn attend(control: &Control, signals: &Receiver<i32>, workers: &[JoinHandle<()>], args: &RunArgs) -> Ended {
+    let mut look_at = Instant::now() + LOOK_EVERY;
+    loop {
+        match signals.recv_deadline(look_at) {
+            Ok(SIGHUP) => reload::reload(control, &args.config),
+            Ok(_) => return Ended::Asked,
+            Err(RecvTimeoutError::Disconnected) => return Ended::Asked,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = Instant::now();
+        if now >= look_at {
+            look_at = now + LOOK_EVERY;
+            look(control, now);
+        }
+        if workers.iter().any(JoinHandle::is_finished) {
+            return Ended::WorkerDied;
+        }
+    }
+}
+
+/// Says which workers stand still, and frees what they no longer use.
+fn look(control: &Control, now: Instant) {
+    let mut state = control.state();
+    let notices = state.watchdog.look(now, control.mailboxes.iter().map(|mailbox| mailbox.heartbeat()));
+    let name = state.config.name.clone();
+    drop(state);
+    notices.iter().for_each(|notice| complain(format_args!("{name}: {notice}")));
+    control.mailboxes.iter().for_each(|mailbox| mailbox.free_retired());
+}
+
+/// Tells the workers to end and waits for them; returns how many did not.
+fn stop(control: &Control, workers: Vec<JoinHandle<()>>) -> usize {
+    control.mailboxes.iter().for_each(|mailbox| mailbox.stop());
+    let deadline = Instant::now() + END_WITHIN;
+    while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (ended, stuck): (Vec<_>, Vec<_>) = workers.into_iter().partition(JoinHandle::is_finished);
+    // A worker that panicked has said so by itself.
+    ended.into_iter().for_each(|worker| drop(worker.join()));
+    stuck.len()
+}
+
+/// The summary, and what stays behind.
+fn farewell(control: &Control, held: &[String]) -> String {
+    let stats = answer::report(control);
+    let style = Style::stdout();
+    let mut text = format!(
+        "{}: ended after {:.1} s; {} made, {} open\n",
+        stats.name,
+        stats.uptime_seconds,
+        counted(stats.flows_created, "flow"),
+        stats.flows
+    );
+    text.push_str(&summary::render(&stats, style));
+    text.push_str(&format!(
+        "{}: the kernel stays shut out of {}; `nva ports release {}` gives {} back\n",
+        stats.name,
+        held.join(", "),
+        held.join(" "),
+        if held.len() == 1 { "it" } else { "them" }
+    ));
+    text
+}
+
+fn tell_manager(state: &str) {
+    if let Err(error) = notify::notify(state) {
+        complain(format_args!("the service manager cannot be told {state}: {error}"));
+    }
+}
+
+/// `1 port`, `2 ports`.
+pub(crate) fn counted(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// The control socket of a configuration's instance.
+pub(crate) fn socket_of(config: &Config) -> PathBuf {
+    socket::default_path(&config.name)
+}

@@ -1,0 +1,61 @@
+//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call.
+
+use nva_dataplane::pipeline::Transmit;
+use nva_dataplane::verdict::PortId;
+use pmd_shim::{Burst, FrameSource, QueueCounters, TxQueue};
+
+/// The transmit side of a worker.
+pub(crate) struct Outbox<T: TxQueue, S> {
+    lanes: Vec<Lane<T>>,
+    source: S,
+    refused: Vec<(PortId, T::Frame)>,
+}
+
+struct Lane<T: TxQueue> {
+    port: PortId,
+    queue: T,
+    burst: Burst<T::Frame>,
+}
+
+impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
+    /// An outbox for queues in the order of the ports. `frames_max` is how many frames there can be at all.
+    pub(crate) fn new(queues: Vec<T>, source: S, frames_max: usize) -> Self {
+        let lanes = queues.into_iter().zip(0..).map(|(queue, port)| Lane { port: PortId(port), queue, burst: Burst::new() });
+        Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max) }
+    }
+
+    /// Sends what waits, and hands over each frame that a full queue refused.
+    pub(crate) fn flush(&mut self, mut refused: impl FnMut(PortId, T::Frame)) {
+        for Lane { port, queue, burst } in &mut self.lanes {
+            if !burst.is_empty() {
+                queue.send(burst);
+                burst.drain(..).for_each(|frame| refused(*port, frame));
+            }
+        }
+        self.refused.drain(..).for_each(|(port, frame)| refused(port, frame));
+    }
+
+    /// What the queue of the port at this place counted.
+    pub(crate) fn counters(&mut self, index: usize) -> QueueCounters {
+        self.lanes.get_mut(index).map(|lane| lane.queue.counters()).unwrap_or_default()
+    }
+}
+
+impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox<T, S> {
+    fn transmit(&mut self, port: PortId, frame: T::Frame) {
+        let Some(lane) = self.lanes.get_mut(port.index()) else {
+            self.refused.push((port, frame));
+            return;
+        };
+        if lane.burst.is_full() {
+            lane.queue.send(&mut lane.burst);
+        }
+        if let Err(full) = lane.burst.try_push(frame) {
+            self.refused.push((port, full.element()));
+        }
+    }
+
+    fn allocate(&mut self) -> Option<T::Frame> {
+        self.source.allocate()
+    }
+}

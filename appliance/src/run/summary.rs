@@ -1,0 +1,51 @@
+//! What the appliance says of itself when it ends.
+
+use super::protocol::{Stats, Traffic};
+use crate::output::{Align, Style, Table};
+
+/// The table of ports and, where there are any, of drops by reason.
+pub(crate) fn render(stats: &Stats, style: Style) -> String {
+    let mut text = ports(stats).render(style, 2);
+    let drops = drops(&stats.total);
+    if !drops.is_empty() {
+        text.push('\n');
+        text.push_str(&drops.render(style, 2));
+    }
+    text
+}
+
+/// One row a port, and one for all.
+pub(crate) fn ports(stats: &Stats) -> Table {
+    const NUMBERS: [&str; 8] =
+        ["received", "forwarded", "replied", "consumed", "held", "dropped", "transmitted", "rx missed"];
+    let mut columns = vec![("port", Align::Left)];
+    columns.extend(NUMBERS.map(|title| (title, Align::Right)));
+    let mut table = Table::new(&columns);
+    let row = |name: &str, traffic: &Traffic| -> Vec<String> {
+        let numbers = [
+            traffic.received,
+            traffic.forwarded,
+            traffic.replied,
+            traffic.consumed,
+            traffic.held,
+            traffic.dropped.total(),
+            traffic.transmitted,
+            traffic.rx_missed,
+        ];
+        std::iter::once(name.to_string()).chain(numbers.map(|number| number.to_string())).collect()
+    };
+    for port in &stats.ports {
+        table.row(row(&port.port, &port.traffic));
+    }
+    table.row(row("total", &stats.total));
+    table
+}
+
+/// One row for each reason for which something was dropped.
+pub(crate) fn drops(traffic: &Traffic) -> Table {
+    let mut table = Table::new(&[("dropped", Align::Right), ("reason", Align::Left), ("", Align::Left)]);
+    for (reason, count) in traffic.dropped.iter().filter(|(_, count)| *count > 0) {
+        table.row([count.to_string(), reason.name().to_string(), reason.description().to_string()]);
+    }
+    table
+}

@@ -1,0 +1,145 @@
+//! A worker: one thread on one core that takes bursts from the ports, through the path, and out.
+//!
+//! One turn of the loop reads the clock once. Between two bursts it takes up a new configuration, answers a question, shows its
+//! counters. It never waits for another thread, never allocates, and makes no system call but those of the queues; only when
+//! nothing has come for [`SPIN`] does it sleep in the kernel until something does.
+
+use super::board::Board;
+use super::mailbox::{Edition, FlowPage, FlowQuestion, Mailbox};
+use super::outbox::Outbox;
+use arrayvec::ArrayVec;
+use nva_dataplane::pipeline::Pipeline;
+use nva_dataplane::time::Time;
+use nva_dataplane::verdict::PortId;
+use pmd_shim::{Burst, FrameSource, RxQueue, TxQueue, idle};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long it polls in vain before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+/// The longest sleep, which bounds how late a reload, a question or a stop is noticed.
+const SLEEP_MAX_MS: u32 = 10;
+/// How often the counters are shown while there is traffic.
+const SHOW_EVERY: Duration = Duration::from_millis(5);
+
+/// A worker with everything that it owns.
+pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
+    /// The path with its flows.
+    pub(crate) pipeline: Pipeline<R::Frame>,
+    /// Receive queues in the order of the ports.
+    pub(crate) rx: Vec<R>,
+    /// Transmit queues.
+    pub(crate) outbox: Outbox<T, S>,
+    /// What the control threads want.
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Where the counters are shown.
+    pub(crate) board: Arc<Board>,
+    /// The generation in use.
+    pub(crate) generation: u32,
+    /// The zero of the clock, the same for all workers.
+    pub(crate) epoch: Instant,
+}
+
+impl<R, T, S> Worker<R, T, S>
+where
+    R: RxQueue,
+    T: TxQueue<Frame = R::Frame>,
+    S: FrameSource<Frame = R::Frame>,
+{
+    /// Works until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut burst = Burst::new();
+        let (mut busy_until, mut show_at) = (Time::default(), Time::default());
+        let mut unseen = true;
+        while !self.mailbox.is_stopping() {
+            let now = now(self.epoch);
+            self.mailbox.beat();
+            self.take_up(now);
+            let received = self.turn(now, &mut burst);
+            if received > 0 {
+                busy_until = now + SPIN;
+                unseen = true;
+            }
+            let idle = now >= busy_until;
+            if now >= show_at || idle && unseen {
+                self.show();
+                show_at = now + SHOW_EVERY;
+                unseen = false;
+            }
+            if let Some(question) = self.mailbox.question() {
+                self.answer(question);
+            }
+            if idle {
+                self.sleep(now);
+            }
+        }
+        self.show();
+    }
+
+    /// A burst from each port through the path, what time has brought about, and one burst out of each port.
+    fn turn(&mut self, now: Time, burst: &mut Burst<R::Frame>) -> usize {
+        let Self { pipeline, rx, outbox, .. } = self;
+        let mut received = 0;
+        for (queue, port) in rx.iter_mut().zip(0..) {
+            received += queue.receive(burst);
+            if !burst.is_empty() {
+                pipeline.process(now, PortId(port), burst, outbox, &mut ());
+            }
+        }
+        pipeline.advance(now, outbox);
+        outbox.flush(|port, frame| pipeline.refused(port, frame));
+        received
+    }
+
+    /// Takes up the newest configuration, if it is not that already.
+    fn take_up(&mut self, now: Time) {
+        if self.mailbox.wanted() == self.generation {
+            return;
+        }
+        let Some(Edition { snapshot, board }) = self.mailbox.take_edition() else { return };
+        self.generation = snapshot.generation();
+        let snapshot = self.pipeline.adopt(snapshot, now);
+        let board = std::mem::replace(&mut self.board, board);
+        self.mailbox.retire(Edition { snapshot, board });
+        self.show();
+    }
+
+    fn show(&mut self) {
+        let Self { pipeline, rx, outbox, board, .. } = self;
+        let queues = rx.iter_mut().enumerate().map(|(index, queue)| (queue.counters(), outbox.counters(index)));
+        board.write(pipeline.counters(), pipeline.flow_count(), queues);
+    }
+
+    fn answer(&self, question: FlowQuestion) {
+        let FlowQuestion { cursor, mut page, answer } = question;
+        let room = page.capacity();
+        let next = self.pipeline.flows(cursor, room, &mut |flow| {
+            if page.len() < room {
+                page.push(flow);
+            }
+        });
+        // Whoever asked may have given up meanwhile.
+        let _ = answer.try_send(FlowPage { flows: page, next });
+    }
+
+    /// Sleeps until a frame comes, the next timer is due, or it is time to look at the mailbox.
+    fn sleep(&self, now: Time) {
+        let handles: ArrayVec<BorrowedFd<'_>, { idle::WAIT_HANDLES_MAX }> =
+            self.rx.iter().filter_map(RxQueue::wait_handle).take(idle::WAIT_HANDLES_MAX).collect();
+        if handles.len() < self.rx.len() {
+            return;
+        }
+        let due = self.pipeline.next_timer().map_or(u128::MAX, |time| time.since(now).as_millis());
+        let timeout_ms = u32::try_from(due).unwrap_or(u32::MAX).min(SLEEP_MAX_MS);
+        if timeout_ms > 0 {
+            // A failure means no more than that it polls on.
+            let _ = idle::wait(&handles, timeout_ms);
+        }
+    }
+}
+
+/// The time since `epoch`.
+pub(crate) fn now(epoch: Instant) -> Time {
+    Time::default() + epoch.elapsed()
+}

@@ -1,0 +1,50 @@
+//! `nva show` and `nva top`: what a running appliance is doing.
+
+mod client;
+mod tables;
+mod top;
+
+pub(crate) use client::Client;
+pub(crate) use top::top;
+
+use crate::cli::{ShowArgs, Shown};
+use crate::output::{Failure, Style, conclude, print, print_json};
+use crate::run::protocol::{Backend, Flows, Request, Rule, Stats};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::process::ExitCode;
+
+/// Runs the command.
+pub(crate) fn show(args: &ShowArgs) -> ExitCode {
+    conclude(try_show(args))
+}
+
+fn try_show(args: &ShowArgs) -> Result<(), Failure> {
+    let mut client = Client::find(&args.instance)?;
+    match args.what {
+        Shown::Stats => present(&mut client, args, &Request::Stats {}, tables::stats),
+        Shown::Rules => present(&mut client, args, &Request::Rules {}, |rules: &Vec<Rule>, style| tables::rules(rules, style)),
+        Shown::Backends => {
+            present(&mut client, args, &Request::Backends {}, |list: &Vec<Backend>, style| tables::backends(list, style))
+        }
+        Shown::Flows => {
+            let flows: Flows = client.ask(&Request::Flows { limit: args.limit, address: args.address })?;
+            if args.json { print_json(&flows.flows) } else { print(&tables::flows(&flows, Style::stdout())) }
+        }
+    }
+}
+
+fn present<T: Serialize + DeserializeOwned>(
+    client: &mut Client,
+    args: &ShowArgs,
+    request: &Request,
+    table: impl Fn(&T, Style) -> String,
+) -> Result<(), Failure> {
+    let report: T = client.ask(request)?;
+    if args.json { print_json(&report) } else { print(&table(&report, Style::stdout())) }
+}
+
+/// Asks for what `nva show stats` shows.
+pub(crate) fn stats(client: &mut Client) -> Result<Stats, Failure> {
+    client.ask(&Request::Stats {})
+}

@@ -1,0 +1,198 @@
+//! The reports as tables.
+
+use crate::output::{Align, Style, Table};
+use crate::run::protocol::{Backend, Flows, Rule, Stats};
+use crate::run::{counted, summary};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// `nva show stats`.
+pub(super) fn stats(stats: &Stats, style: Style) -> String {
+    let mut text = headline(stats, style);
+    text.push('\n');
+    text.push_str(&summary::render(stats, style));
+    text
+}
+
+/// Who it is, for how long, and what is wrong with it.
+pub(super) fn headline(stats: &Stats, style: Style) -> String {
+    let mut text = format!(
+        "{}  pid {}, up {}, configuration {}, {} of {} flows\n",
+        style.bold(&stats.name),
+        stats.pid,
+        duration(stats.uptime_seconds),
+        stats.generation,
+        stats.flows,
+        stats.flow_capacity
+    );
+    for worker in &stats.workers {
+        if let Some(seconds) = worker.stalled_seconds {
+            let line = format!("worker {} on core {} has not turned for {seconds:.1} s", worker.worker, worker.core);
+            let _ = writeln!(text, "{}", style.bad(line));
+        }
+    }
+    if stats.total.received != stats.total.verdicts() {
+        let line =
+            format!("{} frames received but {} verdicts: this is a bug", stats.total.received, stats.total.verdicts());
+        let _ = writeln!(text, "{}", style.bad(line));
+    }
+    text
+}
+
+/// `nva show rules`.
+pub(super) fn rules(rules: &[Rule], style: Style) -> String {
+    if rules.is_empty() {
+        return "no security groups: everything passes\n".into();
+    }
+    let mut table = Table::new(&[
+        ("group", Align::Left),
+        ("direction", Align::Left),
+        ("priority", Align::Right),
+        ("rule", Align::Left),
+        ("access", Align::Left),
+        ("hits", Align::Right),
+    ]);
+    for rule in rules {
+        table.row([
+            rule.group.as_str(),
+            &rule.direction,
+            &rule.priority.to_string(),
+            &rule.rule,
+            &rule.access,
+            &rule.hits.to_string(),
+        ]);
+    }
+    table.render(style, 0)
+}
+
+/// `nva show backends`.
+pub(super) fn backends(backends: &[Backend], style: Style) -> String {
+    if backends.is_empty() {
+        return "no load balancers\n".into();
+    }
+    let mut table = Table::new(&[
+        ("load balancer", Align::Left),
+        ("pool", Align::Left),
+        ("backend", Align::Left),
+        ("address", Align::Left),
+        ("weight", Align::Right),
+        ("admin state", Align::Left),
+        ("new flows", Align::Left),
+        ("flows created", Align::Right),
+    ]);
+    for backend in backends {
+        table.row([
+            backend.load_balancer.as_str(),
+            &backend.pool,
+            &backend.backend,
+            &backend.address.to_string(),
+            &backend.weight.to_string(),
+            &backend.admin_state,
+            if backend.eligible { "yes" } else { "no" },
+            &backend.flows_created.to_string(),
+        ]);
+    }
+    table.render(style, 0)
+}
+
+/// `nva show flows`.
+pub(super) fn flows(report: &Flows, style: Style) -> String {
+    let mut table = Table::new(&[
+        ("proto", Align::Left),
+        ("from", Align::Left),
+        ("to", Align::Left),
+        ("backend", Align::Left),
+        ("state", Align::Left),
+        ("idle left", Align::Right),
+        ("rule", Align::Left),
+    ]);
+    for flow in &report.flows {
+        table.row(flow.cells());
+    }
+    let mut text = if table.is_empty() { String::new() } else { table.render(style, 0) };
+    let listed = if report.more { "; more fit, --limit shows them" } else { "" };
+    let _ = writeln!(text, "{} listed of {} open{listed}", counted(report.flows.len(), "flow"), report.open);
+    text
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let seconds = time.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::protocol::{Port, Traffic, Worker};
+    use nva_dataplane::verdict::DropReason;
+
+    fn some_stats() -> Stats {
+        let mut traffic = Traffic { received: 10, forwarded: 7, replied: 1, ..Traffic::default() };
+        traffic.dropped.0[DropReason::DeniedByRule.index()] = 2;
+        Stats {
+            name: "nva-1".into(),
+            pid: 42,
+            generation: 3,
+            uptime_seconds: 3725.0,
+            flows: 4,
+            flow_capacity: 100,
+            flows_created: 9,
+            flows_expired: 5,
+            originated: 0,
+            ports: vec![Port { port: "trusted".into(), device: "eth2".into(), traffic: traffic.clone() }],
+            total: traffic,
+            workers: vec![Worker { worker: 0, core: 1, flows: 4, stalled_seconds: None }],
+        }
+    }
+
+    #[test]
+    fn stats_name_ports_and_reasons_and_nothing_that_is_zero() {
+        let text = stats(&some_stats(), Style::PLAIN);
+        assert!(text.starts_with("nva-1  pid 42, up 1 h 2 min, configuration 3, 4 of 100 flows\n"), "{text}");
+        assert!(text.contains("denied_by_rule") && !text.contains("malformed"), "{text}");
+        assert!(text.contains("trusted") && text.contains("total"), "{text}");
+        assert!(!text.contains("bug") && !text.contains("not turned"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let mut wrong = some_stats();
+        wrong.total.received += 1;
+        wrong.workers[0].stalled_seconds = Some(2.5);
+        let text = stats(&wrong, Style::PLAIN);
+        assert!(text.contains("worker 0 on core 1 has not turned for 2.5 s"), "{text}");
+        assert!(text.contains("11 frames received but 10 verdicts"), "{text}");
+    }
+
+    #[test]
+    fn rules_show_their_hits_and_those_never_hit() {
+        let rule = |name: &str, hits| Rule {
+            group: "web-nsg".into(),
+            rule: name.into(),
+            direction: "inbound".into(),
+            priority: 100,
+            access: "allow".into(),
+            default: false,
+            hits,
+        };
+        let text = rules(&[rule("allow-https", 5), rule("never", 0)], Style::PLAIN);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.lines().nth(2).is_some_and(|line| line.ends_with('0')), "{text}");
+        assert_eq!(rules(&[], Style::PLAIN), "no security groups: everything passes\n");
+    }
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let pairs = [(7.9, "7 s"), (61.0, "1 min 1 s"), (3600.0, "1 h 0 min"), (90_000.0, "1 d 1 h"), (-1.0, "0 s")];
+        for (seconds, wanted) in pairs {
+            assert_eq!(duration(seconds), wanted);
+        }
+    }
+}
