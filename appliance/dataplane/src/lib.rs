@@ -4,7 +4,10 @@
 pub mod addr;
 pub mod emit;
 pub mod flow;
+pub mod fragments;
 pub mod guard;
+mod hash;
+pub mod host;
 pub mod lb;
 pub mod names;
 pub mod policy;

@@ -4,4 +4,9 @@
 //! and whole packets of the appliance's own. Never decides anything.
 
 pub mod checksum;
+pub mod arp;
+pub mod echo;
+mod headers;
+pub mod icmp_error;
+pub mod nd;
 pub mod rewrite;

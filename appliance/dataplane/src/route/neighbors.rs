@@ -36,16 +36,16 @@ impl NeighborId {
         self.0.get() >> INDEX_BITS
     }
 
-    /// As a number to be stored; never 0.
+    /// As a number to be stored.
     #[inline]
-    pub const fn to_bits(self) -> u32 {
-        self.0.get()
+    pub const fn to_bits(self) -> NonZeroU32 {
+        self.0
     }
 
-    /// From the number; 0 is no neighbour.
+    /// From the number.
     #[inline]
-    pub fn from_bits(bits: u32) -> Option<Self> {
-        NonZeroU32::new(bits).map(Self)
+    pub const fn from_bits(bits: NonZeroU32) -> Self {
+        Self(bits)
     }
 }
 

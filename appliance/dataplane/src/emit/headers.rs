@@ -1,0 +1,53 @@
+//! The headers of packets that the appliance writes by itself.
+
+use super::checksum::Sum;
+use crate::addr::{Addr, Mac};
+
+/// The time to live and hop limit of what the appliance sends beyond the link (RFC 1700's default).
+pub(super) const TTL: u8 = 64;
+
+/// Length of the Ethernet header in bytes.
+pub(super) const ETHERNET_LEN: usize = 14;
+/// Length of the IPv4 header without options in bytes.
+pub(super) const IPV4_LEN: usize = 20;
+/// Length of the IPv6 header in bytes.
+pub(super) const IPV6_LEN: usize = 40;
+
+/// Writes parts one behind the other; what does not fit is left out.
+pub(super) fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut whole = [0; N];
+    for (to, from) in whole.iter_mut().zip(parts.iter().copied().flatten()) {
+        *to = *from;
+    }
+    whole
+}
+
+/// An Ethernet header.
+pub(super) fn ethernet(dst: Mac, src: Mac, ethertype: u16) -> [u8; ETHERNET_LEN] {
+    concat(&[&dst.0, &src.0, &ethertype.to_be_bytes()])
+}
+
+/// An IPv4 header for a payload of so many bytes. The packet is atomic (RFC 6864): never fragmented, identification 0. Its precedence
+/// is that of network control, as RFC 1812, 4.3.2.5 wants it for ICMP errors.
+pub(super) fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload_len: u16) -> [u8; IPV4_LEN] {
+    const PRECEDENCE_INTERNETWORK_CONTROL: u8 = 0xc0;
+    const DONT_FRAGMENT: u8 = 0x40;
+    let len = (IPV4_LEN as u16 + payload_len).to_be_bytes();
+    let header = |checksum: u16| {
+        concat(&[
+            &[0x45, PRECEDENCE_INTERNETWORK_CONTROL],
+            &len,
+            &[0, 0, DONT_FRAGMENT, 0, TTL, protocol],
+            &checksum.to_be_bytes(),
+            &src,
+            &dst,
+        ])
+    };
+    let unsummed: [u8; IPV4_LEN] = header(0);
+    header(Sum::new().add_bytes(&unsummed).checksum())
+}
+
+/// An IPv6 header for a payload of so many bytes.
+pub(super) fn ipv6(src: &Addr, dst: &Addr, next: u8, hop_limit: u8, payload_len: u16) -> [u8; IPV6_LEN] {
+    concat(&[&[0x60, 0, 0, 0], &payload_len.to_be_bytes(), &[next, hop_limit], src.octets(), dst.octets()])
+}
