@@ -224,17 +224,18 @@ impl Run {
     }
 
     /// Gives every file its name, and sums up.
-    fn finish(self, inputs: &Inputs, seed: Seed, span_ns: u64) -> Result<Summary, Failure> {
+    fn finish(mut self, inputs: &Inputs, seed: Seed, span_ns: u64) -> Result<Summary, Failure> {
         let counters = &self.pipeline.counters().ports;
         let ports = self.ports.iter().zip(&inputs.links).zip(counters);
         let ports = ports.map(|((name, link), counters)| PortSummary::new(name, link.mac, counters));
         let summary = Summary::new(seed.to_string(), span_ns, ports.collect());
-        let mut verdicts = self.verdicts;
-        if let Some(file) = &mut verdicts {
+        // All bytes first, then all names: a full disk leaves neither half a file nor half of the files.
+        self.outputs.sync()?;
+        if let Some(file) = &mut self.verdicts {
             file.finish()?;
         }
         self.outputs.finish()?;
-        verdicts.map_or(Ok(()), NewFile::commit)?;
+        self.verdicts.map_or(Ok(()), NewFile::commit)?;
         Ok(summary)
     }
 }

@@ -35,7 +35,13 @@ impl Outputs {
     pub(super) fn create(folder: &Path, ports: &[String], pool: Pool) -> Result<Self, Failure> {
         fs::create_dir_all(folder)
             .map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
-        let writers = ports.iter().map(|port| PcapWriter::create(&path(folder, port)).map_err(failed));
+        let writers = ports.iter().map(|port| {
+            let path = path(folder, port);
+            if path.is_dir() {
+                return Err(Failure::failed(format!("{}: is a directory", path.display())));
+            }
+            PcapWriter::create(&path).map_err(failed)
+        });
         let writers = writers.collect::<Result<_, Failure>>()?;
         Ok(Self { pool, writers, now: Time(0), sent: Vec::new(), failure: None })
     }
@@ -57,12 +63,21 @@ impl Outputs {
         self.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Brings all files to disk, still without their names.
+    ///
+    /// # Errors
+    /// A [`Failure`] of exit code 1 that names the file.
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        self.check()?;
+        self.writers.iter_mut().try_for_each(|writer| writer.sync().map_err(failed))
+    }
+
     /// Gives all files their names.
     ///
     /// # Errors
     /// A [`Failure`] of exit code 1 that names the file.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
-        self.check()?;
+        self.sync()?;
         self.writers.into_iter().try_for_each(|writer| writer.finish().map_err(failed))
     }
 }

@@ -91,13 +91,22 @@ impl PcapWriter {
         self.file.write_all(frame.get(..captured as usize).unwrap_or(frame))
     }
 
+    /// Brings everything written so far to disk, still without the final name: whoever writes several files learns of a full disk
+    /// before the first of them appears.
+    ///
+    /// # Errors
+    /// [`PcapWriteError`] when the disk does not take it.
+    pub fn sync(&mut self) -> Result<(), PcapWriteError> {
+        self.file.flush().map_err(|error| self.fail("writing", error))?;
+        self.file.get_ref().sync_all().map_err(|error| self.fail("bringing the file to disk", error))
+    }
+
     /// Brings everything to disk and gives the file its name.
     ///
     /// # Errors
     /// [`PcapWriteError`]; then nothing new is under the name.
     pub fn finish(mut self) -> Result<(), PcapWriteError> {
-        self.file.flush().map_err(|error| self.fail("writing", error))?;
-        self.file.get_ref().sync_all().map_err(|error| self.fail("bringing the file to disk", error))?;
+        self.sync()?;
         if let Some(temporary) = self.temporary.take()
             && let Err(error) = fs::rename(&temporary, &self.path)
         {
