@@ -21,6 +21,11 @@ mod udp;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
+
 pub use arp::{Arp, ArpOperation};
 pub use ethernet::{HEADER_LEN as ETHERNET_HEADER_LEN, ethertype};
 pub use fragment::FragmentInfo;
