@@ -163,10 +163,7 @@ mod tests {
         let source = Source { path: "test.yaml".into(), text: text.into() };
         let config = nva_config::load(&[source], None).expect("a good configuration");
         let problems = unbuilt(&config, purpose);
-        assert!(
-            problems.iter().all(|problem| problem.location.file == PathBuf::from("test.yaml")),
-            "{problems:?}"
-        );
+        assert!(problems.iter().all(|problem| problem.location.file == *"test.yaml"), "{problems:?}");
         let path = |problem: &Problem| problem.message.split(':').next().unwrap_or_default().to_string();
         problems.iter().map(path).collect()
     }

@@ -22,7 +22,7 @@ impl Progress {
 
     /// `done` frames are.
     pub(super) fn at(&mut self, done: u64) {
-        if done % FRAMES_BETWEEN_LOOKS != 0 {
+        if !done.is_multiple_of(FRAMES_BETWEEN_LOOKS) {
             return;
         }
         let Some(last) = &mut self.last else { return };

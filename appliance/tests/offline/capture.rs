@@ -1,11 +1,11 @@
 //! Captures and frames, built byte by byte: independent of the code under test.
 
 /// Where frames for a port are addressed to.
-pub const STATION: [u8; 6] = [0x02, 0, 0, 0, 0x0a, 0x01];
+pub(crate) const STATION: [u8; 6] = [0x02, 0, 0, 0, 0x0a, 0x01];
 const PEER: [u8; 6] = [0x02, 0, 0, 0, 0x71, 0xfe];
 
 /// A little-endian classic capture with nanoseconds: frames with their times.
-pub fn pcap(link_type: u32, frames: &[(u64, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn pcap(link_type: u32, frames: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_3c4d, 4 << 16 | 2, 0, 0, 65_535, link_type] {
         file.extend(word.to_le_bytes());
@@ -23,7 +23,7 @@ pub fn pcap(link_type: u32, frames: &[(u64, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// The frames of such a capture.
-pub fn frames(file: &[u8]) -> Vec<(u64, Vec<u8>)> {
+pub(crate) fn frames(file: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 1), "nanosecond pcap of Ethernet frames");
     let mut frames = Vec::new();
@@ -38,13 +38,13 @@ pub fn frames(file: &[u8]) -> Vec<(u64, Vec<u8>)> {
 }
 
 /// An ARP request for `target`, to everybody.
-pub fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+pub(crate) fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let head: [u8; 10] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
     [&[0xff; 6][..], &PEER, &head, &PEER, &sender, &[0; 6], &target].concat()
 }
 
 /// A UDP packet to [`STATION`] with an eight-byte payload.
-pub fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+pub(crate) fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
     let ((src, src_port), (dst, dst_port)) = (from, to);
     let payload = b"nva test";
     let len = u16::try_from(8 + payload.len()).expect("short");
