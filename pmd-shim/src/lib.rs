@@ -7,6 +7,7 @@
 //! This is the only crate of the workspace where `unsafe` is allowed; each block says why it is sound.
 
 mod burst;
+pub mod faulty;
 mod frame;
 pub mod idle;
 pub mod memory;
