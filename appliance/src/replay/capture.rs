@@ -82,6 +82,8 @@ impl Frames for Capture {
 pub(super) struct Survey {
     /// How many frames it has.
     pub(super) frames: u64,
+    /// The time of its earliest frame.
+    pub(super) earliest: Option<u64>,
     /// The length of its longest frame.
     pub(super) longest: usize,
     /// The most by which a frame is earlier than one before it, in nanoseconds.
@@ -100,9 +102,35 @@ impl Survey {
             election.vote(&frame.bytes);
             latest = frame.time.max(latest);
             survey.frames += 1;
+            survey.earliest = Some(survey.earliest.map_or(frame.time, |earliest| earliest.min(frame.time)));
             survey.longest = survey.longest.max(frame.bytes.len());
             survey.disorder_ns = survey.disorder_ns.max(latest - frame.time);
         }
         Ok(survey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Listed(std::vec::IntoIter<(u64, usize)>);
+
+    impl Frames for Listed {
+        fn next(&mut self) -> Result<Option<Captured>, Failure> {
+            let next = self.0.next();
+            Ok(next.map(|(time, len)| Captured { time, bytes: vec![2; len], truncated: false }))
+        }
+    }
+
+    #[test]
+    fn a_survey_tells_what_replay_needs_before_it_starts() {
+        let mut election = Election::default();
+        let frames = vec![(100, 60), (300, 1500), (90, 9), (250, 60)];
+        let survey = Survey::of(&mut Listed(frames.into_iter()), &mut election);
+        let wanted = Survey { frames: 4, earliest: Some(90), longest: 1500, disorder_ns: 210 };
+        assert_eq!(survey, Ok(wanted));
+        assert_eq!(election.winner().map(|mac| mac.0), Some([2; 6]));
+        assert_eq!(Survey::of(&mut Listed(vec![].into_iter()), &mut election), Ok(Survey::default()));
     }
 }

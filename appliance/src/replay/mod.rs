@@ -89,6 +89,11 @@ impl Inputs {
         Ok(Self { links: links.collect(), longest, surveys })
     }
 
+    /// The time of the first frame of all; 0 where there is none.
+    fn start(&self) -> Time {
+        Time(self.surveys.iter().filter_map(|survey| survey.earliest).min().unwrap_or(0))
+    }
+
     fn frames(&self) -> u64 {
         self.surveys.iter().map(|survey| survey.frames).sum()
     }
@@ -150,8 +155,9 @@ impl Run {
         let outputs = Outputs::create(&args.out, &ports, pool.clone())?;
         let verdicts = args.verdicts.as_deref().map(NewFile::create).transpose()?;
         let options = Options { flow_capacity: config.dataplane.flow_capacity, seed: seed.0 };
-        let pipeline = Pipeline::new(Arc::clone(&snapshot), &options, Time(0));
-        Ok(Self { pipeline, snapshot, pool, outputs, verdicts, ports, frames: 0, now: Time(0) })
+        let now = inputs.start();
+        let pipeline = Pipeline::new(Arc::clone(&snapshot), &options, now);
+        Ok(Self { pipeline, snapshot, pool, outputs, verdicts, ports, frames: 0, now })
     }
 
     /// Feeds all captures, then lets the clock run on; returns the time between the first frame and the last in nanoseconds.
@@ -162,9 +168,8 @@ impl Run {
             .zip(&inputs.surveys)
             .map(|((_, path), survey)| Ok(Ordered::new(Capture::open(path)?, path, survey.disorder_ns)));
         let mut merged = Merged::new(captures.collect::<Result<_, Failure>>()?)?;
-        let start = Time(merged.next_time().unwrap_or(0));
+        let start = self.now;
         let mut progress = Progress::new(inputs.frames());
-        self.now = start;
         while let Some((capture, frame)) = merged.next()? {
             let Some((port, _)) = plan.inputs.get(capture) else { continue };
             self.run_timers(Time(frame.time));

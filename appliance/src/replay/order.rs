@@ -142,11 +142,6 @@ impl<S: Frames> Merged<S> {
         Ok(Self { captures: with_first.collect::<Result<_, Failure>>()? })
     }
 
-    /// The time of the next frame.
-    pub(super) fn next_time(&self) -> Option<u64> {
-        self.captures.iter().filter_map(|(_, next)| next.as_ref()).map(|frame| frame.time).min()
-    }
-
     /// The next frame, with the place of its capture.
     ///
     /// # Errors
@@ -244,12 +239,10 @@ mod tests {
         let lists: [&[u64]; 3] = [&[1, 5, 5, 9], &[], &[5, 1, 7]];
         let captures = lists.iter().map(|times| ordered(times, disorder(times))).collect();
         let mut merged = Merged::new(captures).expect("no failure in memory");
-        assert_eq!(merged.next_time(), Some(1));
         let mut all = Vec::new();
         while let Ok(Some((place, frame))) = merged.next() {
             all.push((frame.time, place));
         }
         assert_eq!(all, [(1, 0), (1, 2), (5, 0), (5, 0), (5, 2), (7, 2), (9, 0)]);
-        assert_eq!(merged.next_time(), None);
     }
 }
