@@ -20,3 +20,7 @@ mod testing;
 pub mod time;
 pub mod verdict;
 pub mod wire;
+pub mod counters;
+pub mod explain;
+pub mod pipeline;
+pub mod snapshot;

@@ -9,4 +9,8 @@ pub mod echo;
 mod headers;
 pub mod icmp_error;
 pub mod nd;
+pub mod reset;
 pub mod rewrite;
+pub mod split;
+
+pub use headers::NotWritten;

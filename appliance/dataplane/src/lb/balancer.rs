@@ -61,6 +61,15 @@ pub struct Target {
     pub service: ServiceId,
 }
 
+impl Target {
+    /// The packet's key after translation. With a floating IP the destination address stays.
+    #[inline]
+    pub fn translated_key(&self, key: &FlowKey) -> FlowKey {
+        let dst = if self.floating_ip { key.dst } else { self.address };
+        FlowKey { dst, dst_port: self.port.unwrap_or(key.dst_port), ..*key }
+    }
+}
+
 /// A rule or NAT entry as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -116,6 +125,10 @@ pub struct Share {
     pub weight: u16,
     /// It takes new flows.
     pub eligible: bool,
+    /// The operator set it down: its connections drain.
+    pub set_down: bool,
+    /// How long connections stay with it once it is set down or taken out; 0: for ever.
+    pub drain_period_ms: u32,
     /// How many slots of the table lead to it, of [`SLOTS`].
     pub slots: usize,
 }
@@ -189,6 +202,11 @@ impl Balancer {
     #[inline]
     pub fn is_eligible(&self, backend: BackendId) -> bool {
         self.eligible.get(backend.0 as usize).copied().unwrap_or(false)
+    }
+
+    /// A backend's address. Looks through the list: not for every packet.
+    pub fn address(&self, backend: BackendId) -> Option<Addr> {
+        self.shares.iter().find(|share| share.id == backend).map(|share| share.address)
     }
 
     /// The rule or NAT entry behind a number of this generation.

@@ -60,6 +60,8 @@ impl Balancer {
                 address: backend.address.into(),
                 weight: backend.weight,
                 eligible,
+                set_down: backend.admin_state == AdminState::Down,
+                drain_period_ms: millis(pool.drain_period),
                 slots: 0,
             });
         }

@@ -1,6 +1,7 @@
 //! The hash that spreads flows over a table: the same on every appliance and in every run.
 
 use crate::addr::Addr;
+use crate::hash::{fold, halves};
 use crate::wire::FlowKey;
 use nva_config::Distribution;
 
@@ -40,19 +41,6 @@ fn hash_words(a: (u64, u64), b: (u64, u64), rest: u64) -> u64 {
     let first = fold(a.0 ^ PI[0], a.1 ^ PI[1]);
     let second = fold(b.0 ^ PI[2] ^ first, b.1 ^ PI[3]);
     fold(fold(rest ^ PI[4] ^ second, first ^ PI[5]) ^ PI[0], second ^ PI[1])
-}
-
-/// Both halves of a 128-bit product, laid over each other: every bit of the input reaches every bit of the result.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ (product >> 64) as u64
-}
-
-#[inline]
-fn halves(address: Addr) -> (u64, u64) {
-    let bits = address.bits();
-    ((bits >> 64) as u64, bits as u64)
 }
 
 #[cfg(test)]

@@ -1,0 +1,118 @@
+//! What the path counted: one verdict for each received frame, so that for every port
+//! received = forwarded + replied + consumed + held + dropped, summed over reasons.
+
+use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
+
+/// One port's frames, counted at the port on which they were received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Frames received.
+    pub received: u64,
+    /// Left, changed or not, through any port.
+    pub forwarded: u64,
+    /// Answered by the appliance.
+    pub replied: u64,
+    /// Taken in, with nothing sent for them.
+    pub consumed: u64,
+    /// Waiting at this moment; each ends as one of the others.
+    pub held: u64,
+    /// Dropped, by [`DropReason::index`].
+    pub dropped: [u64; DropReason::COUNT],
+    /// Frames sent out of this port, of whatever origin.
+    pub transmitted: u64,
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            forwarded: 0,
+            replied: 0,
+            consumed: 0,
+            held: 0,
+            dropped: [0; DropReason::COUNT],
+            transmitted: 0,
+        }
+    }
+}
+
+impl PortCounters {
+    /// All drops together.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// All verdicts together; equal to `received` at every burst boundary.
+    pub fn verdicts(&self) -> u64 {
+        self.forwarded + self.replied + self.consumed + self.held + self.dropped_total()
+    }
+
+    /// Drops for one reason.
+    pub fn dropped_for(&self, reason: DropReason) -> u64 {
+        self.dropped[reason.index()]
+    }
+
+    pub(crate) fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Forward(_) => self.forwarded += 1,
+            Verdict::Reply(_) => self.replied += 1,
+            Verdict::Consume => self.consumed += 1,
+            Verdict::Hold => self.held += 1,
+            Verdict::Drop(reason) => self.dropped[reason.index()] += 1,
+        }
+    }
+
+    /// Takes a verdict back, because the frame's end turned out to be another.
+    pub(crate) fn uncount(&mut self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Forward(_) => &mut self.forwarded,
+            Verdict::Reply(_) => &mut self.replied,
+            Verdict::Consume => &mut self.consumed,
+            Verdict::Hold => &mut self.held,
+            Verdict::Drop(reason) => &mut self.dropped[reason.index()],
+        };
+        *counter = counter.saturating_sub(1);
+    }
+}
+
+/// Everything that one worker's path counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// By [`PortId::index`].
+    pub ports: Vec<PortCounters>,
+    /// New flows that a security rule decided, allowed or denied, by [`RuleId`].
+    pub rule_hits: Vec<u64>,
+    /// New flows given to a backend, by [`BackendId`].
+    pub backend_flows: Vec<u64>,
+    /// Flow records made.
+    pub flows_created: u64,
+    /// Flow records whose idle timeout ended them.
+    pub flows_expired: u64,
+    /// Requests for neighbours' addresses and resets that the appliance sent by itself.
+    pub originated: u64,
+}
+
+impl Counters {
+    /// Room for a configuration's ports, rules and backends; what was counted stays.
+    pub(crate) fn fit(&mut self, ports: usize, rules: usize, backends: usize) {
+        self.ports.resize_with(self.ports.len().max(ports), PortCounters::default);
+        self.rule_hits.resize(self.rule_hits.len().max(rules), 0);
+        self.backend_flows.resize(self.backend_flows.len().max(backends), 0);
+    }
+
+    pub(crate) fn hit_rule(&mut self, rule: Option<RuleId>) {
+        if let Some(hits) = rule.and_then(|RuleId(id)| self.rule_hits.get_mut(id as usize)) {
+            *hits += 1;
+        }
+    }
+
+    pub(crate) fn hit_backend(&mut self, backend: Option<BackendId>) {
+        if let Some(flows) = backend.and_then(|BackendId(id)| self.backend_flows.get_mut(id as usize)) {
+            *flows += 1;
+        }
+    }
+
+    pub(crate) fn port(&mut self, port: PortId) -> Option<&mut PortCounters> {
+        self.ports.get_mut(port.index())
+    }
+}

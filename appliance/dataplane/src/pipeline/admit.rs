@@ -1,0 +1,143 @@
+//! A packet without a flow: every stage judges it, and it becomes a flow or ends here.
+
+use super::known::payload;
+use super::{Departure, Passage, Pipeline, Step, drop_for};
+use crate::addr::Addr;
+use crate::emit::icmp_error::IcmpError;
+use crate::flow::{InsertError, NewFlow, Side, TcpState, query};
+use crate::host::{self, HostOutcome, Local};
+use crate::lb::{Selection, Target};
+use crate::policy::Context;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{FlowKey, IcmpClass, Transport};
+use core::ops::ControlFlow;
+use nva_config::Access;
+use pmd_shim::Frame;
+
+impl<F: Frame> Pipeline<F> {
+    /// The stages of a new flow, in their order.
+    pub(super) fn admit(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+        self.guard(frame, p)?;
+        self.local(frame, p)?;
+        let tcp = opening(p)?;
+        let target = self.balance(p)?;
+        let key = target.map_or(p.packet.key, |target| target.translated_key(&p.packet.key));
+        let location = target.map_or(key.dst, |target| target.address);
+        self.judge(p, &key, location, target.is_some())?;
+        let Some(departure) = self.way_to(location, p.now) else {
+            return self.answer_with_error(frame, p, IcmpError::NetUnreachable, DropReason::NoRoute);
+        };
+        self.fits(frame, p, departure)?;
+        if self.neighbors.is_failed(departure.neighbor, p.now) {
+            let reason = DropReason::UnresolvedNeighbor;
+            return self.answer_with_error(frame, p, IcmpError::HostUnreachable, reason);
+        }
+        self.open(frame, p, &key, target, tcp, departure)?;
+        ControlFlow::Continue(departure)
+    }
+
+    /// Stage 4: whether the packet may come from where it came.
+    pub(super) fn guard(&mut self, frame: &F, p: &Passage) -> Step<()> {
+        let trust = self.facts(p.port).trust;
+        let source_route = self.snapshot.routes.lookup(p.packet.key.src);
+        match self.snapshot.guard.check(&p.packet, payload(frame, p), p.port, trust, source_route) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => drop_for(reason),
+        }
+    }
+
+    /// Stage 3: what is addressed to the appliance itself. It answers echo; nothing else listens here.
+    fn local(&mut self, frame: &mut F, p: &Passage) -> Step<()> {
+        let Some(Local::PortAddress(_)) = self.snapshot.local.kind(p.port, p.packet.key.dst) else {
+            return ControlFlow::Continue(());
+        };
+        if p.packet.fragment.is_some() {
+            return drop_for(DropReason::Fragment);
+        }
+        match p.packet.transport {
+            Transport::Icmp(icmp) if icmp.class == IcmpClass::EchoRequest => {
+                match host::echo(frame, &p.packet) {
+                    HostOutcome::Drop(reason) => drop_for(reason),
+                    _ => ControlFlow::Break(Verdict::Reply(None)),
+                }
+            }
+            _ => drop_for(DropReason::DeniedByRule),
+        }
+    }
+
+    /// Stage 6: which backend, when the destination is a frontend.
+    fn balance(&mut self, p: &mut Passage) -> Step<Option<Target>> {
+        match self.snapshot.balancer.select(&p.packet.key) {
+            Selection::NotAFrontend => ControlFlow::Continue(None),
+            Selection::NoRule => drop_for(DropReason::DeniedByRule),
+            Selection::NoHealthyBackend => drop_for(DropReason::NoHealthyBackend),
+            Selection::Backend(target) => {
+                p.backend = Some(target.backend);
+                ControlFlow::Continue(Some(target))
+            }
+        }
+    }
+
+    /// Stage 7: security groups, on the packet as translated.
+    fn judge(&mut self, p: &mut Passage, key: &FlowKey, location: Addr, load_balanced: bool) -> Step<()> {
+        let decision = self.snapshot.policy.decide_at(key, Context { load_balanced }, location);
+        p.rule = decision.rule;
+        self.counters.hit_rule(decision.rule);
+        match decision.access {
+            Access::Allow => ControlFlow::Continue(()),
+            Access::Deny => drop_for(DropReason::DeniedByRule),
+        }
+    }
+
+    /// Stage 5, the record: makes the flow and takes its first packet along.
+    fn open(
+        &mut self,
+        frame: &mut F,
+        p: &Passage,
+        translated: &FlowKey,
+        target: Option<Target>,
+        tcp: Option<TcpState>,
+        departure: Departure,
+    ) -> Step<()> {
+        let key = p.packet.key;
+        let new = NewFlow {
+            key,
+            translated: translated.dst,
+            translated_port: translated.dst_port,
+            tcp,
+            rule: p.rule,
+            backend: p.backend,
+            generation: self.snapshot.generation,
+            idle_timeout_ms: target.map(|target| target.idle_timeout_ms),
+            tcp_reset: target.is_some_and(|target| target.tcp_reset),
+        };
+        let id = match self.flows.insert(new, p.now) {
+            Ok(id) => id,
+            Err(InsertError::Full) => return drop_for(DropReason::FlowTableFull),
+            Err(InsertError::Taken) => return drop_for(DropReason::InvalidState),
+        };
+        self.counters.flows_created += 1;
+        self.counters.hit_backend(p.backend);
+        let way_back = self.way_to(key.src, p.now);
+        let flow = self.flows.flow_mut(id);
+        flow.set_way(Side::Initiator, Some(departure.to_way()));
+        flow.set_way(Side::Responder, way_back.map(Departure::to_way));
+        self.carry(frame, p, id, Side::Initiator);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether a packet of this transport may open a flow, and the state of the connection that it opens.
+fn opening(p: &Passage) -> Step<Option<TcpState>> {
+    match p.packet.transport {
+        Transport::Tcp(tcp) => match TcpState::open(&tcp, p.packet.payload_len()) {
+            Ok(state) => ControlFlow::Continue(Some(state)),
+            Err(reason) => drop_for(reason),
+        },
+        Transport::Icmp(icmp) => match query::open(icmp.class) {
+            Ok(()) => ControlFlow::Continue(None),
+            Err(reason) => drop_for(reason),
+        },
+        _ => ControlFlow::Continue(None),
+    }
+}

@@ -1,0 +1,156 @@
+//! The way out: next hop, limits of the link, and the frame's departure or wait.
+
+use super::{Departure, Mark, Origin, Passage, Pipeline, Step, Transmit};
+use crate::addr::{Addr, Mac};
+use crate::emit::icmp_error::IcmpError;
+use crate::emit::rewrite;
+use crate::emit::split::split;
+use crate::flow::{FlowId, Side, Way};
+use crate::route::{NeighborId, NextHop};
+use crate::time::Time;
+use crate::verdict::{DropReason, PortId, Verdict};
+use arrayvec::ArrayVec;
+use core::ops::ControlFlow;
+use pmd_shim::Frame;
+
+const ETHERNET_LEN: usize = 14;
+
+impl<F: Frame> Pipeline<F> {
+    /// The port and neighbour towards an address; `None` where no route leads, or no room is left for another neighbour.
+    pub(super) fn way_to(&mut self, address: Addr, now: Time) -> Option<Departure> {
+        let NextHop { port, gateway } = self.snapshot.routes.lookup(address)?;
+        let neighbor = self.neighbors.find_or_create(port, gateway.unwrap_or(address), now)?;
+        Some(Departure { port, neighbor })
+    }
+
+    /// Checks that a packet of the flow can leave: there is a way, its time to live lasts, it fits the link.
+    #[inline]
+    pub(super) fn way_out(&mut self, frame: &mut F, p: &Passage, id: FlowId, side: Side) -> Step<Departure> {
+        let known = self.flows.flow(id).way(side).map(Departure::from_way);
+        let departure = match known {
+            Some(departure) if self.neighbors.is_current(departure.neighbor) => departure,
+            _ => {
+                let destination = self.final_destination(self.flows.flow(id), side);
+                let Some(found) = self.way_to(destination, p.now) else {
+                    return self.answer_with_error(frame, p, IcmpError::NetUnreachable, DropReason::NoRoute);
+                };
+                self.flows.flow_mut(id).set_way(side, Some(found.to_way()));
+                found
+            }
+        };
+        self.fits(frame, p, departure)?;
+        ControlFlow::Continue(departure)
+    }
+
+    /// Time to live and size against the way out.
+    pub(super) fn fits(&mut self, frame: &mut F, p: &Passage, departure: Departure) -> Step<()> {
+        if p.packet.ttl <= 1 {
+            return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
+        }
+        let mtu = self.facts(departure.port).mtu;
+        if p.packet.ip_len() > usize::from(mtu) && p.packet.dont_fragment {
+            let error = IcmpError::FragmentationNeeded { mtu };
+            return self.answer_with_error(frame, p, error, DropReason::TooBig);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends a finished packet to its neighbour, or keeps it until the neighbour's address is known.
+    pub(super) fn send<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        departure: Departure,
+        now: Time,
+        tx: &mut T,
+    ) -> Verdict {
+        if let Some(mac) = self.neighbors.mac(departure.neighbor) {
+            return self.deliver(frame, departure.port, mac, tx);
+        }
+        match self.neighbors.hold(departure.neighbor, frame, now) {
+            Ok(()) => {
+                self.neighbor_timers(now, tx);
+                Verdict::Hold
+            }
+            Err(_refused) => Verdict::Drop(DropReason::UnresolvedNeighbor),
+        }
+    }
+
+    /// Sends a finished packet to a neighbour, in fragments where it is too long for the link and may be cut.
+    #[inline]
+    fn deliver<T: Transmit<F>>(&mut self, mut frame: F, port: PortId, mac: Mac, tx: &mut T) -> Verdict {
+        let facts = self.facts(port);
+        let (station, mtu) = (facts.mac, facts.mtu);
+        rewrite::set_link(frame.bytes_mut(), station, mac);
+        if frame.bytes().len() > usize::from(mtu) + ETHERNET_LEN {
+            return self.deliver_split(frame, port, mtu, tx);
+        }
+        self.transmit(port, frame, Origin::Forwarded, tx);
+        Verdict::Forward(port)
+    }
+
+    #[cold]
+    fn deliver_split<T: Transmit<F>>(&mut self, mut frame: F, port: PortId, mtu: u16, tx: &mut T) -> Verdict {
+        let mut rest = ArrayVec::new();
+        if split(&mut frame, mtu, || tx.allocate(), &mut rest).is_err() {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        self.transmit(port, frame, Origin::Forwarded, tx);
+        for mut piece in rest {
+            // The verdict is counted for the first piece; the others are no received frames.
+            piece.set_mark(Mark { port, origin: Origin::Own }.to_bits());
+            self.transmit(port, piece, Origin::Own, tx);
+        }
+        Verdict::Forward(port)
+    }
+
+    /// Hands a frame to its port, marked with what it was counted as.
+    pub(super) fn transmit<T: Transmit<F>>(
+        &mut self,
+        port: PortId,
+        mut frame: F,
+        origin: Origin,
+        tx: &mut T,
+    ) {
+        let received = Mark::from_bits(frame.mark());
+        let origin = if received.origin == Origin::Own { Origin::Own } else { origin };
+        frame.set_mark(Mark { port: received.port, origin }.to_bits());
+        if let Some(counters) = self.counters.port(port) {
+            counters.transmitted += 1;
+        }
+        tx.transmit(port, frame);
+    }
+
+    /// Counts a frame anew that the transmit queue of `port` refused, and frees it.
+    pub fn refused(&mut self, port: PortId, frame: F) {
+        if let Some(counters) = self.counters.port(port) {
+            counters.transmitted = counters.transmitted.saturating_sub(1);
+        }
+        let mark = Mark::from_bits(frame.mark());
+        let from = match mark.origin {
+            Origin::Forwarded => Verdict::Forward(port),
+            Origin::Replied => Verdict::Reply(None),
+            Origin::Own | Origin::Received => return,
+        };
+        self.recount(mark.port, from, Verdict::Drop(DropReason::TxQueueFull));
+    }
+
+    /// Sends what waited for a neighbour whose address is known now.
+    pub(super) fn release_waiting<T: Transmit<F>>(&mut self, id: NeighborId, tx: &mut T) {
+        let (Some(mac), Some(port)) = (self.neighbors.mac(id), self.neighbors.port(id)) else { return };
+        while let Some(frame) = self.neighbors.pop_waiting(id) {
+            let received = Mark::from_bits(frame.mark()).port;
+            let verdict = self.deliver(frame, port, mac, tx);
+            self.recount(received, Verdict::Hold, verdict);
+        }
+    }
+}
+
+impl Departure {
+    fn from_way(way: Way) -> Self {
+        Self { port: way.port, neighbor: NeighborId::from_bits(way.neighbor) }
+    }
+
+    pub(super) fn to_way(self) -> Way {
+        Way { port: self.port, neighbor: self.neighbor.to_bits() }
+    }
+}

@@ -1,0 +1,135 @@
+//! How flows end by themselves: idle timeouts, and backends that are drained. Where the configuration says so, both ends of an
+//! established connection are reset.
+
+use super::{Pipeline, Transmit};
+use crate::emit::reset::{self, Reset};
+use crate::flow::{Class, Flow, FlowId, Side, Way};
+use crate::route::NeighborId;
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+use crate::verdict::BackendId;
+use arrayvec::ArrayVec;
+use core::time::Duration;
+use pmd_shim::Frame;
+
+/// Flows ended, or looked at, in one call.
+const BUDGET: usize = 64;
+
+/// Backends whose connections are to be cut, and how far the search for these has come.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    /// Backend, and when its time is over.
+    due: Vec<(BackendId, Time)>,
+    /// The next record to look at, while a search goes on.
+    cursor: Option<usize>,
+}
+
+/// What is left of an established connection: enough to reset its ends.
+struct Farewell {
+    ends: [(Reset, Option<Way>); 2],
+}
+
+impl Farewell {
+    /// Of a connection whose state is known well enough that its ends will believe a reset.
+    fn of(flow: &Flow) -> Option<Self> {
+        (flow.class() == Class::TcpEstablished).then(|| Self {
+            ends: [Side::Initiator, Side::Responder]
+                .map(|sender| (reset_from(flow, sender), flow.way(sender))),
+        })
+    }
+}
+
+/// A reset that looks like one from `sender`, as its peer would receive it.
+fn reset_from(flow: &Flow, sender: Side) -> Reset {
+    let received = flow.key(sender.other()).reversed();
+    let (seq, ack) = flow.tcp.reset_toward(sender.other());
+    Reset {
+        src: received.src,
+        dst: received.dst,
+        src_port: received.src_port,
+        dst_port: received.dst_port,
+        seq,
+        ack,
+    }
+}
+
+impl Drains {
+    /// Compares two generations: a backend that was set down or taken out drains from now on; one that is back does not.
+    pub(super) fn update(&mut self, old: &Snapshot, new: &Snapshot, now: Time) {
+        let leaves = |id| match new.balancer.shares().iter().find(|share| share.id == id) {
+            Some(share) => share.set_down,
+            None => true,
+        };
+        self.due.retain(|&(id, _)| leaves(id));
+        for share in old.balancer.shares().iter().filter(|share| !share.set_down && leaves(share.id)) {
+            if share.drain_period_ms != 0 {
+                self.due.push((share.id, now + Duration::from_millis(share.drain_period_ms.into())));
+            }
+        }
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Time> {
+        match self.cursor {
+            Some(_) => Some(Time(0)),
+            None => self.due.iter().map(|&(_, at)| at).min(),
+        }
+    }
+
+    fn is_over(&self, backend: BackendId, now: Time) -> bool {
+        self.due.iter().any(|&(id, at)| id == backend && at <= now)
+    }
+}
+
+impl<F: Frame> Pipeline<F> {
+    /// Ends flows whose idle timeout is over.
+    pub(super) fn expire_flows<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
+        let mut farewells: ArrayVec<Farewell, BUDGET> = ArrayVec::new();
+        let ended = self.flows.expire(now, BUDGET, |view| {
+            if view.tcp_reset() {
+                farewells.extend(Farewell::of(view.flow));
+            }
+        });
+        self.counters.flows_expired += ended as u64;
+        for farewell in farewells {
+            self.reset_both(&farewell, tx);
+        }
+    }
+
+    /// Cuts the connections of backends whose drain period is over, a few records a call.
+    pub(super) fn drain<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
+        if self.drains.cursor.is_none() {
+            if self.drains.due.iter().all(|&(_, at)| at > now) {
+                return;
+            }
+            self.drains.cursor = Some(0);
+        }
+        let Some(cursor) = self.drains.cursor else { return };
+        let (slice, next) = self.flows.slice(cursor, BUDGET);
+        let over: ArrayVec<FlowId, BUDGET> = slice
+            .filter(|(_, view)| view.flow.backend().is_some_and(|backend| self.drains.is_over(backend, now)))
+            .map(|(id, _)| id)
+            .collect();
+        for id in over {
+            let farewell = Farewell::of(self.flows.flow(id));
+            self.flows.remove(id);
+            if let Some(farewell) = farewell {
+                self.reset_both(&farewell, tx);
+            }
+        }
+        self.drains.cursor = next;
+        if next.is_none() {
+            self.drains.due.retain(|&(_, at)| at > now);
+        }
+    }
+
+    fn reset_both<T: Transmit<F>>(&mut self, farewell: &Farewell, tx: &mut T) {
+        for (reset, way) in &farewell.ends {
+            let Some(way) = way else { continue };
+            let Some(neighbor) = self.neighbors.mac(NeighborId::from_bits(way.neighbor)) else { continue };
+            let Some(mut frame) = tx.allocate() else { return };
+            if reset::write(&mut frame, reset, self.facts(way.port).mac, neighbor).is_ok() {
+                self.originate(way.port, frame, tx);
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! ICMP errors: those that the appliance sends about a packet it could not pass on, and those of others about a flow.
+
+use super::known::{payload, target, translated, translation};
+use super::{Departure, Passage, Pipeline, Step, drop_for};
+use crate::addr::Family;
+use crate::emit::icmp_error::{self, IcmpError};
+use crate::emit::rewrite::{self, Translation};
+use crate::flow::{Flow, Side};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{self, Transport};
+use core::ops::ControlFlow;
+use pmd_shim::Frame;
+
+/// The least MTU that an ICMPv6 packet too big may name (RFC 8200, 5).
+const IPV6_MIN_MTU: u32 = 1280;
+
+impl<F: Frame> Pipeline<F> {
+    /// Turns the packet into an ICMP error about itself, or drops it where an error must not be sent or too many were.
+    pub(super) fn answer_with_error<S>(
+        &mut self,
+        frame: &mut F,
+        p: &Passage,
+        error: IcmpError,
+        reason: DropReason,
+    ) -> Step<S> {
+        let from = self.snapshot.local.source_address(p.port, p.packet.family, p.packet.key.src);
+        let station = self.facts(p.port).mac;
+        match from {
+            Some(from)
+                if self.icmp_errors.allow(p.now)
+                    && icmp_error::build(frame, &p.packet, error, from, station).is_ok() =>
+            {
+                ControlFlow::Break(Verdict::Reply(Some(reason)))
+            }
+            _ => drop_for(reason),
+        }
+    }
+
+    /// An error that some router or host sent about a packet of a flow: it follows the flow back to the packet's sender, with
+    /// the header that it quotes translated like the header around it (RFC 5508, REQ-4).
+    pub(super) fn icmp_about_flow(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+        let Some(quoted) = wire::quoted(payload(frame, p), p.packet.family) else {
+            return drop_for(DropReason::InvalidState);
+        };
+        if quoted.key.src != p.packet.key.dst || !plausible_mtu(frame.bytes(), p) {
+            return drop_for(DropReason::InvalidState);
+        }
+        // Who would answer the quoted packet is, as a sender, on the error's own way.
+        let answer = quoted.key.reversed();
+        let Some((id, side)) = self.flows.find(&answer, self.flows.hash(&answer)) else {
+            return drop_for(DropReason::InvalidState);
+        };
+        self.check_ingress(frame, p, id, side)?;
+        (p.rule, p.backend) = self.flows.decided_by(id);
+        if let Some(seq) = quoted.tcp_seq
+            && !self.flows.flow(id).tcp.quoted_in_window(side.other(), seq)
+        {
+            return drop_for(DropReason::InvalidState);
+        }
+        let departure = self.way_out(frame, p, id, side)?;
+        let flow = self.flows.flow(id);
+        if flow.is_translated() {
+            let (inner, outer) = (quoted_translation(flow, side), translation(flow, side));
+            rewrite::translate_quoted(frame.bytes_mut(), &p.packet, &quoted, &inner);
+            rewrite::translate(frame.bytes_mut(), &p.packet, &outer);
+        }
+        rewrite::decrement_ttl(frame.bytes_mut(), &p.packet);
+        rewrite::trim(frame, &p.packet);
+        ControlFlow::Continue(departure)
+    }
+}
+
+/// What is changed in the header that an error quotes, when the error goes the way of `side`'s packets: the quoted packet went
+/// the other way, and is put back to what its sender sent.
+fn quoted_translation(flow: &Flow, side: Side) -> Translation {
+    match side {
+        Side::Initiator => Translation { src: Some(translated(flow)), ..Translation::default() },
+        Side::Responder => Translation { dst: Some(target(flow)), ..Translation::default() },
+    }
+}
+
+/// A packet too big that names less than the least MTU of IPv6 is an attack on it (RFC 8201, 4).
+fn plausible_mtu(bytes: &[u8], p: &Passage) -> bool {
+    const PACKET_TOO_BIG: u8 = 2;
+    let Transport::Icmp(icmp) = p.packet.transport else { return true };
+    if p.packet.family != Family::V6 || icmp.kind != PACKET_TOO_BIG {
+        return true;
+    }
+    let at = p.packet.l4 as usize + 4;
+    let mtu = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
+    mtu >= IPV6_MIN_MTU
+}

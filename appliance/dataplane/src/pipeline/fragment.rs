@@ -1,0 +1,86 @@
+//! Fragments: the first one is judged like a whole packet, the later ones follow it, out of order too.
+
+use super::{Departure, Mark, Origin, Passage, Pipeline, Step, Transmit, drop_for};
+use crate::flow::FlowHash;
+use crate::fragments::{FragmentKey, Later};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{self, FragmentInfo, Packet, Parsed, Transport};
+use core::ops::ControlFlow;
+use pmd_shim::Frame;
+
+impl<F: Frame> Pipeline<F> {
+    pub(super) fn fragment(&mut self, frame: &mut F, p: &mut Passage, info: FragmentInfo) -> Step<Departure> {
+        let key = fragment_key(p);
+        if p.packet.transport != Transport::LaterFragment {
+            // Errors quote the whole first packet; about an error's fragments nothing can be said.
+            if let Err(reason) = self.fragments.first(key, &info, Ok(p.packet.key), p.now) {
+                return drop_for(reason);
+            }
+            let step = self.flow(frame, p);
+            if let ControlFlow::Break(Verdict::Drop(reason) | Verdict::Reply(Some(reason))) = step {
+                self.fragments.reject(key, reason);
+            }
+            return step;
+        }
+        match self.fragments.later(key, &info, p.now) {
+            Later::Follow(first) => self.follow_first(frame, p, &first),
+            Later::Drop(reason) => drop_for(reason),
+            Later::Hold => ControlFlow::Break(Verdict::Hold),
+        }
+    }
+
+    /// A later fragment goes the way of the first one's flow; there is no transport header to hold against a state.
+    fn follow_first(&mut self, frame: &mut F, p: &mut Passage, first: &wire::FlowKey) -> Step<Departure> {
+        let Some((id, side)) = self.flows.find(first, self.flows.hash(first)) else {
+            return drop_for(DropReason::InvalidState);
+        };
+        self.check_ingress(frame, p, id, side)?;
+        (p.rule, p.backend) = self.flows.decided_by(id);
+        let departure = self.way_out(frame, p, id, side)?;
+        self.carry(frame, p, id, side);
+        ControlFlow::Continue(departure)
+    }
+
+    /// Keeps a fragment that came before its first.
+    pub(super) fn hold_fragment(&mut self, frame: F, p: &Passage) -> Verdict {
+        match self.fragments.hold(fragment_key(p), frame) {
+            Ok(()) => Verdict::Hold,
+            Err(_refused) => Verdict::Drop(DropReason::Fragment),
+        }
+    }
+
+    /// The first fragment was decided: those that waited for it follow.
+    pub(super) fn release_fragments<T: Transmit<F>>(&mut self, p: &Passage, tx: &mut T) {
+        while let Some(mut frame) = self.fragments.pop_waiting(fragment_key(p)) {
+            let mark = Mark::from_bits(frame.mark());
+            let verdict = match self.parse_again(&frame, mark) {
+                Some(packet) => {
+                    let mut passage = Passage::new(p.now, mark.port, packet, FlowHash::default());
+                    let step = self.path(&mut frame, &mut passage);
+                    self.finish(frame, &passage, step, tx)
+                }
+                None => Verdict::Drop(DropReason::Malformed),
+            };
+            self.recount(mark.port, Verdict::Hold, verdict);
+        }
+    }
+
+    /// Parses a frame that was kept: it was whole when it came in.
+    pub(super) fn parse_again(&self, frame: &F, mark: Mark) -> Option<Packet> {
+        debug_assert_eq!(mark.origin, Origin::Received);
+        match wire::parse(frame.bytes(), frame.offload(), self.facts(mark.port).mac) {
+            Ok(Parsed::Ip(packet)) => Some(packet),
+            _ => None,
+        }
+    }
+}
+
+fn fragment_key(p: &Passage) -> FragmentKey {
+    FragmentKey {
+        src: p.packet.key.src,
+        dst: p.packet.key.dst,
+        id: p.packet.fragment.map_or(0, |f| f.id),
+        protocol: p.packet.key.protocol,
+        port: p.port,
+    }
+}

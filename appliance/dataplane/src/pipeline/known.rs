@@ -1,0 +1,176 @@
+//! A packet of a known flow: its verdict and edits are already decided. What is left is to hold it against the flow's state.
+
+use super::{Departure, Passage, Pipeline, Step, drop_for};
+use crate::addr::Addr;
+use crate::emit::rewrite::{self, Endpoint, Translation};
+use crate::flow::{Flow, FlowId, Side, query};
+use crate::policy::Context;
+use crate::verdict::DropReason;
+use crate::wire::{Transport, protocol};
+use core::ops::ControlFlow;
+use nva_config::Access;
+use pmd_shim::Frame;
+
+impl<F: Frame> Pipeline<F> {
+    /// Takes the packet along its flow. `None`: the flow is over, and the packet may open a new one.
+    pub(super) fn known(
+        &mut self,
+        frame: &mut F,
+        p: &mut Passage,
+        id: FlowId,
+        side: Side,
+    ) -> Step<Option<Departure>> {
+        if self.flows.flow(id).generation != self.snapshot.generation
+            && self.refresh(p, id, side)? == Refreshed::Over
+        {
+            return ControlFlow::Continue(None);
+        }
+        self.check_ingress(frame, p, id, side)?;
+        if let Transport::Tcp(tcp) = p.packet.transport
+            && self.flows.flow(id).tcp.reopens(side, &tcp)
+        {
+            self.flows.remove(id);
+            return ControlFlow::Continue(None);
+        }
+        (p.rule, p.backend) = self.flows.decided_by(id);
+        let departure = self.way_out(frame, p, id, side)?;
+        self.follows(p, id, side)?;
+        self.carry(frame, p, id, side);
+        ControlFlow::Continue(Some(departure))
+    }
+
+    /// Whether the packet fits the state of its connection; the state moves on when it does.
+    fn follows(&mut self, p: &Passage, id: FlowId, side: Side) -> Step<()> {
+        let fits = match p.packet.transport {
+            Transport::Tcp(_) if returns_directly(self.flows.flow(id)) => Ok(()),
+            Transport::Tcp(tcp) => self.flows.segment(id, side, &tcp, p.packet.payload_len()).map(|_| ()),
+            Transport::Icmp(icmp) => query::check(side, icmp.class),
+            _ => Ok(()),
+        };
+        match fits {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => drop_for(reason),
+        }
+    }
+
+    /// Stage 9: what a packet of a flow has done to it, and counted for it, on the way out.
+    pub(super) fn carry(&mut self, frame: &mut F, p: &Passage, id: FlowId, side: Side) {
+        self.flows.account(id, side, p.packet.ip_len(), p.now);
+        let flow = self.flows.flow(id);
+        if flow.is_translated() {
+            rewrite::translate(frame.bytes_mut(), &p.packet, &translation(flow, side));
+        }
+        rewrite::decrement_ttl(frame.bytes_mut(), &p.packet);
+        rewrite::trim(frame, &p.packet);
+    }
+
+    /// Chooses the flow's ways anew when the configuration changed, and judges it again where its group says so.
+    #[cold]
+    pub(super) fn refresh(&mut self, p: &mut Passage, id: FlowId, side: Side) -> Step<Refreshed> {
+        if side == Side::Initiator {
+            if self.lost_its_backend(id) {
+                self.flows.remove(id);
+                return ControlFlow::Continue(Refreshed::Over);
+            }
+            self.judge_again(p, id)?;
+        }
+        let generation = self.snapshot.generation;
+        let flow = self.flows.flow_mut(id);
+        flow.set_way(Side::Initiator, None);
+        flow.set_way(Side::Responder, None);
+        // Groups are judged on the initiator's packets only, since the answers' direction has rules of its own. Until one
+        // comes, each answer looks its way up again.
+        if side == Side::Initiator {
+            flow.generation = generation;
+        }
+        ControlFlow::Continue(Refreshed::GoesOn)
+    }
+
+    fn judge_again(&mut self, p: &mut Passage, id: FlowId) -> Step<()> {
+        let flow = self.flows.flow(id);
+        let location = self.final_destination(flow, Side::Initiator);
+        let context = Context { load_balanced: flow.backend().is_some() };
+        let decision = self.snapshot.policy.decide_at(&flow.translated_key(), context, location);
+        if decision.flush {
+            self.counters.hit_rule(decision.rule);
+            if decision.access == Access::Deny {
+                self.flows.remove(id);
+                p.rule = decision.rule;
+                return drop_for(DropReason::DeniedByRule);
+            }
+            self.flows.flow_mut(id).set_rule(decision.rule);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Connections stay with a backend that takes no new ones; flows of other protocols move.
+    fn lost_its_backend(&self, id: FlowId) -> bool {
+        let flow = self.flows.flow(id);
+        flow.protocol() != protocol::TCP
+            && flow.backend().is_some_and(|backend| !self.snapshot.balancer.is_eligible(backend))
+    }
+
+    /// Whether the packet came in where answers to it leave; if not, its source is checked like a new flow's. The content is checked
+    /// always: a flow that an honest packet opened can carry an attack.
+    #[inline]
+    pub(super) fn check_ingress(&mut self, frame: &F, p: &Passage, id: FlowId, side: Side) -> Step<()> {
+        if self.flows.flow(id).way(side.other()).is_none_or(|way| way.port != p.port) {
+            return self.guard(frame, p);
+        }
+        let trust = self.facts(p.port).trust;
+        if self.snapshot.guard.amplifies(&p.packet, payload(frame, p), trust) {
+            return drop_for(DropReason::Amplification);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Where the packets that `side` sends are delivered: with a floating IP, to the backend whose address they do not carry.
+    pub(super) fn final_destination(&self, flow: &Flow, side: Side) -> Addr {
+        let backend = if side == Side::Initiator && returns_directly(flow) { flow.backend() } else { None };
+        backend.and_then(|id| self.snapshot.balancer.address(id)).unwrap_or_else(|| flow.destination(side))
+    }
+}
+
+/// What became of a flow under a new configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refreshed {
+    GoesOn,
+    /// It was removed; its packet may open another.
+    Over,
+}
+
+/// A packet's transport payload.
+#[inline]
+pub(super) fn payload<'a, F: Frame>(frame: &'a F, p: &Passage) -> &'a [u8] {
+    frame.bytes().get(p.packet.payload as usize..p.packet.payload_end as usize).unwrap_or_default()
+}
+
+/// The backend got the packets as they were, and answers past the appliance (direct server return): there is one side only to
+/// hold a connection's state against.
+#[inline]
+pub(super) fn returns_directly(flow: &Flow) -> bool {
+    flow.backend().is_some() && flow.key(Side::Initiator).dst == flow.translated_key().dst
+}
+
+/// What is changed in the packets that `side` sends.
+#[inline]
+pub(super) fn translation(flow: &Flow, side: Side) -> Translation {
+    match side {
+        Side::Initiator => Translation { dst: Some(translated(flow)), ..Translation::default() },
+        Side::Responder => Translation { src: Some(target(flow)), ..Translation::default() },
+    }
+}
+
+/// The end that the initiator speaks to.
+#[inline]
+pub(super) fn target(flow: &Flow) -> Endpoint {
+    let key = flow.key(Side::Initiator);
+    Endpoint { addr: key.dst, port: Some(key.dst_port) }
+}
+
+/// The end that the appliance speaks to for the initiator.
+#[inline]
+pub(super) fn translated(flow: &Flow) -> Endpoint {
+    let key = flow.translated_key();
+    Endpoint { addr: key.dst, port: Some(key.dst_port) }
+}

@@ -1,0 +1,389 @@
+//! The packet's path: the order of the stages, written once.
+//!
+//! A burst goes through three passes, so that the memory that one packet needs is on its way while another is worked on:
+//! parse all and ask for their flow buckets, ask for their flow records, then decide each in order of arrival. Deciding is a list of
+//! direct calls; a stage that ends a packet's way breaks out with its verdict. Every received frame ends in exactly one verdict.
+
+mod admit;
+mod depart;
+mod ends;
+mod errors;
+mod fragment;
+mod inspect;
+mod known;
+mod timers;
+
+use crate::counters::Counters;
+use crate::flow::{FlowHash, FlowTable};
+use crate::fragments::FragmentTable;
+use crate::host::{self, HostOutcome, Limiter};
+use crate::route::{NeighborId, Neighbors};
+use crate::snapshot::{PortFacts, Snapshot};
+use crate::time::Time;
+use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
+use crate::wire::{self, Arp, FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
+use arrayvec::ArrayVec;
+use core::ops::ControlFlow;
+use pmd_shim::{BURST, Burst, Frame};
+use std::sync::Arc;
+
+pub use inspect::FlowSummary;
+
+/// Where frames leave, and where new ones come from.
+pub trait Transmit<F: Frame> {
+    /// Takes a frame to be sent out of a port. What the port's queue refuses later comes back through [`Pipeline::refused`].
+    fn transmit(&mut self, port: PortId, frame: F);
+
+    /// A new, empty frame, for what the appliance says by itself; `None` when all are in use.
+    fn allocate(&mut self) -> Option<F>;
+}
+
+/// Told of each received frame's verdict, in order.
+pub trait Observer {
+    /// The frame at place `slot` of the burst was decided.
+    fn decided(&mut self, slot: usize, outcome: &Outcome);
+}
+
+impl Observer for () {
+    #[inline]
+    fn decided(&mut self, _: usize, _: &Outcome) {}
+}
+
+/// A verdict with what led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The deciding security rule.
+    pub rule: Option<RuleId>,
+    /// The backend that the packet goes to or comes from.
+    pub backend: Option<BackendId>,
+}
+
+/// What a pipeline is made with, once.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Flow records of this worker.
+    pub flow_capacity: usize,
+    /// Fixes every secret of this worker: hash keys.
+    pub seed: [u8; 16],
+}
+
+/// ICMP errors that one worker sends a second, and at once.
+const ICMP_ERRORS_PER_SECOND: u32 = 1000;
+const ICMP_ERROR_BURST: u32 = 100;
+
+/// One worker's path with all its state.
+pub struct Pipeline<F: Frame> {
+    snapshot: Arc<Snapshot>,
+    flows: FlowTable,
+    neighbors: Neighbors<F>,
+    fragments: FragmentTable<F, FlowKey>,
+    icmp_errors: Limiter,
+    drains: ends::Drains,
+    counters: Counters,
+}
+
+/// A packet on its way: where it came in, what parsing found, what the stages learnt.
+struct Passage {
+    now: Time,
+    port: PortId,
+    packet: Packet,
+    hash: FlowHash,
+    rule: Option<RuleId>,
+    backend: Option<BackendId>,
+}
+
+impl Passage {
+    fn new(now: Time, port: PortId, packet: Packet, hash: FlowHash) -> Self {
+        Self { now, port, packet, hash, rule: None, backend: None }
+    }
+
+    fn is_neighbor_discovery(&self) -> bool {
+        matches!(
+            self.packet.transport,
+            Transport::Icmp(Icmp {
+                class: IcmpClass::NeighborSolicitation | IcmpClass::NeighborAdvertisement,
+                ..
+            })
+        )
+    }
+}
+
+/// What a decided packet that leaves still needs.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    port: PortId,
+    neighbor: NeighborId,
+}
+
+/// A stage goes on, or ends the packet's way.
+type Step<T> = ControlFlow<Verdict, T>;
+
+/// Ends a packet's way with a drop.
+fn drop_for<T>(reason: DropReason) -> Step<T> {
+    ControlFlow::Break(Verdict::Drop(reason))
+}
+
+impl<F: Frame> Pipeline<F> {
+    /// A path without flows. All memory that grows with the number of flows is taken here.
+    pub fn new(snapshot: Arc<Snapshot>, options: &Options, now: Time) -> Self {
+        let mut pipeline = Self {
+            flows: FlowTable::new(options.flow_capacity, options.seed, snapshot.timeouts, now),
+            neighbors: Neighbors::new(Default::default(), options.seed),
+            fragments: FragmentTable::new(Default::default(), options.seed),
+            icmp_errors: Limiter::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST, now),
+            drains: ends::Drains::default(),
+            counters: Counters::default(),
+            snapshot,
+        };
+        pipeline.fit();
+        pipeline
+    }
+
+    /// Takes up a new configuration between two bursts; gives the old one back, to be freed elsewhere. Established flows stay.
+    pub fn adopt(&mut self, snapshot: Arc<Snapshot>, now: Time) -> Arc<Snapshot> {
+        let old = core::mem::replace(&mut self.snapshot, snapshot);
+        self.flows.set_timeouts(self.snapshot.timeouts);
+        self.drains.update(&old, &self.snapshot, now);
+        self.fit();
+        old
+    }
+
+    fn fit(&mut self) {
+        let snapshot = &self.snapshot;
+        self.counters.fit(
+            snapshot.ports.len(),
+            snapshot.names().rule_count(),
+            snapshot.names().backend_count(),
+        );
+        self.neighbors.set_static(&snapshot.static_neighbors);
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Live flow records.
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Takes a burst through the path; `burst` is empty afterwards.
+    pub fn process<T: Transmit<F>, O: Observer>(
+        &mut self,
+        now: Time,
+        port: PortId,
+        burst: &mut Burst<F>,
+        tx: &mut T,
+        observer: &mut O,
+    ) {
+        let Some(station) = self.snapshot.ports.get(port.index()).map(|facts| facts.mac) else {
+            burst.clear();
+            return;
+        };
+        let mut parsed: ArrayVec<(Result<Parsed, DropReason>, FlowHash), BURST> = ArrayVec::new();
+        for index in 0..burst.len() {
+            if let Some(ahead) = burst.get(index + 4) {
+                ahead.prefetch();
+            }
+            let frame = &burst[index];
+            let result = wire::parse(frame.bytes(), frame.offload(), station);
+            let hash = match &result {
+                Ok(Parsed::Ip(packet)) => {
+                    let hash = self.flows.hash(&packet.key);
+                    self.flows.prefetch_index(hash);
+                    hash
+                }
+                _ => FlowHash::default(),
+            };
+            parsed.push((result, hash));
+        }
+        for (_, hash) in &parsed {
+            self.flows.prefetch_record(*hash);
+        }
+        for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(parsed).enumerate() {
+            if let Some(counters) = self.counters.port(port) {
+                counters.received += 1;
+            }
+            frame.set_mark(Mark { port, origin: Origin::Received }.to_bits());
+            let outcome = match result {
+                Err(reason) => Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None },
+                Ok(Parsed::Arp(arp)) => self.arp(frame, &arp, port, now, tx),
+                Ok(Parsed::Ip(packet)) => {
+                    let passage = Passage::new(now, port, packet, hash);
+                    if passage.is_neighbor_discovery() {
+                        self.nd(frame, &passage, tx)
+                    } else {
+                        self.packet(frame, passage, tx)
+                    }
+                }
+            };
+            self.count(port, outcome.verdict);
+            observer.decided(slot, &outcome);
+        }
+    }
+
+    /// One IP packet, from its parsed form to its verdict.
+    fn packet<T: Transmit<F>>(&mut self, mut frame: F, mut passage: Passage, tx: &mut T) -> Outcome {
+        let step = self.path(&mut frame, &mut passage);
+        let first = passage.packet.fragment.filter(|f| f.offset == 0);
+        let verdict = self.finish(frame, &passage, step, tx);
+        if first.is_some() {
+            self.release_fragments(&passage, tx);
+        }
+        Outcome { verdict, rule: passage.rule, backend: passage.backend }
+    }
+
+    /// The stages in their order.
+    fn path(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+        self.on_link(p)?;
+        match (p.packet.fragment, p.packet.transport) {
+            (Some(fragment), _) => self.fragment(frame, p, fragment),
+            (None, Transport::Icmp(Icmp { class: IcmpClass::Error, .. })) => self.icmp_about_flow(frame, p),
+            _ => self.flow(frame, p),
+        }
+    }
+
+    /// Known flows are already decided; others go through every stage.
+    fn flow(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+        if let Some((id, side)) = self.flows.find(&p.packet.key, p.hash)
+            && let Some(departure) = self.known(frame, p, id, side)?
+        {
+            return ControlFlow::Continue(departure);
+        }
+        self.admit(frame, p)
+    }
+
+    /// What stays on the link: router discovery, redirects, and whatever is addressed to more than this station.
+    fn on_link(&self, p: &Passage) -> Step<()> {
+        let of_the_link =
+            matches!(p.packet.transport, Transport::Icmp(Icmp { class: IcmpClass::LinkLocal, .. }));
+        if of_the_link || p.packet.cast != wire::Cast::Unicast {
+            return drop_for(DropReason::NotForUs);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn arp<T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        arp: &Arp,
+        port: PortId,
+        now: Time,
+        tx: &mut T,
+    ) -> Outcome {
+        let facts = host::PortFacts { id: port, mac: self.facts(port).mac };
+        let outcome = host::arp(&mut frame, arp, &facts, &self.snapshot.local, &mut self.neighbors, now);
+        self.resolved(frame, outcome, port, tx)
+    }
+
+    fn nd<T: Transmit<F>>(&mut self, mut frame: F, p: &Passage, tx: &mut T) -> Outcome {
+        let facts = host::PortFacts { id: p.port, mac: self.facts(p.port).mac };
+        let outcome =
+            host::nd(&mut frame, &p.packet, &facts, &self.snapshot.local, &mut self.neighbors, p.now);
+        self.resolved(frame, outcome, p.port, tx)
+    }
+
+    /// Carries out what address resolution decided: an answer leaves, and so do frames that waited for what was learnt.
+    fn resolved<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        outcome: HostOutcome,
+        port: PortId,
+        tx: &mut T,
+    ) -> Outcome {
+        let verdict = match outcome {
+            HostOutcome::Reply(learned) => {
+                self.transmit(port, frame, Origin::Replied, tx);
+                if let Some(id) = learned {
+                    self.release_waiting(id, tx);
+                }
+                Verdict::Reply(None)
+            }
+            HostOutcome::Consume => Verdict::Consume,
+            HostOutcome::Learned(id) => {
+                self.release_waiting(id, tx);
+                Verdict::Consume
+            }
+            HostOutcome::Drop(reason) => Verdict::Drop(reason),
+        };
+        Outcome { verdict, rule: None, backend: None }
+    }
+
+    /// Carries a step's result out: the frame leaves, waits, or ends here.
+    fn finish<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        p: &Passage,
+        step: Step<Departure>,
+        tx: &mut T,
+    ) -> Verdict {
+        match step {
+            ControlFlow::Continue(departure) => self.send(frame, departure, p.now, tx),
+            ControlFlow::Break(verdict) => {
+                match verdict {
+                    Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),
+                    Verdict::Hold => return self.hold_fragment(frame, p),
+                    _ => {}
+                }
+                verdict
+            }
+        }
+    }
+
+    fn count(&mut self, port: PortId, verdict: Verdict) {
+        if let Some(counters) = self.counters.port(port) {
+            counters.count(verdict);
+        }
+    }
+
+    fn recount(&mut self, port: PortId, from: Verdict, to: Verdict) {
+        if let Some(counters) = self.counters.port(port) {
+            counters.uncount(from);
+            counters.count(to);
+        }
+    }
+
+    fn facts(&self, port: PortId) -> &PortFacts {
+        &self.snapshot.ports[port.index()]
+    }
+}
+
+/// What travels with a frame in its mark word: where it was received and what it was counted as, so that a refused or waiting
+/// frame can be counted anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    port: PortId,
+    origin: Origin,
+}
+
+/// What a frame is, seen from the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The appliance made it by itself; it was never received.
+    Own,
+    /// Received, not counted yet.
+    Received,
+    /// Received and counted as forwarded.
+    Forwarded,
+    /// Received and counted as replied.
+    Replied,
+}
+
+impl Mark {
+    const fn to_bits(self) -> u32 {
+        self.port.0 as u32 | (self.origin as u32) << 16
+    }
+
+    const fn from_bits(bits: u32) -> Self {
+        let origin = match bits >> 16 {
+            0 => Origin::Own,
+            1 => Origin::Received,
+            2 => Origin::Forwarded,
+            _ => Origin::Replied,
+        };
+        Self { port: PortId(bits as u16), origin }
+    }
+}

@@ -1,0 +1,167 @@
+//! One generation of the configuration, compiled for the path: immutable, built off the data path, taken up between two bursts.
+
+use crate::addr::{Addr, Mac};
+use crate::flow::Timeouts;
+use crate::guard::Guard;
+use crate::host::{self, LocalTable};
+use crate::lb::Balancer;
+use crate::names::Names;
+use crate::policy::Policy;
+use crate::route::{NextHop, RouteTable};
+use crate::verdict::PortId;
+use nva_config::{Config, Prefix, Trust};
+
+/// What a port's device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The port's Ethernet address.
+    pub mac: Mac,
+    /// The longest IP packet that the device carries, in bytes.
+    pub mtu: u16,
+}
+
+/// What [`Snapshot::build`] needs beside the configuration.
+pub struct BuildOptions<'a> {
+    /// Each port's device, in the order of `Config::ports`.
+    pub links: &'a [Link],
+    /// Whether a backend (load balancer, backend) is taken as unhealthy.
+    pub down: &'a dyn Fn(&str, &str) -> bool,
+    /// Gives names the numbers that they keep over generations.
+    pub names: &'a mut Names,
+    /// Counts configurations, from 1; flows remember under which one their path was chosen.
+    pub generation: u32,
+}
+
+/// A port as the path knows it.
+#[derive(Clone, Debug)]
+pub struct PortFacts {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The longest IP packet that it carries, in bytes.
+    pub mtu: u16,
+    /// Which side it faces.
+    pub trust: Trust,
+}
+
+/// The compiled configuration.
+pub struct Snapshot {
+    pub(crate) generation: u32,
+    pub(crate) ports: Vec<PortFacts>,
+    pub(crate) local: LocalTable,
+    pub(crate) routes: RouteTable,
+    pub(crate) static_neighbors: Vec<(PortId, Addr, Mac)>,
+    pub(crate) guard: Guard,
+    pub(crate) balancer: Balancer,
+    pub(crate) policy: Policy,
+    pub(crate) timeouts: Timeouts,
+    names: Names,
+}
+
+impl Snapshot {
+    /// Compiles a configuration. Cannot fail: what could was checked before.
+    pub fn build(config: &Config, options: BuildOptions<'_>) -> Self {
+        let ports: Vec<PortFacts> = config
+            .ports
+            .iter()
+            .zip(options.links)
+            .map(|(port, link)| PortFacts {
+                name: port.name.clone(),
+                mac: link.mac,
+                mtu: port.mtu.min(link.mtu),
+                trust: port.trust,
+            })
+            .collect();
+        let balancer = Balancer::build(config, options.down, options.names);
+        let policy = Policy::build(config, options.names);
+        Self {
+            generation: options.generation,
+            local: local_table(config, &ports),
+            routes: route_table(config),
+            static_neighbors: config
+                .neighbors
+                .iter()
+                .map(|n| (port_id(n.port.0), n.address.into(), Mac(n.mac.0)))
+                .collect(),
+            guard: Guard::build(config),
+            balancer,
+            policy,
+            timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
+            names: options.names.clone(),
+            ports,
+        }
+    }
+
+    /// Which configuration this is, counted from 1.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The ports, by [`PortId::index`].
+    pub fn ports(&self) -> &[PortFacts] {
+        &self.ports
+    }
+
+    /// The port of this name.
+    pub fn port(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().position(|port| port.name == name).map(port_id)
+    }
+
+    /// The names behind rule and backend numbers.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The load balancers' compiled form.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+}
+
+/// The number of the port at this place in the configuration. There are never as many ports as would not fit.
+pub(crate) fn port_id(index: usize) -> PortId {
+    PortId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+fn prefix_parts(prefix: Prefix) -> (Addr, u8) {
+    (prefix.address().into(), prefix.len())
+}
+
+fn local_table(config: &Config, facts: &[PortFacts]) -> LocalTable {
+    let ports: Vec<(host::PortFacts, Vec<(Addr, Addr, u8)>)> = config
+        .ports
+        .iter()
+        .zip(facts)
+        .enumerate()
+        .map(|(index, (port, facts))| {
+            let addresses = port
+                .addresses
+                .iter()
+                .map(|a| {
+                    let (network, len) = prefix_parts(a.prefix);
+                    (Addr::from(a.address), network, len)
+                })
+                .collect();
+            (host::PortFacts { id: port_id(index), mac: facts.mac }, addresses)
+        })
+        .collect();
+    let frontends: Vec<Addr> =
+        config.load_balancers.iter().flat_map(|lb| &lb.frontends).map(|f| f.address.into()).collect();
+    LocalTable::build(&ports, &frontends)
+}
+
+fn route_table(config: &Config) -> RouteTable {
+    let mut table = RouteTable::new();
+    // Connected prefixes come last: a route to the same prefix does not hide the link itself.
+    for route in &config.routes {
+        let next = NextHop { port: port_id(route.port.0), gateway: Some(route.via.into()) };
+        table.insert(prefix_parts(route.to), next);
+    }
+    for (index, port) in config.ports.iter().enumerate() {
+        for address in &port.addresses {
+            table.insert(prefix_parts(address.prefix), NextHop { port: port_id(index), gateway: None });
+        }
+    }
+    table
+}
