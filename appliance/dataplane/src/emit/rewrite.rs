@@ -106,7 +106,7 @@ pub fn translate(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
 }
 
 /// Translates the packet quoted in an ICMP error, `quoted` being what [`quoted`](crate::wire::quoted) gave for the payload of
-/// `packet`. The quote's own checksums follow as far as they are in it, and so does the error's.
+/// `packet`. The quote's own checksums follow where they are whole in it, and so does the error's.
 ///
 /// `inner` is in the quote's direction, against that of the error.
 pub fn translate_quoted(bytes: &mut [u8], packet: &Packet, quoted: &Quoted, inner: &Translation) {
@@ -261,3 +261,5 @@ fn exchange<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) -> Option
     Some(core::mem::replace(field, new))
 }
 
+#[cfg(test)]
+mod tests;
