@@ -18,7 +18,7 @@ mod oracle;
 mod tests;
 
 pub use compiled::{Classify, default_rules};
-pub use trace::{Finding, Judgement, LevelTrace, NearMiss, RuleField};
+pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
 use crate::addr::Addr;
 use crate::names::Names;

@@ -275,10 +275,10 @@ fn a_trace_names_every_level_and_what_nearly_matched() {
     let trace = policy.trace(&key(protocol::TCP, ("192.0.2.1", 40_000), ("10.2.0.4", 9000)), DIRECT);
     let levels: Vec<Level> = trace.iter().map(|t| t.level).collect();
     assert_eq!(levels, Level::ALL);
-    assert_eq!((&trace[0].finding, &trace[1].finding), (&Finding::NoGroup, &Finding::NoGroup));
-    let Finding::Judged(subnet) = &trace[2].finding else { panic!("{trace:?}") };
+    assert_eq!((&trace[0].judgement, &trace[1].judgement), (&None, &None));
+    let Some(subnet) = &trace[2].judgement else { panic!("{trace:?}") };
     assert_eq!((&*subnet.group, &*subnet.rule, subnet.priority), ("web-nsg", "allow-https", 100));
-    let Finding::Judged(interface) = &trace[3].finding else { panic!("{trace:?}") };
+    let Some(interface) = &trace[3].judgement else { panic!("{trace:?}") };
     assert_eq!((&*interface.rule, interface.access), ("DenyAllInBound", Access::Deny));
     let near: Vec<_> = interface.near_misses.iter().map(|n| (&*n.rule, n.failed)).collect();
     let expected = [
@@ -288,7 +288,8 @@ fn a_trace_names_every_level_and_what_nearly_matched() {
     ];
     assert_eq!(near, expected);
     let closed = policy.trace(&key(protocol::TCP, ("192.0.2.1", 1), ("10.3.0.4", 1)), BALANCED);
-    assert_eq!(closed[3].finding, Finding::ClosedByDefault);
+    assert_eq!(closed.iter().map(|t| t.closed_by_default).collect::<Vec<_>>(), [false, false, false, true]);
+    assert!(trace.iter().all(|t| !t.closed_by_default));
 }
 
 // ---- against the oracle ------------------------------------------------------------------------------------------
@@ -420,10 +421,9 @@ fn compiled_groups_decide_like_the_oracle() {
                 let expected = oracle::decide(&config, &mut names, &key, context, location);
                 prop_assert_eq!(decision, expected, "{:?}", key);
                 let last = policy.trace_at(&key, context, location).pop().unwrap();
-                let traced = match last.finding {
-                    Finding::Judged(judgement) => Some(judgement.access),
-                    Finding::ClosedByDefault => Some(Access::Deny),
-                    Finding::NoGroup => None,
+                let traced = match last.judgement {
+                    _ if last.closed_by_default => Some(Access::Deny),
+                    judgement => judgement.map(|j| j.access),
                 };
                 prop_assert!(traced.is_none_or(|access| access == decision.access));
                 let rule = decision.rule.map(|id| names.rule_parts(id).unwrap().1.starts_with('r'));

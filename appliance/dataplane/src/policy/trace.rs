@@ -5,6 +5,7 @@ use crate::addr::Addr;
 use crate::policy::compiled::{Classify, Group};
 use crate::verdict::RuleId;
 use crate::wire::FlowKey;
+use core::fmt;
 use nva_config::Access;
 
 /// What one level says. Levels behind a deny are not asked.
@@ -12,19 +13,10 @@ use nva_config::Access;
 pub struct LevelTrace {
     /// Which level.
     pub level: Level,
-    /// What it says.
-    pub finding: Finding,
-}
-
-/// What a level says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// There is no group here: that level lets everything through.
-    NoGroup,
-    /// There is no group at either inbound level, and a load balancer leads nowhere from outside without one: denied.
-    ClosedByDefault,
-    /// Its group decides.
-    Judged(Judgement),
+    /// What its group says; `None`: there is no group here, which lets everything through, save where it is closed by default.
+    pub judgement: Option<Judgement>,
+    /// A load balancer leads nowhere from outside while neither inbound level has a group: denied, said of the last level.
+    pub closed_by_default: bool,
 }
 
 /// What a group says.
@@ -85,6 +77,12 @@ impl RuleField {
     }
 }
 
+impl fmt::Display for RuleField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Policy {
     /// The way to [`decide`](Self::decide)'s answer.
     pub fn trace(&self, key: &FlowKey, context: Context) -> Vec<LevelTrace> {
@@ -97,13 +95,10 @@ impl Policy {
         let closed = self.is_closed(key, context, &groups);
         let mut levels = Vec::with_capacity(Level::ALL.len());
         for (level, group) in Level::ALL.into_iter().zip(groups) {
-            let finding = match group.and_then(|group| judge(group, level, key)) {
-                Some(judgement) => Finding::Judged(judgement),
-                None if closed && level == Level::InterfaceInbound => Finding::ClosedByDefault,
-                None => Finding::NoGroup,
-            };
-            let denied = matches!(&finding, Finding::Judged(j) if j.access == Access::Deny);
-            levels.push(LevelTrace { level, finding });
+            let judgement = group.and_then(|group| judge(group, level, key));
+            let denied = judgement.as_ref().is_some_and(|judgement| judgement.access == Access::Deny);
+            let closed_by_default = closed && level == Level::InterfaceInbound;
+            levels.push(LevelTrace { level, judgement, closed_by_default });
             if denied {
                 break;
             }
