@@ -1,9 +1,9 @@
 //! Writes ARP packets (RFC 826).
 
-use super::headers::{ETHERNET_LEN, concat, ethernet};
-use crate::addr::Mac;
+use super::headers::{ETHERNET_LEN, NotWritten, concat, ethernet};
+use crate::addr::{Addr, Mac};
 use crate::wire::{Arp, ethertype};
-use pmd_shim::{Frame, NoTailroom};
+use pmd_shim::Frame;
 
 const LEN: usize = ETHERNET_LEN + 28;
 const REQUEST: u16 = 1;
@@ -20,15 +20,16 @@ struct Party {
 /// to where the station was last (RFC 1122, 2.3.2.1, unicast poll).
 ///
 /// # Errors
-/// [`NoTailroom`] when the frame's buffer is too small.
+/// [`NotWritten`] when the frame's buffer is too small, or an address is not IPv4.
 pub fn request<F: Frame>(
     frame: &mut F,
     station: Mac,
-    source: [u8; 4],
-    target: [u8; 4],
+    source: Addr,
+    target: Addr,
     known_mac: Option<Mac>,
-) -> Result<(), NoTailroom> {
+) -> Result<(), NotWritten> {
     let dst = known_mac.unwrap_or(Mac::BROADCAST);
+    let (Some(source), Some(target)) = (source.as_v4(), target.as_v4()) else { return Err(NotWritten) };
     let asked = Party { mac: Mac::default(), address: target };
     write(frame, dst, REQUEST, Party { mac: station, address: source }, asked)
 }
@@ -36,10 +37,10 @@ pub fn request<F: Frame>(
 /// Turns a request into the reply that `station` has the address asked for.
 ///
 /// # Errors
-/// [`NoTailroom`] when the frame's buffer is too small, which it cannot be for a request that was received in it.
-pub fn reply<F: Frame>(frame: &mut F, request: &Arp, station: Mac) -> Result<(), NoTailroom> {
+/// [`NotWritten`] when an address is not IPv4, which no parsed request's is.
+pub fn reply<F: Frame>(frame: &mut F, request: &Arp, station: Mac) -> Result<(), NotWritten> {
     let (Some(asked), Some(asker)) = (request.target.as_v4(), request.sender.as_v4()) else {
-        return Err(NoTailroom);
+        return Err(NotWritten);
     };
     let asker = Party { mac: request.sender_mac, address: asker };
     write(frame, asker.mac, REPLY, Party { mac: station, address: asked }, asker)
@@ -51,7 +52,7 @@ fn write<F: Frame>(
     operation: u16,
     sender: Party,
     target: Party,
-) -> Result<(), NoTailroom> {
+) -> Result<(), NotWritten> {
     let packet: [u8; LEN] = concat(&[
         &ethernet(dst, sender.mac, ethertype::ARP),
         &[0, 1, 8, 0, 6, 4],
@@ -61,7 +62,7 @@ fn write<F: Frame>(
         &target.mac.0,
         &target.address,
     ]);
-    frame.set_len(LEN)?;
+    frame.set_len(LEN).map_err(|_| NotWritten)?;
     frame.bytes_mut().copy_from_slice(&packet);
     Ok(())
 }
@@ -69,18 +70,19 @@ fn write<F: Frame>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::Addr;
     use crate::testing::VecFrame;
     use crate::wire::{ArpOperation, Cast, Parsed, parse};
     use pmd_shim::RxOffload;
 
     const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const OUR_ADDRESS: Addr = Addr::v4([10, 0, 0, 1]);
+    const THEIR_ADDRESS: Addr = Addr::v4([10, 0, 0, 2]);
 
     #[test]
     fn a_request_asks_everybody() {
         let mut frame = VecFrame::new(&[]);
-        request(&mut frame, OURS, [10, 0, 0, 1], [10, 0, 0, 2], None).unwrap();
+        request(&mut frame, OURS, OUR_ADDRESS, THEIR_ADDRESS, None).unwrap();
         #[rustfmt::skip]
         let golden = [
             0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x08, 0x06,
@@ -92,9 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn only_ipv4_is_asked_for() {
+        let v6 = Addr::v6([0x20; 16]);
+        let mut frame = VecFrame::new(&[]);
+        assert_eq!(request(&mut frame, OURS, OUR_ADDRESS, v6, None), Err(NotWritten));
+        assert_eq!(request(&mut frame, OURS, v6, THEIR_ADDRESS, None), Err(NotWritten));
+        assert_eq!(frame.bytes(), []);
+    }
+
+    #[test]
     fn a_poll_asks_the_station_itself() {
         let mut frame = VecFrame::new(&[]);
-        request(&mut frame, OURS, [10, 0, 0, 1], [10, 0, 0, 2], Some(THEIRS)).unwrap();
+        request(&mut frame, OURS, OUR_ADDRESS, THEIR_ADDRESS, Some(THEIRS)).unwrap();
         assert_eq!(frame.bytes()[..6], THEIRS.0);
         let Ok(Parsed::Arp(arp)) = parse(frame.bytes(), RxOffload::default(), THEIRS) else {
             panic!("not read back as ARP")
@@ -102,8 +113,8 @@ mod tests {
         let asked = Arp {
             operation: ArpOperation::Request,
             sender_mac: OURS,
-            sender: Addr::v4([10, 0, 0, 1]),
-            target: Addr::v4([10, 0, 0, 2]),
+            sender: OUR_ADDRESS,
+            target: THEIR_ADDRESS,
             cast: Cast::Unicast,
         };
         assert_eq!(arp, asked);
@@ -112,7 +123,7 @@ mod tests {
     #[test]
     fn a_padded_request_becomes_a_reply_without_the_padding() {
         let mut frame = VecFrame::new(&[]);
-        request(&mut frame, THEIRS, [10, 0, 0, 2], [10, 0, 0, 1], None).unwrap();
+        request(&mut frame, THEIRS, THEIR_ADDRESS, OUR_ADDRESS, None).unwrap();
         frame.set_len(60).unwrap();
         let Ok(Parsed::Arp(arp)) = parse(frame.bytes(), RxOffload::default(), OURS) else {
             panic!("not read back as ARP")

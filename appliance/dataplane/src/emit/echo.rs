@@ -1,23 +1,19 @@
 //! Turns an echo request into its reply (RFC 792, RFC 4443 4.2).
 
 use super::checksum::ChecksumDelta;
-use super::headers::TTL;
+use super::headers::{NotWritten, TTL};
 use crate::addr::Family;
 use crate::wire::{Packet, icmp, icmpv6};
 use pmd_shim::Frame;
-
-/// The frame is not the packet that it was said to be; it may be changed in part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotThatPacket;
 
 /// Turns the request into the reply, in place: addresses and Ethernet addresses change sides, the time to live starts anew, Ethernet
 /// padding goes. Identifier, sequence number, data and the type of service are the request's own.
 ///
 /// # Errors
-/// [`NotThatPacket`] when the frame is too short for `packet`.
-pub fn reply<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), NotThatPacket> {
-    frame.set_len(usize::from(packet.end)).map_err(|_| NotThatPacket)?;
-    write(frame.bytes_mut(), packet).ok_or(NotThatPacket)
+/// [`NotWritten`] when the frame is too short for `packet`; it may be changed in part then.
+pub fn reply<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), NotWritten> {
+    frame.set_len(usize::from(packet.end)).map_err(|_| NotWritten)?;
+    write(frame.bytes_mut(), packet).ok_or(NotWritten)
 }
 
 fn write(bytes: &mut [u8], packet: &Packet) -> Option<()> {
@@ -136,7 +132,7 @@ mod tests {
         let golden = [
             2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,
             0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 1, 0x26, 0xdb, 10, 0, 0, 1, 10, 0, 0, 2,
-            0, 0, 0x0f, 0xf9, 0x12, 0x34, 0, 1, b'p', b'i', b'n', b'g',
+            0, 0, 0x0e, 0xfa, 0x12, 0x34, 0, 1, b'p', b'i', b'n', b'g',
         ];
         assert_eq!(frame.bytes(), golden);
     }
@@ -146,7 +142,7 @@ mod tests {
         let packet = parsed(&request(true, 64, 1, 1, b""), OURS);
         for len in [0, 11, 40, 55] {
             let mut frame = VecFrame::new(&[0; 62][..len]);
-            assert_eq!(reply(&mut frame, &Packet { end: len as u16, ..packet }), Err(NotThatPacket), "{len}");
+            assert_eq!(reply(&mut frame, &Packet { end: len as u16, ..packet }), Err(NotWritten), "{len}");
         }
     }
 }

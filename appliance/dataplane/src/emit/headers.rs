@@ -3,6 +3,11 @@
 use super::checksum::Sum;
 use crate::addr::{Addr, Mac};
 
+/// A packet could not be written: the frame's buffer is too small, an address is of the wrong family, or the frame does
+/// not hold what is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotWritten;
+
 /// The time to live and hop limit of what the appliance sends beyond the link (RFC 1700's default).
 pub(super) const TTL: u8 = 64;
 

@@ -1,11 +1,11 @@
 //! Writes neighbour discovery messages (RFC 4861, 4.3 and 4.4).
 
 use super::checksum::pseudo_header;
-use super::headers::{ETHERNET_LEN, IPV6_LEN, concat, ethernet, ipv6};
+use super::headers::{ETHERNET_LEN, IPV6_LEN, NotWritten, concat, ethernet, ipv6};
 use crate::addr::{Addr, Mac};
 use crate::wire::icmpv6::kind;
 use crate::wire::{ethertype, protocol};
-use pmd_shim::{Frame, NoTailroom};
+use pmd_shim::Frame;
 
 /// Both messages end with one option of eight bytes.
 const MESSAGE_LEN: usize = 32;
@@ -37,14 +37,14 @@ pub fn group_mac(group: Addr) -> Mac {
 /// target's group, or to where the station was last (RFC 4861, 7.2.2 and 7.3.3).
 ///
 /// # Errors
-/// [`NoTailroom`] when the frame's buffer is too small.
+/// [`NotWritten`] when the frame's buffer is too small.
 pub fn solicitation<F: Frame>(
     frame: &mut F,
     station: Mac,
     source: Addr,
     target: Addr,
     known_mac: Option<Mac>,
-) -> Result<(), NoTailroom> {
+) -> Result<(), NotWritten> {
     let (mac, dst) = match known_mac {
         Some(mac) => (mac, target),
         None => (group_mac(solicited_node(target)), solicited_node(target)),
@@ -58,14 +58,14 @@ pub fn solicitation<F: Frame>(
 /// address of its own, to see whether `target` is taken, is answered where every node hears it (RFC 4861, 7.2.4).
 ///
 /// # Errors
-/// [`NoTailroom`] when the frame's buffer is too small.
+/// [`NotWritten`] when the frame's buffer is too small.
 pub fn advertisement<F: Frame>(
     frame: &mut F,
     station: Mac,
     target: Addr,
     asker: Mac,
     asker_address: Addr,
-) -> Result<(), NoTailroom> {
+) -> Result<(), NotWritten> {
     let (mac, dst, solicited) = match asker_address {
         Addr::UNSPECIFIED => (group_mac(ALL_NODES), ALL_NODES, 0),
         address => (asker, address, SOLICITED),
@@ -90,7 +90,7 @@ impl Message {
         mac: Mac,
         src: Addr,
         dst: Addr,
-    ) -> Result<(), NoTailroom> {
+    ) -> Result<(), NotWritten> {
         let message = |checksum: u16| {
             concat(&[
                 &[self.kind, 0],
@@ -110,7 +110,7 @@ impl Message {
             &ipv6(&src, &dst, protocol::ICMPV6, HOP_LIMIT, MESSAGE_LEN as u16),
             &summed,
         ]);
-        frame.set_len(LEN)?;
+        frame.set_len(LEN).map_err(|_| NotWritten)?;
         frame.bytes_mut().copy_from_slice(&packet);
         Ok(())
     }
@@ -155,7 +155,7 @@ mod tests {
             0x60, 0, 0, 0, 0, 32, 58, 255,
             0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
             0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 2,
-            135, 0, 0x4c, 0x4f, 0, 0, 0, 0,
+            135, 0, 0x1c, 0x27, 0, 0, 0, 0,
             0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
             1, 1, 2, 0, 0, 0, 0, 1,
         ];
@@ -184,7 +184,7 @@ mod tests {
             0x60, 0, 0, 0, 0, 32, 58, 255,
             0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
             0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
-            136, 0, 0x48, 0xb4, 0xe0, 0, 0, 0,
+            136, 0, 0x0a, 0x73, 0xe0, 0, 0, 0,
             0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
             2, 1, 2, 0, 0, 0, 0, 1,
         ];

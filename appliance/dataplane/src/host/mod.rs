@@ -10,7 +10,6 @@ mod echo;
 mod limiter;
 mod local;
 mod nd;
-mod solicit;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +18,6 @@ pub use echo::echo;
 pub use limiter::Limiter;
 pub use local::{Local, LocalTable, PortFacts, link_local};
 pub use nd::nd;
-pub use solicit::solicit;
 
 use crate::route::NeighborId;
 use crate::verdict::DropReason;

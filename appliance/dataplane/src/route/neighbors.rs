@@ -519,3 +519,6 @@ fn hash(key: [u64; 2], port: PortId, address: Addr) -> u64 {
     let bits = address.bits();
     sip13(key, [(bits >> 64) as u64, bits as u64, u64::from(port.0)])
 }
+
+#[cfg(test)]
+mod tests;

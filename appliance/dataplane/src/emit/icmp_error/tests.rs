@@ -51,8 +51,8 @@ fn golden_time_exceeded_v4() {
     #[rustfmt::skip]
     let golden = [
         2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,
-        0x45, 0xc0, 0, 58, 0, 0, 0x40, 0, 64, 1, 0xb5, 0xf8, 192, 0, 2, 1, 192, 0, 2, 2,
-        11, 0, 0x11, 0x74, 0, 0, 0, 0,
+        0x45, 0xc0, 0, 58, 0, 0, 0x40, 0, 64, 1, 0xb5, 0xff, 192, 0, 2, 1, 192, 0, 2, 2,
+        11, 0, 0xe1, 0x52, 0, 0, 0, 0,
     ];
     assert_eq!(frame.bytes()[..42], golden);
     assert_eq!(frame.bytes()[42..], bytes[14..44]);
@@ -105,7 +105,8 @@ proptest! {
         let packet = packet_in(frame.bytes(), NEIGHBOR);
         prop_assert_eq!((packet.key.src, packet.key.dst), (ours(&about), about.key.src));
         prop_assert_eq!(packet.ttl, 64);
-        prop_assert!(matches!(packet.transport, Transport::Icmp(Icmp { class: IcmpClass::Error, .. })));
+        let is_error = matches!(packet.transport, Transport::Icmp(Icmp { class: IcmpClass::Error, .. }));
+        prop_assert!(is_error);
         let limit = if v6 { 1280 } else { 576 };
         let headers = if v6 { 48 } else { 28 };
         prop_assert_eq!(packet.ip_len(), limit.min(headers + about.ip_len()));
@@ -132,7 +133,6 @@ fn queries_are_answered_and_errors_are_not() {
         (false, 0, true),
         (false, 13, true),
         (false, 3, false),
-        (false, 4, false),
         (false, 5, false),
         (false, 11, false),
         (false, 12, false),
