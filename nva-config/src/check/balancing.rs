@@ -88,10 +88,8 @@ pub(super) struct Scope<'r> {
 
 impl<'r> Scope<'r> {
     fn new(raw: &'r raw::LoadBalancer, report: &mut Report<'_>) -> Self {
-        let all = raw.complete;
         let pools = &raw.pools;
-        let backends_complete =
-            all && pools.complete && pools.items.iter().all(|p| p.complete && p.backends.complete);
+        let backends_complete = pools.complete && pools.items.iter().all(|p| p.backends.complete);
         let backends = pools.items.iter().flat_map(|pool| &pool.backends.items);
         let homes = pools
             .items
@@ -103,14 +101,14 @@ impl<'r> Scope<'r> {
             frontends: Names::collect(
                 "frontend",
                 raw.frontends.items.iter().map(|f| &f.name),
-                all && raw.frontends.complete,
+                raw.frontends.complete,
                 report,
             ),
-            pools: Names::collect("pool", pools.items.iter().map(|p| &p.name), all && pools.complete, report),
+            pools: Names::collect("pool", pools.items.iter().map(|p| &p.name), pools.complete, report),
             probes: Names::collect(
                 "probe",
                 raw.probes.items.iter().map(|p| &p.name),
-                all && raw.probes.complete,
+                raw.probes.complete,
                 report,
             ),
             backends: Names::collect("backend", backends.map(|b| &b.name), backends_complete, report),

@@ -24,12 +24,8 @@ use crate::report::{At, Place, Report};
 
 /// The checked form. Of any worth only while the report is clean.
 pub(crate) fn check(raw: &Raw, files: Option<&dyn Files>, report: &mut Report<'_>) -> Config {
-    let ports = names::Names::collect(
-        "port",
-        raw.ports.items.iter().map(|p| &p.name),
-        raw.ports.complete && raw.complete,
-        report,
-    );
+    let ports =
+        names::Names::collect("port", raw.ports.items.iter().map(|p| &p.name), raw.ports.complete, report);
     let connected = network::Connected::collect(raw, report);
     let groups = policy::group_names(raw, report);
     let (virtual_network, members) = virtual_network::check(raw, &groups, report);

@@ -74,7 +74,7 @@ impl<'n> Names<'n> {
         match nearest(wrong, guesses.iter().copied()) {
             Some(meant) => format!("did you mean {}?", quote(meant)),
             None if self.ordered.len() <= LISTED_MAX => {
-                format!("there is {}", list(self.ordered.iter().copied(), "and"))
+                format!("declared here: {}", list(self.ordered.iter().copied(), "and"))
             }
             None => format!("name one of the {} that are declared", self.ordered.len()),
         }

@@ -28,7 +28,7 @@ impl Connected {
             prefixes: HashMap::new(),
             lengths: BTreeSet::new(),
             own: HashMap::new(),
-            complete: raw.complete && raw.ports.complete,
+            complete: raw.ports.complete,
         };
         let mut devices = Once::new();
         let mut addresses = Once::new();

@@ -95,10 +95,10 @@ impl Scope<'_> {
         }
         let frontends = raw.frontends.items.len() as u64;
         let (needed, there) = (backends as u64 * u64::from(ports.value), SNAT_PORTS * frontends);
-        if raw.frontends.complete && needed > there {
+        if raw.frontends.complete && frontends > 0 && needed > there {
             let right = there / backends as u64 / 8 * 8;
             let message = format!(
-                "{backends} backends with {} ports each need {needed}, but {frontends} frontends have {there}",
+                "{backends} backends with {} ports each need {needed}, but the frontends have {there} in all",
                 ports.value
             );
             report.problem(ports.at, format!("{message}; write at most {right}, or add frontends"));

@@ -16,12 +16,7 @@ const CLOUD_RULES_MAX: usize = 1000;
 /// The names of all groups.
 pub(super) fn group_names<'r>(raw: &'r Raw, report: &mut Report<'_>) -> Names<'r> {
     let groups = &raw.security_groups;
-    Names::collect(
-        "security group",
-        groups.items.iter().map(|g| &g.name),
-        groups.complete && raw.complete,
-        report,
-    )
+    Names::collect("security group", groups.items.iter().map(|g| &g.name), groups.complete, report)
 }
 
 /// All groups, in the order of the file.

@@ -59,7 +59,7 @@ impl<'r> Tags<'r> {
     pub(super) fn collect(raw: &'r Raw, files: Option<&dyn Files>, report: &mut Report<'_>) -> Self {
         let mut tags = Self {
             inline: Vec::new(),
-            complete: raw.complete && !(raw.service_tags_given && raw.service_tags.is_none()),
+            complete: !(raw.service_tags_given && raw.service_tags.is_none()),
             published: Source::None,
             used: Vec::new(),
             index: HashMap::new(),

@@ -53,13 +53,13 @@ impl Members {
 
 /// Checks the section; an absent one is empty.
 pub(super) fn check(raw: &Raw, groups: &Names<'_>, report: &mut Report<'_>) -> (VirtualNetwork, Members) {
-    let mut members = Members { known: HashMap::new(), names: Vec::new(), complete: raw.complete };
+    let mut members = Members { known: HashMap::new(), names: Vec::new(), complete: true };
     let Some(section) = &raw.virtual_network else {
         // Absent, or bad and reported.
         members.complete &= !raw.virtual_network_given;
         return (VirtualNetwork::default(), members);
     };
-    members.complete &= section.complete && section.interfaces.complete;
+    members.complete &= section.interfaces.complete;
     let subnets = subnets(&section.subnets, groups, report);
     let interfaces = interfaces(&section.interfaces, groups, &mut members, report);
     let network = VirtualNetwork {

@@ -115,7 +115,7 @@ impl Default for Config {
 }
 
 /// From a key path to its place in the files.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places(pub std::collections::BTreeMap<String, Location>);
 
 impl Places {

@@ -27,8 +27,6 @@ pub(crate) struct LoadBalancer {
     pub(crate) rules: List<Rule>,
     pub(crate) inbound_nat: List<Nat>,
     pub(crate) outbound: List<Outbound>,
-    /// No unknown key was there.
-    pub(crate) complete: bool,
 }
 
 /// One of `frontends`.
@@ -43,8 +41,6 @@ pub(crate) struct Pool {
     pub(crate) drain_period: Opt<Duration>,
     pub(crate) no_healthy_backends: Opt<NoHealthyBackends>,
     pub(crate) backends: List<Backend>,
-    /// No unknown key was there.
-    pub(crate) complete: bool,
 }
 
 /// One of `backends`.
@@ -108,7 +104,7 @@ pub(crate) struct Outbound {
 
 pub(super) fn load_balancer(node: &Node, report: &mut Report<'_>) -> Option<LoadBalancer> {
     let mut fields = fields(node, report)?;
-    let mut balancer = LoadBalancer {
+    let balancer = LoadBalancer {
         name: fields.required("name", report, name),
         frontends: fields.list("frontends", report, frontend),
         pools: fields.list("pools", report, pool),
@@ -116,9 +112,8 @@ pub(super) fn load_balancer(node: &Node, report: &mut Report<'_>) -> Option<Load
         rules: fields.list("rules", report, rule),
         inbound_nat: fields.list("inbound_nat", report, nat),
         outbound: fields.list("outbound", report, outbound),
-        complete: true,
     };
-    balancer.complete = fields.finish(report);
+    fields.finish(report);
     Some(balancer)
 }
 
@@ -135,14 +130,13 @@ fn frontend(node: &Node, report: &mut Report<'_>) -> Option<Frontend> {
 fn pool(node: &Node, report: &mut Report<'_>) -> Option<Pool> {
     let mut fields = fields(node, report)?;
     let drain = Duration::ZERO..=Duration::from_secs(24 * 3600);
-    let mut pool = Pool {
+    let pool = Pool {
         name: fields.required("name", report, name),
         drain_period: fields.or("drain_period", Duration::from_secs(30), report, duration(drain)),
         no_healthy_backends: fields.or("no_healthy_backends", NoHealthyBackends::Down, report, word),
         backends: fields.list("backends", report, backend),
-        complete: true,
     };
-    pool.complete = fields.finish(report);
+    fields.finish(report);
     Some(pool)
 }
 

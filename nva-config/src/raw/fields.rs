@@ -32,8 +32,7 @@ pub(super) fn fields<'n>(node: &'n Node, report: &mut Report<'_>) -> Option<Fiel
         Value::Null => &[],
         Value::Bad => return None,
         other => {
-            report
-                .problem(node.at, format!("is {}; a mapping is needed, such as `key: value`", other.kind()));
+            report.problem(node.at, format!("{}; a mapping is needed, such as `key: value`", other.found()));
             return None;
         }
     };
@@ -94,7 +93,7 @@ impl<'n> Fields<'n> {
     ) -> List<T> {
         match self.ask(key) {
             Some(entry) => elements(&entry.node, report, read),
-            None => List { at: self.at, items: Vec::new(), complete: true },
+            None => List { at: self.at, items: Vec::new(), complete: !self.is_misspelt(key) },
         }
     }
 
@@ -144,11 +143,7 @@ impl<'n> Fields<'n> {
     fn require(&mut self, key: &'static str, report: &mut Report<'_>) {
         if self.ask(key).is_none() {
             // A misspelt key is reported as such, and once.
-            let misspelt = self
-                .entries
-                .iter()
-                .any(|e| nearest(&e.key, [key]).is_some() && !self.asked.contains(&e.key.as_str()));
-            if !misspelt {
+            if !self.is_misspelt(key) {
                 report.problem(self.at, format!("the key `{key}` is missing; it has no default"));
             }
         }
@@ -159,9 +154,15 @@ impl<'n> Fields<'n> {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// Whether every key that was written has been asked for.
-    pub(super) fn all_known(&self) -> bool {
-        self.entries.iter().all(|entry| self.asked.contains(&entry.key.as_str()))
+    /// Whether `key` was written, be it well or misspelt.
+    pub(super) fn is_meant(&self, key: &str) -> bool {
+        self.has(key) || self.is_misspelt(key)
+    }
+
+    /// Whether a key that nobody has asked for so far looks like `key`.
+    fn is_misspelt(&self, key: &str) -> bool {
+        let unknown = self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str()));
+        unknown.into_iter().any(|entry| nearest(&entry.key, [key]).is_some())
     }
 
     /// Whether nothing was written.
@@ -169,12 +170,10 @@ impl<'n> Fields<'n> {
         self.entries.is_empty()
     }
 
-    /// Refuses the keys that were not asked for. Whether there were none.
-    pub(super) fn finish(self, report: &mut Report<'_>) -> bool {
-        let mut clean = true;
+    /// Refuses the keys that were not asked for.
+    pub(super) fn finish(self, report: &mut Report<'_>) {
         let free: Vec<&str> = self.asked.iter().copied().filter(|asked| !self.has(asked)).collect();
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
-            clean = false;
             if report.is_full() {
                 report.problem(entry.at, "");
                 continue;
@@ -189,7 +188,6 @@ impl<'n> Fields<'n> {
             };
             report.problem(entry.at, message);
         }
-        clean
     }
 }
 
@@ -208,7 +206,7 @@ pub(super) fn elements<'n, T>(
             &[]
         }
         other => {
-            report.problem(node.at, format!("is {}; a list is needed, such as `[a, b]`", other.kind()));
+            report.problem(node.at, format!("{}; a list is needed, such as `[a, b]`", other.found()));
             list.complete = false;
             &[]
         }

@@ -41,8 +41,6 @@ pub(crate) struct Raw {
     pub(crate) protection: Option<Protection>,
     pub(crate) management: Option<Management>,
     pub(crate) logs: Option<Logs>,
-    /// No section had an unknown name: what is not here is not in the files.
-    pub(crate) complete: bool,
 }
 
 /// Reads the root of the tree. `None` only for a root that was reported.
@@ -51,15 +49,15 @@ pub(crate) fn read(root: &Node, report: &mut Report<'_>) -> Option<Raw> {
     if !fields.is_empty() {
         fields.required("version", report, scalar::version);
     }
-    let mut raw = Raw {
+    let raw = Raw {
         name: fields.or("name", "nva-1".to_owned(), report, scalar::name),
         dataplane: fields.section("dataplane", report, network::dataplane),
         ports: fields.list("ports", report, network::port),
         routes: fields.list("routes", report, network::route),
         neighbors: fields.list("neighbors", report, network::neighbor),
-        virtual_network_given: fields.has("virtual_network"),
+        virtual_network_given: fields.is_meant("virtual_network"),
         virtual_network: fields.section("virtual_network", report, network::virtual_network),
-        service_tags_given: fields.has("service_tags"),
+        service_tags_given: fields.is_meant("service_tags"),
         service_tags: fields.section("service_tags", report, policy::service_tags),
         security_groups: fields.list("security_groups", report, policy::security_group),
         load_balancers: fields.list("load_balancers", report, balancing::load_balancer),
@@ -67,8 +65,7 @@ pub(crate) fn read(root: &Node, report: &mut Report<'_>) -> Option<Raw> {
         protection: fields.section("protection", report, guard::protection),
         management: fields.section("management", report, records::management),
         logs: fields.section("logs", report, records::logs),
-        complete: true,
     };
-    raw.complete = fields.finish(report);
+    fields.finish(report);
     Some(raw)
 }

@@ -46,8 +46,6 @@ pub(crate) struct VirtualNetwork {
     pub(crate) address_space: List<Vec<Prefix>>,
     pub(crate) subnets: List<Subnet>,
     pub(crate) interfaces: List<Interface>,
-    /// No unknown key was there.
-    pub(crate) complete: bool,
 }
 
 /// One of `virtual_network.subnets`.
@@ -161,7 +159,6 @@ pub(super) fn virtual_network(fields: &mut Fields<'_>, report: &mut Report<'_>) 
         address_space: fields.list("address_space", report, prefixes),
         subnets: fields.list("subnets", report, subnet),
         interfaces: fields.list("interfaces", report, interface),
-        complete: fields.all_known(),
     }
 }
 

@@ -54,12 +54,11 @@ pub(super) fn service_tags(fields: &mut Fields<'_>, report: &mut Report<'_>) -> 
         let prefixes = elements(&entry.node, report, prefixes);
         (At { value: entry.key.clone(), at: entry.at }, prefixes)
     });
-    let mut complete = inline.is_some() || !fields.has("inline");
+    let mut complete = inline.is_some() || !fields.is_meant("inline");
     let file = fields
         .optional("file", report, text)
         .map(|At { value, at }| At { value: report.resolve(at, &value), at });
-    complete &= file.is_some() || !fields.has("file");
-    complete &= fields.all_known();
+    complete &= file.is_some() || !fields.is_meant("file");
     ServiceTags { inline: inline.unwrap_or_default(), file, complete }
 }
 
@@ -99,7 +98,7 @@ fn endpoint(node: &Node, report: &mut Report<'_>) -> Option<Endpoint> {
         Value::Bad => return None,
         other => {
             let needed = "a prefix, a service tag, asg:NAME or \"*\" is needed";
-            report.problem(node.at, format!("is {}; {needed}", other.kind()));
+            report.problem(node.at, format!("{}; {needed}", other.found()));
             return None;
         }
     };

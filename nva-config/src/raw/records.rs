@@ -40,8 +40,8 @@ fn path(fields: &mut Fields<'_>, key: &'static str, report: &mut Report<'_>) -> 
 }
 
 pub(super) fn management(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Management {
-    let mut management = Management {
-        tls_given: fields.has("tls"),
+    Management {
+        tls_given: fields.is_meant("tls"),
         listen: fields.optional("listen", report, socket),
         tls: fields.section("tls", report, |fields, report| Tls {
             certificate: path(fields, "certificate", report),
@@ -52,10 +52,7 @@ pub(super) fn management(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Ma
         metrics: fields
             .section("metrics", report, |fields, report| fields.required("listen", report, socket))
             .flatten(),
-    };
-    // A misspelt key may have been meant as this one.
-    management.tls_given |= !fields.all_known();
-    management
+    }
 }
 
 fn role(node: &Node, report: &mut Report<'_>) -> Option<Role> {

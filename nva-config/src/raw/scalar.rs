@@ -20,7 +20,7 @@ fn scalar<'n>(node: &'n Node, what: &str, report: &mut Report<'_>) -> Option<&'n
         Value::Scalar { text, .. } => Some(text),
         Value::Bad => None,
         other => {
-            report.problem(node.at, format!("is {}; {what} is needed", other.kind()));
+            report.problem(node.at, format!("{}; {what} is needed", other.found()));
             None
         }
     }
@@ -143,7 +143,12 @@ where
             return Some(value);
         }
         if number.is_some() || is_number(text) {
-            return refuse(node, text, format_args!("is out of range; it goes from {min} to {max}"), report);
+            return refuse(
+                node,
+                text,
+                format_args!("is out of range; write a number from {min} to {max}"),
+                report,
+            );
         }
         refuse(node, text, format_args!("is no number; write a whole number from {min} to {max}"), report)
     }
@@ -197,7 +202,7 @@ pub(super) fn duration(
             return Some(value);
         }
         let (min, max) = (spell_duration(*range.start()), spell_duration(*range.end()));
-        refuse(node, text, format_args!("is out of range; it goes from {min} to {max}"), report)
+        refuse(node, text, format_args!("is out of range; write a time from {min} to {max}"), report)
     }
 }
 
@@ -324,6 +329,62 @@ pub(super) fn port_range(node: &Node, report: &mut Report<'_>) -> Option<PortRan
     }
     match (u16::try_from(first), u16::try_from(last)) {
         (Ok(first), Ok(last)) => Some(PortRange { first, last }),
-        _ => refuse(node, text, "is out of range; ports go from 0 to 65535", report),
+        _ => refuse(node, text, "is out of range; write ports from 0 to 65535", report),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn durations_come_back(ms in 0u64..=u64::from(u32::MAX)) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&spell_duration(duration)), Some(duration));
+        }
+
+        #[test]
+        fn durations_by_unit(number in 0u64..1_000_000, unit in 0usize..4) {
+            let (suffix, ms) = [("ms", 1), ("s", 1000), ("m", 60 * 1000), ("h", 60 * 60 * 1000)][unit];
+            prop_assert_eq!(parse_duration(&format!("{number}{suffix}")), Some(Duration::from_millis(number * ms)));
+        }
+
+        #[test]
+        fn counts_with_separators(number: u64, at in 0usize..20) {
+            let mut text = number.to_string();
+            prop_assert_eq!(parse_count(&text), Some(number));
+            let inside = (1..text.len()).contains(&at);
+            text.insert(at.min(text.len()), '_');
+            prop_assert_eq!(parse_count(&text), inside.then_some(number));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9a-z_.:*-]{0,24}") {
+            let _ = (parse_count(&text), parse_duration(&text), parse_port_range(&text), name_mistake(&text));
+        }
+
+        #[test]
+        fn port_ranges(first in 0u64..70_000, last in 0u64..70_000) {
+            prop_assert_eq!(parse_port_range(&format!("{first}-{last}")), Some((first, last)));
+            prop_assert_eq!(parse_port_range(&first.to_string()), Some((first, first)));
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for text in ["", "_", "1__0", "1_", "_1", "01", "0x1", "+1", "-1", "1.0", "١", "18446744073709551616"]
+        {
+            assert_eq!(parse_count(text), None, "{text:?}");
+        }
+        for text in
+            ["", "5", "s", "5 s", "5sec", "5S", "1.5s", "-5s", "1h30m", "5µs", "18446744073709551615h"]
+        {
+            assert_eq!(parse_duration(text), None, "{text:?}");
+        }
+        for text in ["", "-", "1-", "-1", "1-2-3", "a", "**", "1,2"] {
+            assert_eq!(parse_port_range(text), None, "{text:?}");
+        }
     }
 }

@@ -47,11 +47,19 @@ impl Value {
     /// What a user calls it.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Null => "nothing",
+            Self::Null => "no value",
             Self::Scalar { .. } => "a single value",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
             Self::Bad => "a bad value",
+        }
+    }
+
+    /// What a message says of it where something else is needed.
+    pub(crate) fn found(&self) -> String {
+        match self {
+            Self::Null => "the value is missing".to_owned(),
+            other => format!("this is {}", other.kind()),
         }
     }
 }

@@ -24,9 +24,7 @@ pub(crate) fn parse(file: u32, bytes: &[u8], report: &mut Report<'_>) -> Result<
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => builder.take(event, span, report),
-            Err(error) => {
-                Err((builder.place(*error.marker()), format!("is no good YAML: {}", explain(error.info()))))
-            }
+            Err(error) => Err((builder.place(*error.marker()), explain(error.info()))),
         };
         if let Err((at, message)) = step {
             report.problem(at, message);
@@ -39,10 +37,8 @@ pub(crate) fn parse(file: u32, bytes: &[u8], report: &mut Report<'_>) -> Result<
         Value::Null => Ok(None),
         Value::Bad => Err(Unreadable),
         Value::Scalar { .. } | Value::List(_) => {
-            let message = format!(
-                "is {}; a configuration is a mapping of sections, such as `ports:`",
-                root.value.kind()
-            );
+            let message =
+                format!("{}; a configuration is a mapping of sections, such as `ports:`", root.value.found());
             report.problem(root.at, message);
             Err(Unreadable)
         }
@@ -93,11 +89,16 @@ fn explain(info: &str) -> String {
             "check the indentation of this line and the one before, and put text that has `: ` in it between quotes"
         }
         "while parsing node, found unknown anchor" => "aliases are not used here, write the value out",
+        "recursion limit exceeded" => return too_deep(),
         _ if info.contains("tab") => "indent with spaces",
         _ if info.contains("quoted scalar") => "close the quotes",
         _ => "check the indentation, brackets and quotes here and in the line before",
     };
-    format!("{info}; {hint}")
+    format!("this is no good YAML: {info}; {hint}")
+}
+
+fn too_deep() -> String {
+    format!("values are nested too deep; at most {DEPTH_MAX} mappings and lists stand in each other")
 }
 
 /// A mapping or list whose end has not come yet.
@@ -188,12 +189,7 @@ impl Builder {
 
     fn enter(&mut self, at: Place, open: Open) -> Result<(), Fatal> {
         if self.open.len() >= DEPTH_MAX {
-            return Err((
-                at,
-                format!(
-                    "values are nested too deep; at most {DEPTH_MAX} mappings and lists stand in each other"
-                ),
-            ));
+            return Err((at, too_deep()));
         }
         self.open.push(open);
         Ok(())
