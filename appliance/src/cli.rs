@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A userspace poll-mode network virtual appliance: security groups and load balancing without the kernel in the path.
 #[derive(Debug, Parser)]
-#[command(name = "nva", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "nva", version, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -132,15 +132,16 @@ pub(crate) struct ExplainArgs {
 #[command(after_help = "\
 Examples:
   nva replay --config nva.yaml --in untrusted=in.pcap --out out/
-  nva replay --config nva.yaml --in untrusted=u.pcap --in trusted=t.pcapng --out out/ --verdicts verdicts.jsonl
+  nva replay --config nva.yaml --in untrusted=u.pcap --in trusted=t.pcapng --out out/ --verdicts v.jsonl
   nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --down web-1 --linger 5s
   nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --seed 000102030405060708090a0b0c0d0e0f
-                                         the same seed and inputs give the same bytes
 
-What each port would transmit is written to DIR/PORT.pcap, with nanosecond timestamps on the captures' clock.
-A capture does not say which station took it: each port takes the Ethernet address to which most unicast frames
-of its own captures go (of equals, the one seen first). Without one it is 02:00:00:00:00:NN, NN the port's place in
-the configuration from 01. `--mac` sets it; the summary shows it.")]
+What each port would transmit is written to DIR/PORT.pcap, with nanosecond timestamps on the captures'
+clock. The same configuration, captures and seed give the same bytes.
+
+A capture does not say which station took it. Each port takes the Ethernet address to which most unicast
+frames of its own captures go, of equals the one seen first; without one it is 02:00:00:00:00:NN, NN being
+the port's place in the configuration from 01. --mac sets it, the summary shows it.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -193,9 +194,9 @@ pub(crate) enum DemoPeer {
         /// What it answers
         #[arg(long)]
         name: String,
-        /// TCP port on every address
-        #[arg(long)]
-        port: u16,
+        /// TCP port on every address; may be given more than once
+        #[arg(long = "port", required = true)]
+        ports: Vec<u16>,
     },
     /// Sends HTTP requests one after the other and prints who answered each
     #[command(after_help = "Examples:\n  nva demo-peer get --to 203.0.113.10:80 --count 10")]

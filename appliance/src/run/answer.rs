@@ -2,16 +2,22 @@
 
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
-use super::protocol::{Backend, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker};
+use super::protocol::{Amount, Backend, End, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker};
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction, SecurityRule};
+use nva_dataplane::addr::Addr;
+use nva_dataplane::flow::{Class, Tally};
 use nva_dataplane::names::Names;
+use nva_dataplane::pipeline::FlowSummary;
 use nva_dataplane::policy::default_rules;
+use nva_dataplane::time::Time;
+use nva_dataplane::verdict::PortId;
+use nva_dataplane::wire::protocol;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How many flows a worker hands over between two bursts.
-const PAGE: usize = 256;
+/// How many flow records a worker looks at between two bursts: some tens of microseconds.
+const PAGE: usize = 2048;
 /// How long a worker may take to do so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -126,7 +132,8 @@ fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backe
 pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) -> Response<Flows> {
     let open = control.reading().flows;
     let limit = limit.min(FLOWS_MAX);
-    let (_, names) = control.configuration();
+    let (config, names) = control.configuration();
+    let now = super::worker::now(control.epoch);
     let mut report = Flows { open, more: false, flows: Vec::new() };
     for (worker, mailbox) in control.mailboxes.iter().enumerate() {
         let mut cursor = Some(0);
@@ -137,7 +144,7 @@ pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) ->
                 ));
             };
             for summary in page.flows {
-                let flow = Flow::new(&summary, &names);
+                let flow = flow(&summary, &config, &names, now);
                 if address.is_some_and(|wanted| !flow.has(wanted)) {
                     continue;
                 }
@@ -151,6 +158,39 @@ pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) ->
         }
     }
     Response::Ok(report)
+}
+
+fn flow(summary: &FlowSummary, config: &Config, names: &Names, now: Time) -> Flow {
+    let end = |(address, port): (Addr, u16)| End { address: address.into(), port };
+    let amount = |tally: Tally| Amount { packets: tally.packets, bytes: tally.bytes };
+    let port = |id: PortId| config.ports.get(id.index()).map(|port| port.name.clone());
+    let state = match summary.class {
+        Class::TcpHalfOpen => "half_open",
+        Class::TcpEstablished => "established",
+        Class::TcpClosing => "closing",
+        Class::Udp | Class::Icmp | Class::Other => "open",
+    };
+    let protocol = match summary.protocol {
+        protocol::TCP => "tcp".into(),
+        protocol::UDP => "udp".into(),
+        protocol::ICMP | protocol::ICMPV6 => "icmp".into(),
+        number => number.to_string(),
+    };
+    Flow {
+        protocol,
+        from: end(summary.initiator),
+        to: end(summary.target),
+        translated: end(summary.translated),
+        state: state.into(),
+        from_port: summary.initiator_port.and_then(port),
+        to_port: summary.target_port.and_then(port),
+        backend: summary.backend.map(|id| names.backend_name(id).to_owned()),
+        rule: summary.rule.map(|id| names.rule_name(id).to_owned()),
+        sent: amount(summary.sent),
+        answered: amount(summary.answered),
+        age_seconds: now.since(summary.created).as_secs_f64(),
+        expires_seconds: summary.expires.since(now).as_secs_f64(),
+    }
 }
 
 /// A slice of a worker's flow table; `None` when it does not answer.

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The longest request in bytes, line end included.
 pub(crate) const REQUEST_MAX: u64 = 4096;
@@ -237,7 +237,7 @@ pub(crate) struct Worker {
 }
 
 /// `nva show flows`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Flows {
     /// Open flows in all, whether listed or not.
     pub(crate) open: u64,
@@ -245,6 +245,68 @@ pub(crate) struct Flows {
     pub(crate) more: bool,
     /// The flows.
     pub(crate) flows: Vec<Flow>,
+}
+
+/// One open flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Flow {
+    /// `tcp`, `udp`, `icmp`, or the protocol's number.
+    pub(crate) protocol: String,
+    /// Who sent the first packet.
+    pub(crate) from: End,
+    /// To whom.
+    pub(crate) to: End,
+    /// The destination after translation; without one, the same as `to`.
+    pub(crate) translated: End,
+    /// `half_open`, `established` or `closing` for TCP; `open` for others.
+    pub(crate) state: String,
+    /// The port towards `from`, once known.
+    pub(crate) from_port: Option<String>,
+    /// The port towards `to`, once known.
+    pub(crate) to_port: Option<String>,
+    /// The backend that it was balanced to.
+    pub(crate) backend: Option<String>,
+    /// The security rule that allowed it, as `GROUP/RULE`.
+    pub(crate) rule: Option<String>,
+    /// What `from` sent.
+    pub(crate) sent: Amount,
+    /// What came back.
+    pub(crate) answered: Amount,
+    /// Since its first packet.
+    pub(crate) age_seconds: f64,
+    /// Until it ends if no packet comes.
+    pub(crate) expires_seconds: f64,
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// Its port; for ICMP the identifier.
+    pub(crate) port: u16,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// How much went in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Amount {
+    /// Packets.
+    pub(crate) packets: u64,
+    /// Bytes of IP packets.
+    pub(crate) bytes: u64,
+}
+
+impl Flow {
+    /// Whether this address is at either end, before or after translation.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        [self.from, self.to, self.translated].iter().any(|end| end.address == address)
+    }
 }
 
 /// One of `nva show rules`.

@@ -23,6 +23,9 @@ const SLEEP_MAX_MS: u32 = 10;
 /// How often the counters are shown while there is traffic.
 const SHOW_EVERY: Duration = Duration::from_millis(5);
 
+/// How long it stays awake for the question that follows one.
+const NEXT_QUESTION: Duration = Duration::from_millis(1);
+
 /// A worker with everything that it owns.
 pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
     /// The path with its flows.
@@ -69,6 +72,7 @@ where
             }
             if let Some(question) = self.mailbox.question() {
                 self.answer(question);
+                busy_until = busy_until.max(now + NEXT_QUESTION);
             }
             if idle {
                 self.sleep(now);

@@ -62,8 +62,9 @@ impl Client {
     /// # Errors
     /// A [`Failure`] of exit code 1: the appliance is gone or slow, or says why it has no answer.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
+        let line = self.exchange(request);
         let shown = self.path.display();
-        let line = self.exchange(request).map_err(|error| match error.kind() {
+        let line = line.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 Failure::failed(format!("{shown}: no answer within {} s", PATIENCE.as_secs()))
             }

@@ -101,13 +101,30 @@ pub(super) fn flows(report: &Flows, style: Style) -> String {
         ("proto", Align::Left),
         ("from", Align::Left),
         ("to", Align::Left),
-        ("backend", Align::Left),
+        ("delivered to", Align::Left),
         ("state", Align::Left),
-        ("idle left", Align::Right),
+        ("sent", Align::Right),
+        ("answered", Align::Right),
+        ("ends in", Align::Right),
         ("rule", Align::Left),
     ]);
     for flow in &report.flows {
-        table.row(flow.cells());
+        let delivered = match &flow.backend {
+            Some(backend) => format!("{} ({backend})", flow.translated),
+            None if flow.translated == flow.to => "-".into(),
+            None => flow.translated.to_string(),
+        };
+        table.row([
+            flow.protocol.as_str(),
+            &flow.from.to_string(),
+            &flow.to.to_string(),
+            &delivered,
+            &flow.state,
+            &flow.sent.packets.to_string(),
+            &flow.answered.packets.to_string(),
+            &duration(flow.expires_seconds),
+            flow.rule.as_deref().unwrap_or("-"),
+        ]);
     }
     let mut text = if table.is_empty() { String::new() } else { table.render(style, 0) };
     let listed = if report.more { "; more fit, --limit shows them" } else { "" };
