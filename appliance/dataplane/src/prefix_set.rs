@@ -90,9 +90,7 @@ pub fn prefix_ranges(prefix: &Prefix) -> impl Iterator<Item = (u128, u128)> + us
         IpAddr::V6(_) => 128 - u32::from(prefix.len().min(128)),
     };
     let last = first | u128::MAX.checked_shr(128 - host_bits).unwrap_or(0);
-    let (below, above) = if prefix.address().is_ipv4() {
-        (Some((first, last)), None)
-    } else if first > MAPPED.1 || last < MAPPED.0 {
+    let (below, above) = if prefix.address().is_ipv4() || first > MAPPED.1 || last < MAPPED.0 {
         (Some((first, last)), None)
     } else {
         (

@@ -32,8 +32,7 @@ fn port(name: &str, trust: Trust, addresses: &[(&str, &str)]) -> Port {
 }
 
 fn config() -> Config {
-    let mut config = Config::default();
-    config.ports = vec![
+    let ports = vec![
         port(
             "untrusted",
             Trust::Untrusted,
@@ -41,6 +40,7 @@ fn config() -> Config {
         ),
         port("trusted", Trust::Trusted, &[("10.2.0.1", "10.2.0.0/24"), ("172.16.0.1", "172.16.0.0/31")]),
     ];
+    let mut config = Config { ports, ..Config::default() };
     config.virtual_network.address_space = prefixes(&["10.0.0.0/8", "fd00::/8"]);
     config.load_balancers = vec![LoadBalancer {
         name: "public".into(),

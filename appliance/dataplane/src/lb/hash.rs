@@ -58,7 +58,7 @@ mod tests {
         let mut counts = vec![0u64; bins];
         let mut total = 0;
         for hash in hashes {
-            counts[(u128::from(hash) * bins as u128 >> 64) as usize] += 1;
+            counts[((u128::from(hash) * bins as u128) >> 64) as usize] += 1;
             total += 1;
         }
         let expected = f64::from(total) / bins as f64;

@@ -9,6 +9,9 @@ mod build;
 mod hash;
 mod maglev;
 
+#[cfg(test)]
+mod tests;
+
 pub use balancer::{Balancer, Selection, Service, ServiceId, ServiceKind, Share, Target};
 pub use hash::flow_hash;
 pub use maglev::{Member, SLOTS, Table};

@@ -45,7 +45,7 @@ fn equal_weights_get_equal_shares() {
 
 #[test]
 fn a_member_less_or_more_moves_few_slots_of_the_others() {
-    for count in [2, 4, 16, 100, 255] {
+    for count in [2, 4, 16, 100, 255, 400] {
         let members = pool(count, 0x0a02_0004);
         for removed in [0, count as usize / 2, count as usize - 1] {
             // Adding is the same two tables, compared the other way round.
@@ -74,9 +74,12 @@ fn a_thousand_members_are_built_in_a_bounded_number_of_steps() {
 /// Appliances of different versions must agree while a fleet is upgraded: a change here is a change of contract.
 #[test]
 fn the_table_does_not_change() {
-    let members = pool(5, 0x0a02_0004);
+    let mut members = pool(5, 0x0a02_0004);
+    members[3].weight = 3;
     let table = Table::build(&members).unwrap();
-    assert_eq!(table.slots()[..16], [0, 4, 1, 1, 1, 1, 0, 4, 0, 4, 4, 3, 2, 3, 1, 1]);
+    let digest =
+        table.slots().iter().fold(0u64, |sum, slot| sum.wrapping_mul(31).wrapping_add(u64::from(*slot)));
+    assert_eq!(digest, 10_276_715_868_249_315_933);
 }
 
 proptest! {
@@ -92,8 +95,7 @@ proptest! {
         let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
         for (count, weight) in counts(&Table::build(&members).unwrap(), members.len()).iter().zip(&weights) {
             let fair = f64::from(*weight) / sum as f64 * SLOTS as f64;
-            // One per cent of the share itself, and the slot by which any share has to be rounded.
-            prop_assert!((*count as f64 - fair).abs() <= fair * 0.01 + 1.5, "{count} slots, {fair} is fair");
+            prop_assert!((*count as f64 - fair).abs() <= 1.0, "{count} slots, {fair} is fair");
         }
     }
 
@@ -113,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn removal_moves_few_slots_in_any_pool(count in 2u32..=300, first in any::<u32>(), removed in any::<prop::sample::Index>()) {
+    fn removal_moves_few_slots_in_any_pool(count in 2u32..=400, first in any::<u32>(), removed in any::<prop::sample::Index>()) {
         let members = pool(count, first % 0xff00_0000);
         let moved = disruption(&members, removed.index(members.len()));
         prop_assert!(moved <= 0.01, "{count} members: {moved}");
