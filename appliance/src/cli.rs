@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A userspace poll-mode network virtual appliance: security groups and load balancing without the kernel in the path.
 #[derive(Debug, Parser)]
-#[command(name = "nva", version, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "nva", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -19,13 +19,16 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  nva demo                               see it work: namespaces, real traffic, cleaned up afterwards
-  nva check --config nva.yaml            is this configuration good?
-  nva run --config nva.yaml              forward packets until SIGTERM
-  nva explain --config nva.yaml --port untrusted --proto tcp --from 198.51.100.7:40000 --to 203.0.113.10:443
-                                         which rule decides this packet, and why?
+  nva demo                           see it work: namespaces, real traffic, cleaned up
+  nva check --config nva.yaml        is this configuration good?
+  nva run --config nva.yaml          forward packets until SIGTERM
+
+  Which rule decides this packet, and why?
+  nva explain --config nva.yaml --port untrusted --proto tcp \\
+      --from 198.51.100.7:40000 --to 203.0.113.10:443
+
+  What would it have done with this capture?
   nva replay --config nva.yaml --in untrusted=before.pcap --out after/
-                                         what would it have done with this capture?
 
 Exit codes: 0 done, 1 it ran and failed, 2 bad usage or bad configuration.";
 
@@ -68,8 +71,8 @@ pub(crate) struct ConfigArgs {
 Examples:
   nva run --config nva.yaml
   nva run --config ports.yaml --config policy.yaml
-  kill -HUP $(pidof nva)                 read the files again: all of them or, where one is bad, none
-  kill -TERM $(pidof nva)                end cleanly, with a summary")]
+  kill -HUP $(pidof nva)      read the files again: all of them or, where one is bad, none
+  kill -TERM $(pidof nva)     end cleanly, with a summary")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -102,9 +105,12 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  nva explain --config nva.yaml --port untrusted --proto tcp --from 198.51.100.7:40000 --to 203.0.113.10:443
-  nva explain --config nva.yaml --port trusted --proto udp --from '[fd00:2::4]:5353' --to '[2001:db8::53]:53'
-  nva explain --config nva.yaml --port untrusted --proto icmp --from 198.51.100.7 --to 10.2.0.4 --json
+  nva explain --config nva.yaml --port untrusted --proto tcp \\
+      --from 198.51.100.7:40000 --to 203.0.113.10:443
+  nva explain --config nva.yaml --port trusted --proto udp \\
+      --from '[fd00:2::4]:5353' --to '[2001:db8::53]:53'
+  nva explain --config nva.yaml --port untrusted --proto icmp \\
+      --from 198.51.100.7 --to 10.2.0.4 --json
 
 The packet is taken as the first of its flow. Exit code 0 whatever the verdict.")]
 pub(crate) struct ExplainArgs {
@@ -132,16 +138,18 @@ pub(crate) struct ExplainArgs {
 #[command(after_help = "\
 Examples:
   nva replay --config nva.yaml --in untrusted=in.pcap --out out/
-  nva replay --config nva.yaml --in untrusted=u.pcap --in trusted=t.pcapng --out out/ --verdicts v.jsonl
-  nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --down web-1 --linger 5s
-  nva replay --config nva.yaml --in untrusted=in.pcap --out out/ --seed 000102030405060708090a0b0c0d0e0f
+  nva replay --config nva.yaml --in untrusted=u.pcap --in trusted=t.pcapng --out out/ \\
+      --verdicts verdicts.jsonl --down web-1 --linger 5s
+  nva replay --config nva.yaml --in untrusted=in.pcap --out out/ \\
+      --seed 000102030405060708090a0b0c0d0e0f
 
-What each port would transmit is written to DIR/PORT.pcap, with nanosecond timestamps on the captures'
-clock. The same configuration, captures and seed give the same bytes.
+What each port would transmit is written to DIR/PORT.pcap, with nanosecond timestamps on
+the captures' clock. The same configuration, captures and seed give the same bytes.
 
-A capture does not say which station took it. Each port takes the Ethernet address to which most unicast
-frames of its own captures go, of equals the one seen first; without one it is 02:00:00:00:00:NN, NN being
-the port's place in the configuration from 01. --mac sets it, the summary shows it.")]
+A capture does not say which station took it. Each port takes the Ethernet address to which
+most unicast frames of its own captures go, of equals the one seen first; without one it is
+02:00:00:00:00:NN, NN being the port's place in the configuration from 01. --mac sets it,
+the summary shows it.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -178,7 +186,8 @@ Examples:
   sudo nva demo
   cargo run --release -- demo            from a checkout, as root
 
-Needs root and iproute2. Everything that it makes is in namespaces of its own and goes away at the end, also on Ctrl-C.")]
+Needs root and iproute2. Everything that it makes is in namespaces of its own and goes away
+at the end, also on Ctrl-C.")]
 pub(crate) struct DemoArgs {
     /// Leave everything up at the end until Ctrl-C, and say how to look around
     #[arg(long)]
@@ -494,6 +503,8 @@ mod tests {
             if !command.has_subcommands() {
                 assert!(help.contains("Examples:\n"), "{} has no examples", command.get_name());
             }
+            // Longer lines are broken again where help is wrapped.
+            assert!(help.lines().all(|line| line.chars().count() <= 96), "{} has long lines", command.get_name());
             command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(visit);
         }
         visit(&Cli::command());

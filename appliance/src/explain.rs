@@ -165,7 +165,11 @@ fn text(explanation: &Explanation, packet: &str, style: Style) -> String {
     let _ = writeln!(text, "\n{}\n", style.dim(packet));
     let mut table = Table::new(&[("stage", Align::Left), ("access", Align::Left), ("detail", Align::Left)]);
     for step in &explanation.steps {
-        table.row([step.stage, step.access.map(Access::as_str).unwrap_or_default(), &step.detail]);
+        // One thought a line: what decided, then each rule that nearly did.
+        let mut thoughts = step.detail.split("; ");
+        let access = step.access.map(Access::as_str).unwrap_or_default();
+        table.row([step.stage, access, thoughts.next().unwrap_or_default()]);
+        thoughts.for_each(|thought| table.row(["", "", thought]));
     }
     text.push_str(&table.render(style, 0));
     text
@@ -195,6 +199,25 @@ mod tests {
             |a, b| flow_key(Protocol::Icmp, endpoint(a, None), endpoint(b, None)).map(|key| key.protocol);
         assert_eq!(icmp("192.0.2.1", "10.0.0.1"), Ok(protocol::ICMP));
         assert_eq!(icmp("2001:db8::1", "fd00::1"), Ok(protocol::ICMPV6));
+    }
+
+    #[test]
+    fn the_answer_comes_first_and_each_thought_has_its_line() {
+        let step =
+            |stage, detail: &str, access| Step { stage, detail: detail.into(), access, ..Step::default() };
+        let explanation = Explanation {
+            access: Access::Deny,
+            reason: Some(DropReason::DeniedByRule),
+            rule: Some("g/DenyAllInBound".into()),
+            backend: None,
+            steps: vec![
+                step("route", "on the link", None),
+                step("subnet_group", "denies; a; b", Some(Access::Deny)),
+            ],
+        };
+        let wanted = "deny  (denied_by_rule)  by g/DenyAllInBound\npacket\n\nstage         access  detail\n\
+                      route                 on the link\nsubnet_group  deny    denies\n                      a\n                      b\n";
+        assert_eq!(text(&explanation, "packet", Style::PLAIN), wanted);
     }
 
     #[test]
