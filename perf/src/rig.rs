@@ -1,0 +1,263 @@
+//! The appliance's path between two memory ports: a table of packets goes in, what comes out is counted and freed.
+
+use crate::traffic::{self, Random, STATION, Segment};
+use nva_config::{Config, Source};
+use nva_dataplane::addr::Mac;
+use nva_dataplane::names::Names;
+use nva_dataplane::pipeline::{Options, Pipeline, Transmit};
+use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use nva_dataplane::time::Time;
+use nva_dataplane::verdict::PortId;
+use pmd_shim::memory::{LoopRx, Templates};
+use pmd_shim::{Burst, Frame, FrameSource, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The untrusted and the trusted port.
+const OUTSIDE: PortId = PortId(0);
+const INSIDE: PortId = PortId(1);
+/// Frames a burst, as from a poll-mode driver.
+pub(crate) const BURST: usize = 32;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    /// Its name in tables and files.
+    pub(crate) name: &'static str,
+    /// Live connections.
+    pub(crate) flows: usize,
+    /// Security rules in front of the one that allows.
+    pub(crate) rules: usize,
+    /// Which packets.
+    pub(crate) kind: Kind,
+    /// Which sizes.
+    pub(crate) sizes: Sizes,
+}
+
+/// Which packets a scenario sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Data of established, balanced and translated connections, both directions mixed.
+    Established,
+    /// First packets that no flow knows, and that only the default rule behind all others denies.
+    Denied,
+}
+
+/// Frame sizes, without the frame check sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// 60 bytes: the smallest frame, 64 on the wire.
+    Small,
+    /// 60, 590 and 1514 bytes as 7 : 4 : 1.
+    Mixed,
+}
+
+impl Sizes {
+    fn pick(self, random: &mut Random) -> usize {
+        match (self, random.below(12)) {
+            (Self::Small, _) | (Self::Mixed, 0..7) => 60,
+            (Self::Mixed, 7..11) => 590,
+            (Self::Mixed, _) => 1514,
+        }
+    }
+}
+
+/// Two memory ports, the path, and the packets.
+pub(crate) struct Rig {
+    pipeline: Pipeline<PoolFrame>,
+    sources: [LoopRx<Pool>; 2],
+    sink: Sink,
+    now: Time,
+    /// Frames come and go on this thread.
+    _owner: pmd_shim::pool::Owner,
+}
+
+/// Counts and frees; keeps the last frame's bytes when asked to.
+struct Sink {
+    pool: Pool,
+    sent: u64,
+    last: Option<Vec<u8>>,
+    keep: bool,
+}
+
+impl Transmit<PoolFrame> for Sink {
+    #[inline]
+    fn transmit(&mut self, _: PortId, frame: PoolFrame) {
+        self.sent += 1;
+        if self.keep {
+            self.last = Some(frame.bytes().to_vec());
+        }
+    }
+
+    fn allocate(&mut self) -> Option<PoolFrame> {
+        self.pool.allocate()
+    }
+}
+
+impl Rig {
+    /// Builds the path, opens the scenario's connections through it, and lays out the packets to be measured.
+    pub(crate) fn new(scenario: &Scenario, seed: u64) -> Result<Self, String> {
+        let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
+        let owner = pool.adopt().map_err(|e| e.to_string())?;
+        let config = load(&config_text(scenario.rules, scenario.kind == Kind::Established))?;
+        let links = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
+        let mut names = Names::default();
+        let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
+        let snapshot = Arc::new(Snapshot::build(&config, options));
+        let now = Time::from_millis(1_000);
+        let capacity = scenario.flows.max(1024);
+        let pipeline = Pipeline::new(snapshot, &Options { flow_capacity: capacity, seed: [7; 16] }, now);
+        let sink = Sink { pool: pool.clone(), sent: 0, last: None, keep: false };
+        let empty = || LoopRx::new(pool.clone(), Arc::default(), 0, BURST, RxOffload::default());
+        let mut rig = Self { pipeline, sources: [empty(), empty()], sink, now, _owner: owner };
+        let tables = match scenario.kind {
+            Kind::Established => rig.establish(scenario, &pool, seed)?,
+            Kind::Denied => denied(seed),
+        };
+        rig.sources = tables
+            .map(|table| LoopRx::new(pool.clone(), Arc::new(table), 0, BURST, RxOffload::default()));
+        Ok(rig)
+    }
+
+    /// Packets that go through in one round of both ports.
+    pub(crate) fn step(&mut self) -> usize {
+        let mut packets = 0;
+        self.now = Time(self.now.0 + 2_000);
+        for (source, port) in self.sources.iter_mut().zip([OUTSIDE, INSIDE]) {
+            let mut burst = Burst::new();
+            packets += source.receive(&mut burst);
+            self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
+        }
+        self.pipeline.advance(self.now, &mut self.sink);
+        packets
+    }
+
+    /// The same without the path: frames are filled and freed.
+    pub(crate) fn floor(&mut self) -> usize {
+        let mut packets = 0;
+        for source in &mut self.sources {
+            let mut burst = Burst::new();
+            packets += source.receive(&mut burst);
+            self.sink.sent += burst.drain(..).filter(|frame| !frame.bytes().is_empty()).count() as u64;
+        }
+        packets
+    }
+
+    /// Frames that left so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sink.sent
+    }
+
+    /// Live flows.
+    pub(crate) fn flows(&self) -> usize {
+        self.pipeline.flow_count()
+    }
+
+    /// Handshakes for every flow; gives each port's packets, in random order of flows.
+    fn establish(&mut self, scenario: &Scenario, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
+        let mut random = Random(seed);
+        let mut backends = Vec::with_capacity(scenario.flows);
+        self.sink.keep = true;
+        for index in 0..scenario.flows {
+            // The clock stands while connections are opened: none is idle before the measurement.
+            let syn = self.pass(pool, OUTSIDE, &traffic::from_client(index, Segment::Syn, 0))?;
+            let backend = destination(&syn).ok_or("a translated frame is too short")?;
+            let answer = traffic::from_backend(index, backend.0, backend.1, Segment::SynAck, 0);
+            self.pass(pool, INSIDE, &answer)?;
+            self.pass(pool, OUTSIDE, &traffic::from_client(index, Segment::Data, 0))?;
+            backends.push(backend);
+        }
+        self.sink.keep = false;
+        let count = scenario.flows.max(1024);
+        let table = |random: &mut Random, build: &dyn Fn(usize, usize) -> Vec<u8>| {
+            let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
+            random.shuffle(&mut order);
+            Templates::new(order.into_iter().map(|index| build(index, scenario.sizes.pick(random))))
+        };
+        let outside = |index, size| traffic::from_client(index, Segment::Data, size);
+        let inside = |index: usize, size| {
+            let (backend, mac) = backends[index];
+            traffic::from_backend(index, backend, mac, Segment::Data, size)
+        };
+        Ok([table(&mut random, &outside), table(&mut random, &inside)])
+    }
+
+    /// Takes one frame through and gives what left.
+    fn pass(&mut self, pool: &Pool, port: PortId, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let mut burst = Burst::new();
+        burst.push(pool.copy_from(bytes).ok_or("no buffer is free")?);
+        self.sink.last = None;
+        self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
+        self.sink.last.take().ok_or_else(|| format!("a packet of the handshake was not forwarded: {:?}", self.pipeline.counters()))
+    }
+}
+
+/// First packets from random clients to a port that the rules deny: 100 000 of them.
+fn denied(seed: u64) -> [Templates; 2] {
+    let mut random = Random(seed);
+    let frames = (0..100_000).map(|_| {
+        let mut frame = traffic::from_client(random.below(30_000_000), Segment::Syn, 0);
+        frame.resize(60, 0);
+        frame
+    });
+    [Templates::new(frames), Templates::default()]
+}
+
+/// The backend, and its Ethernet address, to which a frame goes.
+type Hop = (([u8; 4], u16), [u8; 6]);
+
+fn destination(frame: &[u8]) -> Option<Hop> {
+    let address: [u8; 4] = frame.get(30..34)?.try_into().ok()?;
+    let port = u16::from_be_bytes(frame.get(36..38)?.try_into().ok()?);
+    let mac: [u8; 6] = frame.get(..6)?.try_into().ok()?;
+    Some(((address, port), mac))
+}
+
+fn load(text: &str) -> Result<Config, String> {
+    let source = Source { path: PathBuf::from("perf.yaml"), text: text.as_bytes().to_vec() };
+    nva_config::load(&[source], None)
+        .map_err(|problems| problems.iter().map(|p| format!("{p}\n")).collect::<String>())
+}
+
+/// A frontend, sixteen backends, and `rules` rules that match nothing in front of the one that allows the service, if it is
+/// allowed at all.
+fn config_text(rules: usize, allowed: bool) -> String {
+    let mut text = String::from(
+        "version: 1\nname: perf\nports:\n\
+         - {name: outside, driver: af_packet, device: p0, trust: untrusted, addresses: [203.0.113.1/24]}\n\
+         - {name: inside, driver: af_packet, device: p1, trust: trusted, addresses: [10.2.0.1/24]}\n\
+         routes:\n- {to: 0.0.0.0/0, via: 203.0.113.254}\n\
+         virtual_network:\n  address_space: [10.0.0.0/8]\n  subnets:\n  - {name: web, prefixes: [10.2.0.0/24], security_group: web}\n\
+         neighbors:\n- {address: 203.0.113.254, mac: \"02:00:00:00:71:fe\"}\n",
+    );
+    // Writing to a string cannot fail.
+    for n in 0..16 {
+        let _ = writeln!(text, "- {{address: 10.2.0.{}, mac: \"02:00:00:00:02:{:02x}\"}}", n + 4, n + 4);
+    }
+    text += "security_groups:\n- name: web\n  rules:\n";
+    for n in 0..rules {
+        let _ = writeln!(
+            text,
+            "  - {{name: r{n}, priority: {}, direction: inbound, access: deny, protocol: tcp, source: [10.{}.{}.0/24], \
+             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [{}]}}",
+            100 + n,
+            n / 250,
+            n % 250,
+            10_000 + n
+        );
+    }
+    if !allowed && rules == 0 {
+        text.truncate(text.len() - "  rules:\n".len());
+    }
+    if allowed {
+        text += "  - {name: allow, priority: 4000, direction: inbound, access: allow, protocol: tcp, source: [Internet], \
+             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [8443]}\n";
+    }
+    text += "load_balancers:\n- name: lb\n  frontends: [{name: vip, address: 203.0.113.10}]\n  pools:\n  - name: web\n    backends:\n";
+    for n in 0..16 {
+        let _ = writeln!(text, "    - {{name: web-{n}, address: 10.2.0.{}}}", n + 4);
+    }
+    text += "  rules: [{name: https, frontend: vip, protocol: tcp, port: 443, pool: web, backend_port: 8443}]\n";
+    text
+}

@@ -1,0 +1,92 @@
+//! The packets that are measured: flows with addresses and ports of their own, frames of a given size.
+
+use etherparse::PacketBuilder;
+
+/// The Ethernet address of both of the appliance's ports.
+pub(crate) const STATION: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+/// The router on the untrusted side.
+pub(crate) const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0x71, 0xfe];
+/// The virtual address.
+pub(crate) const FRONTEND: [u8; 4] = [203, 0, 113, 10];
+/// The port that listens on it.
+pub(crate) const SERVICE: u16 = 443;
+/// The initial sequence numbers of client and server.
+const CLIENT_ISN: u32 = 1_000_000;
+const SERVER_ISN: u32 = 2_000_000;
+
+/// A client's end of flow `index`: 60 000 flows an address.
+pub(crate) fn client(index: usize) -> ([u8; 4], u16) {
+    let host = (index / 60_000) as u32 + 1;
+    let [_, b, c, d] = host.to_be_bytes();
+    ([198, 51 + b, 100 + c, d], (index % 60_000) as u16 + 1_024)
+}
+
+/// What a TCP segment does in a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Segment {
+    /// Opens.
+    Syn,
+    /// Answers the opening.
+    SynAck,
+    /// Carries data, or acknowledges.
+    Data,
+}
+
+/// A TCP frame of `size` bytes (without the frame check sequence) from the client of flow `index` to the virtual address.
+pub(crate) fn from_client(index: usize, segment: Segment, size: usize) -> Vec<u8> {
+    let (address, port) = client(index);
+    let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, FRONTEND, 64);
+    let builder = match segment {
+        Segment::Syn => builder.tcp(port, SERVICE, CLIENT_ISN, 64_000).syn(),
+        _ => builder.tcp(port, SERVICE, CLIENT_ISN + 1, 64_000).ack(SERVER_ISN + 1),
+    };
+    finish(builder, if segment == Segment::Data { size } else { 0 })
+}
+
+/// The same from a backend (address and port as the appliance translated to) back to the client.
+pub(crate) fn from_backend(index: usize, backend: ([u8; 4], u16), mac: [u8; 6], segment: Segment, size: usize) -> Vec<u8> {
+    let (address, port) = client(index);
+    let builder = PacketBuilder::ethernet2(mac, STATION).ipv4(backend.0, address, 64);
+    let builder = match segment {
+        Segment::SynAck => builder.tcp(backend.1, port, SERVER_ISN, 64_000).syn().ack(CLIENT_ISN + 1),
+        _ => builder.tcp(backend.1, port, SERVER_ISN + 1, 64_000).ack(CLIENT_ISN + 1),
+    };
+    finish(builder, if segment == Segment::Data { size } else { 0 })
+}
+
+fn finish(builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>, size: usize) -> Vec<u8> {
+    let payload = vec![0x5a; size.saturating_sub(54)];
+    let mut frame = Vec::with_capacity(builder.size(payload.len()));
+    // Writing to a vector cannot fail, and the payload is far below the limit of an IP packet.
+    if let Err(error) = builder.write(&mut frame, &payload) {
+        unreachable!("a vector takes every frame: {error}");
+    }
+    frame
+}
+
+/// A small generator of pseudo-random numbers (SplitMix64), so that a seed gives the same packets everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// Puts a list in random order.
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for last in (1..list.len()).rev() {
+            list.swap(last, self.below(last + 1));
+        }
+    }
+}
