@@ -335,3 +335,6 @@ impl FlowTable {
         (named, (end < self.capacity()).then_some(end))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,6 @@ impl Wheel {
 fn slot(tick: u64, level: usize) -> usize {
     (tick >> (8 * level)) as usize % SLOTS
 }
+
+#[cfg(test)]
+mod tests;

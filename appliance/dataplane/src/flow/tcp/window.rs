@@ -34,13 +34,18 @@ impl TcpState {
     }
 
     /// Whether the sequence number is one that the other side lets `side` send or retransmit, and the acknowledgement one for data
-    /// that the other side sent. A segment may begin right at the edge: that is how a closed window is probed.
+    /// that the other side sent. A segment may begin right at the edge, which is how a closed window is probed with one byte; an empty
+    /// one after that byte, or after all that was sent.
     #[inline(always)]
     pub(super) fn check_window(&self, side: Side, tcp: &Tcp, len: u32) -> Result<(), DropReason> {
         let other = side.other();
         let acknowledgeable = self.end[other.index()];
-        let refused = after(tcp.seq, self.edge(other))
-            | before(segment_end(tcp, len), self.floor(side))
+        let end = segment_end(tcp, len);
+        let empty = end == tcp.seq;
+        let beyond = after(tcp.seq, self.edge(other).wrapping_add(u32::from(empty)))
+            & !(empty & (tcp.seq == self.end[side.index()]));
+        let refused = beyond
+            | before(end, self.floor(side))
             | after(tcp.ack, acknowledgeable)
             | before(tcp.ack, acknowledgeable.wrapping_sub(self.reach(side)));
         if refused { Err(INVALID) } else { Ok(()) }
