@@ -99,7 +99,7 @@ mod tests {
         let mut frame = VecFrame::new(&[]);
         assert_eq!(request(&mut frame, OURS, OUR_ADDRESS, v6, None), Err(NotWritten));
         assert_eq!(request(&mut frame, OURS, v6, THEIR_ADDRESS, None), Err(NotWritten));
-        assert_eq!(frame.bytes(), []);
+        assert!(frame.bytes().is_empty());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Carries out what the stages before decided: translated addresses and ports, time to live, link addresses, checksums by difference,
 //! and whole packets of the appliance's own. Never decides anything.
 
-pub mod checksum;
 pub mod arp;
+pub mod checksum;
 pub mod echo;
 mod headers;
 pub mod icmp_error;

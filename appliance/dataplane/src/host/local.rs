@@ -22,6 +22,9 @@ pub enum Local {
     Frontend,
 }
 
+/// A port with its addresses, each with its prefix and the prefix's length in its family's terms.
+pub type PortAddresses = (PortFacts, Vec<(Addr, Addr, u8)>);
+
 /// The appliance's addresses and the prefixes of its links, compiled once from the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct LocalTable {
@@ -71,9 +74,8 @@ impl OnLink {
 }
 
 impl LocalTable {
-    /// From each port's addresses, each with its prefix and the prefix's length in its family's terms, and all frontends. An
-    /// address that is both stays a port's.
-    pub fn build(ports: &[(PortFacts, Vec<(Addr, Addr, u8)>)], frontends: &[Addr]) -> Self {
+    /// From each port's addresses and all frontends. An address that is both stays a port's.
+    pub fn build(ports: &[PortAddresses], frontends: &[Addr]) -> Self {
         let mut table = Self::default();
         table.addresses.extend(frontends.iter().map(|&frontend| (frontend, Local::Frontend)));
         for (port, addresses) in ports {

@@ -16,7 +16,7 @@ mod tests;
 pub use arp::arp;
 pub use echo::echo;
 pub use limiter::Limiter;
-pub use local::{Local, LocalTable, PortFacts, link_local};
+pub use local::{Local, LocalTable, PortAddresses, PortFacts, link_local};
 pub use nd::nd;
 
 use crate::route::NeighborId;

@@ -117,8 +117,8 @@ fn a_neighbour_in_use_is_probed_and_one_that_is_not_is_forgotten() {
     let ids = [1, 2].map(|last| table.learn(PORT, address(last), Some(MAC_A), REPLY, at(0)).unwrap());
     assert_eq!(table.mac(ids[0]), Some(MAC_A));
     assert_eq!(advance(&mut table, at(29_999)), []);
-    let probe = Seen::Asked(address(1).bits(), Some(MAC_A.0));
-    assert_eq!(advance(&mut table, at(30_000)), [probe.clone()]);
+    let probe = [Seen::Asked(address(1).bits(), Some(MAC_A.0))];
+    assert_eq!(advance(&mut table, at(30_000)), probe);
     assert_eq!(table.learn(PORT, address(1), Some(MAC_A), REPLY, at(30_001)), Some(ids[0]));
     assert_eq!(advance(&mut table, at(31_000)), []);
     assert!(table.is_current(ids[1]));
@@ -132,10 +132,10 @@ fn a_probe_without_an_answer_becomes_a_question_to_everybody() {
     let id = table.find_or_create(PORT, address(1), at(0)).unwrap();
     advance(&mut table, at(0));
     table.learn(PORT, address(1), Some(MAC_A), REPLY, at(0));
-    let probe = Seen::Asked(address(1).bits(), Some(MAC_A.0));
+    let probe = [Seen::Asked(address(1).bits(), Some(MAC_A.0))];
     for ms in [30_000, 31_000, 32_000] {
         assert_eq!(table.mac(id), Some(MAC_A));
-        assert_eq!(advance(&mut table, at(ms)), [probe.clone()]);
+        assert_eq!(advance(&mut table, at(ms)), probe);
     }
     assert_eq!(advance(&mut table, at(33_000)), [Seen::Asked(address(1).bits(), ASKED_EVERYBODY)]);
     assert_eq!(table.mac(id), None);
