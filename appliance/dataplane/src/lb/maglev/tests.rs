@@ -65,7 +65,7 @@ fn every_hash_leads_to_a_member_and_every_member_is_reached() {
 }
 
 #[test]
-fn a_thousand_members_are_built_in_a_bounded_number_of_steps() {
+fn a_thousand_members_fill_the_table() {
     let members = pool(1000, 0x0a00_0000);
     let table = Table::build(&members).unwrap();
     assert!(table.slots().iter().all(|slot| usize::from(*slot) < members.len()));
