@@ -43,6 +43,13 @@ pub(crate) fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     [&[0xff; 6][..], &PEER, &head, &PEER, &sender, &[0; 6], &target].concat()
 }
 
+/// An ARP reply to [`STATION`]: `sender` is at an address of its own.
+pub(crate) fn arp_reply(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let backend = [0x02, 0, 0, 0, 0x02, 0x04];
+    let head: [u8; 10] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 2];
+    [&STATION[..], &backend, &head, &backend, &sender, &STATION, &target].concat()
+}
+
 /// A UDP packet to [`STATION`] with an eight-byte payload.
 pub(crate) fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
     let ((src, src_port), (dst, dst_port)) = (from, to);

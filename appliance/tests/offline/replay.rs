@@ -1,6 +1,6 @@
 //! `nva replay`.
 
-use crate::capture::{STATION, arp_request, frames, pcap, udp};
+use crate::capture::{STATION, arp_reply, arp_request, frames, pcap, udp};
 use crate::{CONFIG, Folder};
 
 const SEED: &str = "--seed 000102030405060708090a0b0c0d0e0f";
@@ -125,6 +125,58 @@ fn a_backend_that_is_down_gets_nothing() {
         .succeeds();
     let lines = verdicts(&folder, "v");
     assert_eq!((&lines[0]["verdict"], &lines[0]["reason"]), (&"drop".into(), &"no_healthy_backend".into()));
+}
+
+#[test]
+fn a_next_hop_is_resolved_in_the_captures_time_as_in_life() {
+    let folder = Folder::new("replay-resolve");
+    folder.write("nva.yaml", CONFIG.replace("  - {address: 10.0.0.4, mac: \"02:00:00:00:02:04\"}\n", ""));
+    folder.write("o.pcap", pcap(1, &[(START, udp(CLIENT, VIP))]));
+    folder.write("i.pcap", pcap(1, &[(START + 1000, arp_reply([10, 0, 0, 4], [10, 0, 0, 1]))]));
+    let line = format!("replay --config nva.yaml --in outside=o.pcap --out out --verdicts v {SEED}");
+    folder.nva(&format!("{line} --in inside=i.pcap")).succeeds();
+    let words: Vec<String> = verdicts(&folder, "v").iter().map(|line| line["verdict"].to_string()).collect();
+    assert_eq!(words, ["\"hold\"", "\"consume\""]);
+    let inside = frames(&folder.read("out/inside.pcap"));
+    let seen: Vec<(u64, &[u8])> = inside.iter().map(|(time, frame)| (*time, &frame[12..14])).collect();
+    assert_eq!(seen, [(START, &[0x08, 0x06][..]), (START + 1000, &[0x08, 0x00][..])]);
+}
+
+#[test]
+fn the_clock_runs_on_after_the_last_frame_as_long_as_it_is_told() {
+    let folder = Folder::new("replay-linger");
+    folder.write("nva.yaml", CONFIG.replace("  - {address: 10.0.0.4, mac: \"02:00:00:00:02:04\"}\n", ""));
+    folder.write("in.pcap", pcap(1, &[(START, udp(CLIENT, VIP))]));
+    let requests = |linger: &str| {
+        folder
+            .nva(&format!("replay --config nva.yaml --in outside=in.pcap --out out {linger} {SEED} --json"))
+            .succeeds();
+        frames(&folder.read("out/inside.pcap")).into_iter().map(|(time, _)| time - START).collect::<Vec<_>>()
+    };
+    assert_eq!(requests(""), [0]);
+    let times = requests("--linger 10s");
+    assert!(times.len() > 1 && times.is_sorted(), "{times:?}");
+    assert!(times.iter().all(|time| *time <= 10_000_000_000), "{times:?}");
+    let ran = folder
+        .nva(&format!("replay --config nva.yaml --in outside=in.pcap --out out --linger 10s {SEED} --json"));
+    let total = &ran.json()["total"];
+    assert_eq!(
+        (&total["held"], &total["received"]),
+        (&0.into(), &1.into()),
+        "nothing waits for ever: {total}"
+    );
+}
+
+#[test]
+fn decades_between_two_frames_are_no_wait() {
+    let folder = Folder::new("replay-decades");
+    let far = 4_000_000_000 * 1_000_000_000;
+    folder.write("in.pcap", pcap(1, &[(1, udp(CLIENT, VIP)), (far, udp(CLIENT, VIP))]));
+    folder
+        .nva(&format!("replay --config nva.yaml --in outside=in.pcap --out out --verdicts v {SEED}"))
+        .succeeds();
+    let lines = verdicts(&folder, "v");
+    assert!(lines.iter().all(|line| line["verdict"] == "forward"), "{lines:?}");
 }
 
 #[test]
