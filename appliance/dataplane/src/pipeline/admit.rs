@@ -16,7 +16,7 @@ use pmd_shim::Frame;
 
 impl<F: Frame> Pipeline<F> {
     /// The stages of a new flow, in their order.
-    pub(super) fn admit(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+    pub(super) fn admit(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         self.guard(frame, p)?;
         self.local(frame, p)?;
         let tcp = opening(p)?;
@@ -37,17 +37,17 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 4: whether the packet may come from where it came.
-    pub(super) fn guard(&mut self, frame: &F, p: &Passage) -> Step<()> {
+    pub(super) fn guard(&mut self, frame: &F, p: &Passage<'_>) -> Step<()> {
         let trust = self.facts(p.port).trust;
         let source_route = self.snapshot.routes.lookup(p.packet.key.src);
-        match self.snapshot.guard.check(&p.packet, payload(frame, p), p.port, trust, source_route) {
+        match self.snapshot.guard.check(p.packet, payload(frame, p), p.port, trust, source_route) {
             Ok(()) => ControlFlow::Continue(()),
             Err(reason) => drop_for(reason),
         }
     }
 
     /// Stage 3: what is addressed to the appliance itself. It answers echo; nothing else listens here.
-    fn local(&mut self, frame: &mut F, p: &Passage) -> Step<()> {
+    fn local(&mut self, frame: &mut F, p: &Passage<'_>) -> Step<()> {
         let Some(Local::PortAddress(_)) = self.snapshot.local.kind(p.port, p.packet.key.dst) else {
             return ControlFlow::Continue(());
         };
@@ -56,7 +56,7 @@ impl<F: Frame> Pipeline<F> {
         }
         match p.packet.transport {
             Transport::Icmp(icmp) if icmp.class == IcmpClass::EchoRequest => {
-                match host::echo(frame, &p.packet) {
+                match host::echo(frame, p.packet) {
                     HostOutcome::Drop(reason) => drop_for(reason),
                     _ => ControlFlow::Break(Verdict::Reply(None)),
                 }
@@ -66,7 +66,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 6: which backend, when the destination is a frontend.
-    fn balance(&mut self, p: &mut Passage) -> Step<Option<Target>> {
+    fn balance(&mut self, p: &mut Passage<'_>) -> Step<Option<Target>> {
         match self.snapshot.balancer.select(&p.packet.key) {
             Selection::NotAFrontend => ControlFlow::Continue(None),
             Selection::NoRule => drop_for(DropReason::DeniedByRule),
@@ -79,7 +79,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 7: security groups, on the packet as translated.
-    fn judge(&mut self, p: &mut Passage, key: &FlowKey, location: Addr, load_balanced: bool) -> Step<()> {
+    fn judge(&mut self, p: &mut Passage<'_>, key: &FlowKey, location: Addr, load_balanced: bool) -> Step<()> {
         let decision = self.snapshot.policy.decide_at(key, Context { load_balanced }, location);
         p.rule = decision.rule;
         self.counters.hit_rule(decision.rule);
@@ -93,7 +93,7 @@ impl<F: Frame> Pipeline<F> {
     fn open(
         &mut self,
         frame: &mut F,
-        p: &Passage,
+        p: &Passage<'_>,
         translated: &FlowKey,
         target: Option<Target>,
         tcp: Option<TcpState>,
@@ -128,7 +128,7 @@ impl<F: Frame> Pipeline<F> {
 }
 
 /// Whether a packet of this transport may open a flow, and the state of the connection that it opens.
-fn opening(p: &Passage) -> Step<Option<TcpState>> {
+fn opening(p: &Passage<'_>) -> Step<Option<TcpState>> {
     match p.packet.transport {
         Transport::Tcp(tcp) => match TcpState::open(&tcp, p.packet.payload_len()) {
             Ok(state) => ControlFlow::Continue(Some(state)),

@@ -25,7 +25,13 @@ impl<F: Frame> Pipeline<F> {
 
     /// Checks that a packet of the flow can leave: there is a way, its time to live lasts, it fits the link.
     #[inline]
-    pub(super) fn way_out(&mut self, frame: &mut F, p: &Passage, id: FlowId, side: Side) -> Step<Departure> {
+    pub(super) fn way_out(
+        &mut self,
+        frame: &mut F,
+        p: &Passage<'_>,
+        id: FlowId,
+        side: Side,
+    ) -> Step<Departure> {
         let known = self.flows.flow(id).way(side).map(Departure::from_way);
         let departure = match known {
             Some(departure) if self.neighbors.is_current(departure.neighbor) => departure,
@@ -43,7 +49,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Time to live and size against the way out.
-    pub(super) fn fits(&mut self, frame: &mut F, p: &Passage, departure: Departure) -> Step<()> {
+    pub(super) fn fits(&mut self, frame: &mut F, p: &Passage<'_>, departure: Departure) -> Step<()> {
         if p.packet.ttl <= 1 {
             return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
         }

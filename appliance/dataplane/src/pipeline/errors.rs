@@ -19,7 +19,7 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn answer_with_error<S>(
         &mut self,
         frame: &mut F,
-        p: &Passage,
+        p: &Passage<'_>,
         error: IcmpError,
         reason: DropReason,
     ) -> Step<S> {
@@ -28,7 +28,7 @@ impl<F: Frame> Pipeline<F> {
         match from {
             Some(from)
                 if self.icmp_errors.allow(p.now)
-                    && icmp_error::build(frame, &p.packet, error, from, station).is_ok() =>
+                    && icmp_error::build(frame, p.packet, error, from, station).is_ok() =>
             {
                 ControlFlow::Break(Verdict::Reply(Some(reason)))
             }
@@ -38,7 +38,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// An error that some router or host sent about a packet of a flow: it follows the flow back to the packet's sender, with
     /// the header that it quotes translated like the header around it (RFC 5508, REQ-4).
-    pub(super) fn icmp_about_flow(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+    pub(super) fn icmp_about_flow(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         let Some(quoted) = wire::quoted(payload(frame, p), p.packet.family) else {
             return drop_for(DropReason::InvalidState);
         };
@@ -61,11 +61,11 @@ impl<F: Frame> Pipeline<F> {
         let flow = self.flows.flow(id);
         if flow.is_translated() {
             let (inner, outer) = (quoted_translation(flow, side), translation(flow, side));
-            rewrite::translate_quoted(frame.bytes_mut(), &p.packet, &quoted, &inner);
-            rewrite::translate(frame.bytes_mut(), &p.packet, &outer);
+            rewrite::translate_quoted(frame.bytes_mut(), p.packet, &quoted, &inner);
+            rewrite::translate(frame.bytes_mut(), p.packet, &outer);
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), &p.packet);
-        rewrite::trim(frame, &p.packet);
+        rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
+        rewrite::trim(frame, p.packet);
         ControlFlow::Continue(departure)
     }
 }
@@ -80,7 +80,7 @@ fn quoted_translation(flow: &Flow, side: Side) -> Translation {
 }
 
 /// A packet too big that names less than the least MTU of IPv6 is an attack on it (RFC 8201, 4).
-fn plausible_mtu(bytes: &[u8], p: &Passage) -> bool {
+fn plausible_mtu(bytes: &[u8], p: &Passage<'_>) -> bool {
     const PACKET_TOO_BIG: u8 = 2;
     let Transport::Icmp(icmp) = p.packet.transport else { return true };
     if p.packet.family != Family::V6 || icmp.kind != PACKET_TOO_BIG {

@@ -9,7 +9,12 @@ use core::ops::ControlFlow;
 use pmd_shim::Frame;
 
 impl<F: Frame> Pipeline<F> {
-    pub(super) fn fragment(&mut self, frame: &mut F, p: &mut Passage, info: FragmentInfo) -> Step<Departure> {
+    pub(super) fn fragment(
+        &mut self,
+        frame: &mut F,
+        p: &mut Passage<'_>,
+        info: FragmentInfo,
+    ) -> Step<Departure> {
         let key = fragment_key(p);
         if p.packet.transport != Transport::LaterFragment {
             // Errors quote the whole first packet; about an error's fragments nothing can be said.
@@ -30,7 +35,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// A later fragment goes the way of the first one's flow; there is no transport header to hold against a state.
-    fn follow_first(&mut self, frame: &mut F, p: &mut Passage, first: &wire::FlowKey) -> Step<Departure> {
+    fn follow_first(&mut self, frame: &mut F, p: &mut Passage<'_>, first: &wire::FlowKey) -> Step<Departure> {
         let Some((id, side)) = self.flows.find(first, self.flows.hash(first)) else {
             return drop_for(DropReason::InvalidState);
         };
@@ -42,7 +47,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Keeps a fragment that came before its first.
-    pub(super) fn hold_fragment(&mut self, frame: F, p: &Passage) -> Verdict {
+    pub(super) fn hold_fragment(&mut self, frame: F, p: &Passage<'_>) -> Verdict {
         match self.fragments.hold(fragment_key(p), frame) {
             Ok(()) => Verdict::Hold,
             Err(_refused) => Verdict::Drop(DropReason::Fragment),
@@ -50,12 +55,12 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The first fragment was decided: those that waited for it follow.
-    pub(super) fn release_fragments<T: Transmit<F>>(&mut self, p: &Passage, tx: &mut T) {
+    pub(super) fn release_fragments<T: Transmit<F>>(&mut self, p: &Passage<'_>, tx: &mut T) {
         while let Some(mut frame) = self.fragments.pop_waiting(fragment_key(p)) {
             let mark = Mark::from_bits(frame.mark());
             let verdict = match self.parse_again(&frame, mark) {
                 Some(packet) => {
-                    let mut passage = Passage::new(p.now, mark.port, packet, FlowHash::default());
+                    let mut passage = Passage::new(p.now, mark.port, &packet, FlowHash::default());
                     let step = self.path(&mut frame, &mut passage);
                     self.finish(frame, &passage, step, tx)
                 }
@@ -75,7 +80,7 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
-fn fragment_key(p: &Passage) -> FragmentKey {
+fn fragment_key(p: &Passage<'_>) -> FragmentKey {
     FragmentKey {
         src: p.packet.key.src,
         dst: p.packet.key.dst,

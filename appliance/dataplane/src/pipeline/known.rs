@@ -16,7 +16,7 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn known(
         &mut self,
         frame: &mut F,
-        p: &mut Passage,
+        p: &mut Passage<'_>,
         id: FlowId,
         side: Side,
     ) -> Step<Option<Departure>> {
@@ -40,7 +40,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Whether the packet fits the state of its connection; the state moves on when it does.
-    fn follows(&mut self, p: &Passage, id: FlowId, side: Side) -> Step<()> {
+    fn follows(&mut self, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         let fits = match p.packet.transport {
             Transport::Tcp(_) if returns_directly(self.flows.flow(id)) => Ok(()),
             Transport::Tcp(tcp) => self.flows.segment(id, side, &tcp, p.packet.payload_len()).map(|_| ()),
@@ -54,19 +54,19 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 9: what a packet of a flow has done to it, and counted for it, on the way out.
-    pub(super) fn carry(&mut self, frame: &mut F, p: &Passage, id: FlowId, side: Side) {
+    pub(super) fn carry(&mut self, frame: &mut F, p: &Passage<'_>, id: FlowId, side: Side) {
         self.flows.account(id, side, p.packet.ip_len(), p.now);
         let flow = self.flows.flow(id);
         if flow.is_translated() {
-            rewrite::translate(frame.bytes_mut(), &p.packet, &translation(flow, side));
+            rewrite::translate(frame.bytes_mut(), p.packet, &translation(flow, side));
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), &p.packet);
-        rewrite::trim(frame, &p.packet);
+        rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
+        rewrite::trim(frame, p.packet);
     }
 
     /// Chooses the flow's ways anew when the configuration changed, and judges it again where its group says so.
     #[cold]
-    pub(super) fn refresh(&mut self, p: &mut Passage, id: FlowId, side: Side) -> Step<Refreshed> {
+    pub(super) fn refresh(&mut self, p: &mut Passage<'_>, id: FlowId, side: Side) -> Step<Refreshed> {
         if side == Side::Initiator {
             if self.lost_its_backend(id) {
                 self.flows.remove(id);
@@ -86,7 +86,7 @@ impl<F: Frame> Pipeline<F> {
         ControlFlow::Continue(Refreshed::GoesOn)
     }
 
-    fn judge_again(&mut self, p: &mut Passage, id: FlowId) -> Step<()> {
+    fn judge_again(&mut self, p: &mut Passage<'_>, id: FlowId) -> Step<()> {
         let flow = self.flows.flow(id);
         let location = self.final_destination(flow, Side::Initiator);
         let context = Context { load_balanced: flow.backend().is_some() };
@@ -113,12 +113,12 @@ impl<F: Frame> Pipeline<F> {
     /// Whether the packet came in where answers to it leave; if not, its source is checked like a new flow's. The content is checked
     /// always: a flow that an honest packet opened can carry an attack.
     #[inline]
-    pub(super) fn check_ingress(&mut self, frame: &F, p: &Passage, id: FlowId, side: Side) -> Step<()> {
+    pub(super) fn check_ingress(&mut self, frame: &F, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         if self.flows.flow(id).way(side.other()).is_none_or(|way| way.port != p.port) {
             return self.guard(frame, p);
         }
         let trust = self.facts(p.port).trust;
-        if self.snapshot.guard.amplifies(&p.packet, payload(frame, p), trust) {
+        if self.snapshot.guard.amplifies(p.packet, payload(frame, p), trust) {
             return drop_for(DropReason::Amplification);
         }
         ControlFlow::Continue(())
@@ -141,7 +141,7 @@ pub(super) enum Refreshed {
 
 /// A packet's transport payload.
 #[inline]
-pub(super) fn payload<'a, F: Frame>(frame: &'a F, p: &Passage) -> &'a [u8] {
+pub(super) fn payload<'a, F: Frame>(frame: &'a F, p: &Passage<'_>) -> &'a [u8] {
     frame.bytes().get(p.packet.payload as usize..p.packet.payload_end as usize).unwrap_or_default()
 }
 

@@ -85,17 +85,17 @@ pub struct Pipeline<F: Frame> {
 }
 
 /// A packet on its way: where it came in, what parsing found, what the stages learnt.
-struct Passage {
+struct Passage<'a> {
     now: Time,
     port: PortId,
-    packet: Packet,
+    packet: &'a Packet,
     hash: FlowHash,
     rule: Option<RuleId>,
     backend: Option<BackendId>,
 }
 
-impl Passage {
-    fn new(now: Time, port: PortId, packet: Packet, hash: FlowHash) -> Self {
+impl<'a> Passage<'a> {
+    fn new(now: Time, port: PortId, packet: &'a Packet, hash: FlowHash) -> Self {
         Self { now, port, packet, hash, rule: None, backend: None }
     }
 
@@ -203,16 +203,16 @@ impl<F: Frame> Pipeline<F> {
         for (_, hash) in &parsed {
             self.flows.prefetch_record(*hash);
         }
-        for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(parsed).enumerate() {
+        for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(&parsed).enumerate() {
             if let Some(counters) = self.counters.port(port) {
                 counters.received += 1;
             }
             frame.set_mark(Mark { port, origin: Origin::Received }.to_bits());
             let outcome = match result {
-                Err(reason) => Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None },
-                Ok(Parsed::Arp(arp)) => self.arp(frame, &arp, port, now, tx),
+                Err(reason) => Outcome { verdict: Verdict::Drop(*reason), rule: None, backend: None },
+                Ok(Parsed::Arp(arp)) => self.arp(frame, arp, port, now, tx),
                 Ok(Parsed::Ip(packet)) => {
-                    let passage = Passage::new(now, port, packet, hash);
+                    let passage = Passage::new(now, port, packet, *hash);
                     if passage.is_neighbor_discovery() {
                         self.nd(frame, &passage, tx)
                     } else {
@@ -226,7 +226,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// One IP packet, from its parsed form to its verdict.
-    fn packet<T: Transmit<F>>(&mut self, mut frame: F, mut passage: Passage, tx: &mut T) -> Outcome {
+    fn packet<T: Transmit<F>>(&mut self, mut frame: F, mut passage: Passage<'_>, tx: &mut T) -> Outcome {
         let step = self.path(&mut frame, &mut passage);
         let first = passage.packet.fragment.filter(|f| f.offset == 0);
         let verdict = self.finish(frame, &passage, step, tx);
@@ -237,7 +237,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The stages in their order.
-    fn path(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+    fn path(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         self.on_link(p)?;
         match (p.packet.fragment, p.packet.transport) {
             (Some(fragment), _) => self.fragment(frame, p, fragment),
@@ -247,7 +247,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Known flows are already decided; others go through every stage.
-    fn flow(&mut self, frame: &mut F, p: &mut Passage) -> Step<Departure> {
+    fn flow(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         if let Some((id, side)) = self.flows.find(&p.packet.key, p.hash)
             && let Some(departure) = self.known(frame, p, id, side)?
         {
@@ -257,7 +257,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// What stays on the link: router discovery, redirects, and whatever is addressed to more than this station.
-    fn on_link(&self, p: &Passage) -> Step<()> {
+    fn on_link(&self, p: &Passage<'_>) -> Step<()> {
         let of_the_link =
             matches!(p.packet.transport, Transport::Icmp(Icmp { class: IcmpClass::LinkLocal, .. }));
         if of_the_link || p.packet.cast != wire::Cast::Unicast {
@@ -279,10 +279,10 @@ impl<F: Frame> Pipeline<F> {
         self.resolved(frame, outcome, port, tx)
     }
 
-    fn nd<T: Transmit<F>>(&mut self, mut frame: F, p: &Passage, tx: &mut T) -> Outcome {
+    fn nd<T: Transmit<F>>(&mut self, mut frame: F, p: &Passage<'_>, tx: &mut T) -> Outcome {
         let facts = host::PortFacts { id: p.port, mac: self.facts(p.port).mac };
         let outcome =
-            host::nd(&mut frame, &p.packet, &facts, &self.snapshot.local, &mut self.neighbors, p.now);
+            host::nd(&mut frame, p.packet, &facts, &self.snapshot.local, &mut self.neighbors, p.now);
         self.resolved(frame, outcome, p.port, tx)
     }
 
@@ -316,7 +316,7 @@ impl<F: Frame> Pipeline<F> {
     fn finish<T: Transmit<F>>(
         &mut self,
         frame: F,
-        p: &Passage,
+        p: &Passage<'_>,
         step: Step<Departure>,
         tx: &mut T,
     ) -> Verdict {

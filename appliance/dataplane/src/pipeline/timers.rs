@@ -9,6 +9,7 @@ use crate::flow::FlowHash;
 use crate::route::NeighborAction;
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
+use crate::wire::Packet;
 use core::ops::ControlFlow;
 use pmd_shim::Frame;
 
@@ -77,9 +78,9 @@ impl<F: Frame> Pipeline<F> {
     fn unanswered<T: Transmit<F>>(&mut self, mut frame: F, now: Time, tx: &mut T) {
         let mark = Mark::from_bits(frame.mark());
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
-        if let Some(packet) = self.parse_again(&frame, mark) {
-            let mut passage = Passage::new(now, mark.port, packet, FlowHash::default());
-            self.as_sent(&mut frame, &mut passage);
+        if let Some(mut packet) = self.parse_again(&frame, mark) {
+            self.as_sent(&mut frame, &mut packet);
+            let passage = Passage::new(now, mark.port, &packet, FlowHash::default());
             let error = IcmpError::HostUnreachable;
             let step =
                 self.answer_with_error::<()>(&mut frame, &passage, error, DropReason::UnresolvedNeighbor);
@@ -94,8 +95,8 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Takes the flow's translation off a packet that was on its way out.
-    fn as_sent(&self, frame: &mut F, p: &mut Passage) {
-        let answer = p.packet.key.reversed();
+    fn as_sent(&self, frame: &mut F, packet: &mut Packet) {
+        let answer = packet.key.reversed();
         let Some((id, receiver)) = self.flows.find(&answer, self.flows.hash(&answer)) else { return };
         let flow = self.flows.flow(id);
         if !flow.is_translated() {
@@ -107,8 +108,8 @@ impl<F: Frame> Pipeline<F> {
             src: end(original.src, original.src_port),
             dst: end(original.dst, original.dst_port),
         };
-        rewrite::translate(frame.bytes_mut(), &p.packet, &restored);
-        p.packet.key = original;
+        rewrite::translate(frame.bytes_mut(), packet, &restored);
+        packet.key = original;
     }
 
     fn expire_fragments(&mut self, now: Time) {
