@@ -43,10 +43,8 @@ impl Addr {
     /// The four bytes of an IPv4 address.
     #[inline]
     pub fn as_v4(self) -> Option<[u8; 4]> {
-        match self.0 {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-            _ => None,
-        }
+        let bits = self.bits();
+        (bits >> 32 == 0xffff).then_some((bits as u32).to_be_bytes())
     }
 
     /// All sixteen bytes, IPv4 in mapped form.

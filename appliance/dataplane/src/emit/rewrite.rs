@@ -197,12 +197,15 @@ fn replace_addr(
     new: Addr,
     delta: ChecksumDelta,
 ) -> ChecksumDelta {
-    let old = match (family, new.as_v4()) {
-        (Family::V4, Some(octets)) => exchange(bytes, at, octets).map(Addr::v4),
-        (Family::V6, None) => exchange(bytes, at, *new.octets()).map(Addr::v6),
+    let replaced = match (family, new.as_v4()) {
+        (Family::V4, Some(octets)) => exchange(bytes, at, octets)
+            .map(|old| delta.replace_u32(u32::from_be_bytes(old), u32::from_be_bytes(octets))),
+        (Family::V6, None) => {
+            exchange(bytes, at, *new.octets()).map(|old| delta.replace_addr(Addr::v6(old), new))
+        }
         _ => None,
     };
-    old.map_or(delta, |old| delta.replace_addr(old, new))
+    replaced.unwrap_or(delta)
 }
 
 /// Replaces a field that ends not behind `end`.

@@ -49,7 +49,7 @@ pub(super) struct Ethernet {
 }
 
 /// Reads the header. A tag that the device stripped counts as if it were still there.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], offload: RxOffload, station: Mac) -> Result<Ethernet, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, 0).ok_or(DropReason::Malformed)?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;

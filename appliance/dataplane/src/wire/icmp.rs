@@ -92,7 +92,6 @@ pub(super) const fn classify(kind: u8, code: u8) -> IcmpClass {
 }
 
 /// Reads a message. Source quench is refused: only attackers still send it (RFC 6633, 4).
-#[inline]
 pub(super) fn parse(segment: Segment<'_>) -> Result<(Icmp, Carried), DropReason> {
     let &[kind, code, _, _, i0, i1, _, _] = segment.header::<HEADER_LEN>()?;
     segment.verify()?;

@@ -5,7 +5,6 @@
 use super::chunk;
 use super::icmp::{HEADER_LEN, Icmp, IcmpClass};
 use super::segment::{Carried, Segment};
-use crate::addr::Addr;
 use crate::verdict::DropReason;
 
 /// Message types (IANA) that the path knows by name.
@@ -86,14 +85,13 @@ const fn discovery_len(kind: u8) -> Option<usize> {
 }
 
 /// Reads a message. Neighbour discovery that did not come from the link, or is not what RFC 4861 says, is malformed.
-#[inline]
 pub(super) fn parse(segment: Segment<'_>) -> Result<(Icmp, Carried), DropReason> {
     let &[kind, code, _, _] = segment.header()?;
     let class = classify(kind, code);
     let rest: &[u8; 4] = match chunk(segment.bytes, 4) {
         Some(rest) => rest,
         // A message whose format the path does not rely on may be shorter.
-        None if matches!(class, IcmpClass::Other | IcmpClass::LinkLocal) && !segment.is_fragment() => &[0; 4],
+        None if matches!(class, IcmpClass::Other | IcmpClass::LinkLocal) && !segment.is_fragment => &[0; 4],
         None => return Err(segment.short()),
     };
     segment.verify_with_pseudo_header(segment.bytes)?;
@@ -109,16 +107,16 @@ pub(super) fn parse(segment: Segment<'_>) -> Result<(Icmp, Carried), DropReason>
 /// The validation that RFC 4861 6.1 and 7.1 and RFC 6980 require, with options behind `len` bytes.
 #[cold]
 fn check_discovery(segment: Segment<'_>, class: IcmpClass, code: u8, len: usize) -> Result<(), DropReason> {
-    let network = segment.network;
     let (message, options) = segment.bytes.split_at_checked(len).ok_or(DropReason::Malformed)?;
-    let from_link = network.ttl == FROM_THE_LINK && code == 0 && !network.fragment_header;
+    let (src, dst) = segment.v6_addresses().ok_or(DropReason::Malformed)?;
+    let from_link = segment.ttl == FROM_THE_LINK && code == 0 && !segment.fragment_header;
     let has_source_link_address = walk_options(options)?;
-    let from_nobody = network.src == Addr::UNSPECIFIED;
-    let to_group = network.dst.octets()[0] == 0xff;
+    let from_nobody = *src == [0; 16];
+    let to_group = dst[0] == 0xff;
     let about_group = chunk::<16>(message, 8).is_some_and(|target| target[0] == 0xff);
     let sound = match class {
         IcmpClass::NeighborSolicitation => {
-            let to_solicited_node = network.dst.octets().starts_with(&SOLICITED_NODE_PREFIX);
+            let to_solicited_node = dst.starts_with(&SOLICITED_NODE_PREFIX);
             let probe = !has_source_link_address && to_solicited_node;
             !about_group && (!from_nobody || probe)
         }

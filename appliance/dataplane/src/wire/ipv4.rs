@@ -33,7 +33,7 @@ const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 
 /// Reads the header at `l3` of a packet that ends in `bytes`. What follows its total length is padding, whatever its size.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, l3).ok_or(DropReason::Malformed)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -74,7 +74,7 @@ pub(super) fn quoted(bytes: &[u8]) -> Option<Network> {
 }
 
 /// The fields of a header of this length; the packet ends at `end`, which is not before the header's.
-#[inline]
+#[inline(always)]
 fn read(header: &[u8; HEADER_LEN], l3: usize, header_len: usize, end: usize) -> Network {
     let flags = u16::from_be_bytes([header[6], header[7]]);
     let fragmented = flags & (MORE_FRAGMENTS | OFFSET) != 0;

@@ -34,8 +34,9 @@ const OPTION_PAD1: u8 = 0;
 /// What to do with an unknown option: 0 is to skip it (RFC 8200, 4.2).
 const OPTION_ACTION: u8 = 0xc0;
 
-/// Reads the header at `l3` of a packet that ends in `bytes`, and its extension headers. What follows its payload length is padding.
-#[inline]
+/// Reads the header at `l3` of a packet that ends in `bytes`, without its extension headers. What follows its payload length is
+/// padding.
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, l3).ok_or(DropReason::Malformed)?;
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -47,10 +48,13 @@ pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     if network.src.as_v4().is_some() || network.dst.as_v4().is_some() {
         return Err(DropReason::Spoofed);
     }
-    if !is_extension(network.protocol) {
-        return Ok(network);
-    }
-    if payload_len == 0 && network.protocol == protocol::HOP_BY_HOP {
+    Ok(network)
+}
+
+/// The same with extension headers, of which there are some.
+pub(super) fn parse_extended(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
+    let network = parse(bytes, l3)?;
+    if network.l4 == network.end && network.protocol == protocol::HOP_BY_HOP {
         // A jumbogram (RFC 2675).
         return Err(DropReason::Unsupported);
     }
@@ -73,12 +77,10 @@ pub(super) fn quoted(bytes: &[u8]) -> Option<Network> {
 }
 
 /// The fields of the fixed header; the packet ends at `end`, which is not before the header's.
-#[inline]
+#[inline(always)]
 fn read(header: &[u8; HEADER_LEN], l3: usize, end: usize) -> Network {
-    let mut src = [0; 16];
-    let mut dst = [0; 16];
-    src.copy_from_slice(&header[8..24]);
-    dst.copy_from_slice(&header[24..40]);
+    let [_, _, _, _, _, _, _, _, addresses @ ..] = header;
+    let (src, dst) = split_addresses(addresses);
     Network {
         src: Addr::v6(src),
         dst: Addr::v6(dst),
@@ -94,9 +96,18 @@ fn read(header: &[u8; HEADER_LEN], l3: usize, end: usize) -> Network {
     }
 }
 
+/// Source and destination.
+#[inline(always)]
+fn split_addresses(both: &[u8; 32]) -> ([u8; 16], [u8; 16]) {
+    let (mut src, mut dst) = ([0; 16], [0; 16]);
+    src.copy_from_slice(&both[..16]);
+    dst.copy_from_slice(&both[16..]);
+    (src, dst)
+}
+
 /// Headers that the path walks over. The authentication header is a transport to it, like encrypted payload.
 #[inline]
-const fn is_extension(next_header: u8) -> bool {
+pub(super) const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
@@ -105,7 +116,6 @@ const fn is_extension(next_header: u8) -> bool {
 
 /// Walks over extension headers up to the transport, or up to the data of a later fragment. Only a `whole` fragment, one that is
 /// not cut short by being quoted, has a length to check.
-#[cold]
 fn walk(bytes: &[u8], mut network: Network, whole: bool) -> Result<Network, DropReason> {
     let first = network.l4;
     // A first fragment that does not hold the whole chain hides its transport from every filter (RFC 7112).

@@ -87,26 +87,37 @@ pub enum Parsed {
 #[inline]
 pub fn parse(bytes: &[u8], offload: RxOffload, station: Mac) -> Result<Parsed, DropReason> {
     let ethernet = ethernet::parse(bytes, offload, station)?;
-    let network = match ethernet.content {
-        Content::Ipv4 => ipv4::parse(bytes, ETHERNET_HEADER_LEN)?,
-        Content::Ipv6 => ipv6::parse(bytes, ETHERNET_HEADER_LEN)?,
-        Content::Arp => return arp::parse(bytes, ethernet).map(Parsed::Arp),
-    };
     let verify = offload.checksum == ChecksumStatus::Unverified;
-    transport(bytes, &network, ethernet.cast, verify).map(Parsed::Ip)
+    match ethernet.content {
+        Content::Ipv4 => {
+            let network = ipv4::parse(bytes, ETHERNET_HEADER_LEN)?;
+            transport(bytes, network, ethernet.cast, verify)
+        }
+        Content::Ipv6 => {
+            let network = ipv6::parse(bytes, ETHERNET_HEADER_LEN)?;
+            if ipv6::is_extension(network.protocol) {
+                return extended(bytes, ethernet.cast, verify);
+            }
+            transport(bytes, network, ethernet.cast, verify)
+        }
+        Content::Arp => arp::parse(bytes, ethernet).map(Parsed::Arp),
+    }
 }
 
-/// Reads the transport header and puts the packet together.
-#[inline]
-fn transport(bytes: &[u8], network: &Network, cast: Cast, verify: bool) -> Result<Packet, DropReason> {
-    let segment = bytes.get(network.l4..network.end).ok_or(DropReason::Malformed)?;
-    let segment = Segment::new(segment, network, verify);
-    let nothing = Carried {
-        src_port: 0,
-        dst_port: 0,
-        header_len: segment.bytes.len(),
-        payload_end: segment.bytes.len(),
-    };
+/// An IPv6 packet with extension headers: apart, and read from its start again, so that the others' fields stay in registers.
+#[cold]
+#[inline(never)]
+fn extended(bytes: &[u8], cast: Cast, verify: bool) -> Result<Parsed, DropReason> {
+    let network = ipv6::parse_extended(bytes, ETHERNET_HEADER_LEN)?;
+    transport(bytes, network, cast, verify)
+}
+
+/// Reads the transport header and puts the packet together. Made part of each caller, which knows the family.
+#[inline(always)]
+fn transport(bytes: &[u8], network: Network, cast: Cast, verify: bool) -> Result<Parsed, DropReason> {
+    let segment = Segment::new(bytes, &network, verify).ok_or(DropReason::Malformed)?;
+    let len = segment.bytes.len();
+    let nothing = Carried { src_port: 0, dst_port: 0, header_len: len, payload_end: len };
     let (transport, carried) = match (network.protocol, network.family) {
         _ if network.is_later_fragment() => (Transport::LaterFragment, nothing),
         (protocol::TCP, _) => {
@@ -124,8 +135,10 @@ fn transport(bytes: &[u8], network: &Network, cast: Cast, verify: bool) -> Resul
         }
         _ => (Transport::Other, nothing),
     };
-    let Network { src, dst, protocol, l3, l4, .. } = *network;
-    Ok(Packet {
+    // The other offsets are not beyond it.
+    let end = u16::try_from(network.end).map_err(|_| DropReason::Unsupported)?;
+    let Network { src, dst, protocol, l3, l4, .. } = network;
+    Ok(Parsed::Ip(Packet {
         key: FlowKey { src, dst, src_port: carried.src_port, dst_port: carried.dst_port, protocol },
         family: network.family,
         cast,
@@ -135,11 +148,10 @@ fn transport(bytes: &[u8], network: &Network, cast: Cast, verify: bool) -> Resul
         l4: l4 as u16,
         payload: (l4 + carried.header_len) as u16,
         payload_end: (l4 + carried.payload_end) as u16,
-        // The other offsets are not beyond it.
-        end: u16::try_from(network.end).map_err(|_| DropReason::Unsupported)?,
+        end,
         fragment: network.fragment,
         transport,
-    })
+    }))
 }
 
 /// `N` bytes at an offset.

@@ -84,7 +84,7 @@ impl TcpFlags {
 }
 
 /// Reads the header and walks its options. Whether the flags fit the connection is for its tracker to say.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(segment: Segment<'_>) -> Result<(Tcp, Carried), DropReason> {
     let header = segment.header::<HEADER_LEN>()?;
     let header_len = usize::from(header[12] >> 4) * 4;

@@ -46,7 +46,7 @@ fn check(frame: &[u8], packet: &Packet, verified: bool) -> Result<(), TestCaseEr
             prop_assert_eq!(header.dont_fragment(), packet.dont_fragment);
             prop_assert_eq!(header.is_fragmenting_payload(), packet.fragment.is_some());
             prop_assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
-            prop_assert_eq!(usize::from(packet.ip_len()), usize::from(header.total_len()));
+            prop_assert_eq!(packet.ip_len(), usize::from(header.total_len()));
             if let Some(fragment) = packet.fragment {
                 prop_assert_eq!(header.fragments_offset().value() * 8, fragment.offset);
                 prop_assert_eq!(header.more_fragments(), fragment.more);
