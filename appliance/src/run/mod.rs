@@ -21,6 +21,9 @@ pub(crate) mod summary;
 mod watchdog;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use crate::cli::RunArgs;
 use crate::files::{self, Depth};
 use crate::output::{Failure, Style, complain, conclude, print};
