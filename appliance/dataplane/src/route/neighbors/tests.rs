@@ -90,6 +90,28 @@ fn a_failure_that_is_over_is_asked_about_anew_before_the_timer_runs() {
 }
 
 #[test]
+fn frames_not_yet_given_back_wait_on_when_the_neighbour_is_asked_for_again() {
+    let mut table = table(8, 8, 8);
+    let id = table.find_or_create(PORT, address(1), at(0)).unwrap();
+    for mark in 1..=2 {
+        table.hold(id, frame(mark), at(0)).unwrap();
+    }
+    for ms in [0, 1000, 2000] {
+        advance(&mut table, at(ms));
+    }
+    // One step to fail, one for the first frame.
+    let mut budget = 2;
+    let expired = table.advance(at(3000), &mut budget);
+    assert!(matches!(expired, Some(NeighborAction::Expired { frame, .. }) if frame.mark() == 1));
+    assert!(table.advance(at(3000), &mut budget).is_none());
+    table.hold(id, frame(3), at(6000)).unwrap();
+    assert_eq!(advance(&mut table, at(6000)), [Seen::Asked(address(1).bits(), ASKED_EVERYBODY)]);
+    table.learn(PORT, address(1), Some(MAC_A), REPLY, at(6001)).unwrap();
+    let marks: Vec<u32> = core::iter::from_fn(|| table.pop_waiting(id)).map(|frame| frame.mark()).collect();
+    assert_eq!(marks, [2, 3]);
+}
+
+#[test]
 fn a_reply_releases_what_waited_in_order() {
     let mut table = table(8, 8, 3);
     let id = table.find_or_create(PORT, address(1), at(0)).unwrap();
