@@ -9,10 +9,12 @@ use crate::report::{Place, Report, quote};
 
 /// Bytes of one file.
 const SIZE_MAX: usize = 16 << 20;
+/// Brackets, commas and the like. A bracket where a key could start makes the parser keep all that is in it, at some 400 bytes for each of these.
+const INDICATORS_MAX: usize = 1_000_000;
 /// Mappings and lists inside each other; the contract needs eight.
 pub(super) const DEPTH_MAX: usize = 32;
 /// Values and keys of one file.
-const NODES_MAX: usize = 1_000_000;
+const NODES_MAX: usize = 500_000;
 
 /// The text has no tree; the report says why.
 pub(crate) struct Unreadable;
@@ -64,7 +66,26 @@ fn text<'t>(file: u32, bytes: &'t [u8], report: &mut Report<'_>) -> Option<&'t s
         report.problem(Place { file, ..end(before) }, "there is a NUL character; remove it");
         return None;
     }
+    if indicators(text) > INDICATORS_MAX {
+        let message = format!(
+            "the file has too many values; at most {INDICATORS_MAX} brackets, commas and colons are read"
+        );
+        report.problem(Place { file, line: 1, column: 1 }, message);
+        return None;
+    }
     Some(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Characters that may separate values, wherever they stand.
+fn indicators(text: &str) -> usize {
+    let mut next = text.bytes().skip(1).chain([b'\n']);
+    let mut count = 0;
+    for byte in text.bytes() {
+        let before_gap =
+            next.next().is_some_and(|next| next.is_ascii_whitespace() || b",[]{}".contains(&next));
+        count += usize::from(b",[]{}!&*?".contains(&byte) || (byte == b':' && before_gap));
+    }
+    count
 }
 
 /// The place just behind the last character, with the line breaks of YAML: LF, CR, or both.
