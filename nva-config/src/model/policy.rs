@@ -95,9 +95,9 @@ pub enum Endpoint {
     AzureLoadBalancer,
     /// The tag `Internet`: everything outside VirtualNetwork.
     Internet,
-    /// Another service tag, as an index into [`Config::service_tags`].
+    /// Another service tag, as an index into [`Config::service_tags`](crate::Config::service_tags).
     ServiceTag(usize),
-    /// `asg:NAME`, as an index into [`VirtualNetwork::application_security_groups`].
+    /// `asg:NAME`, as an index into [`VirtualNetwork::application_security_groups`](crate::VirtualNetwork::application_security_groups).
     ApplicationSecurityGroup(usize),
 }
 
