@@ -6,6 +6,7 @@
 //!
 //! This is the only crate of the workspace where `unsafe` is allowed; each block says why it is sound.
 
+pub mod af_packet;
 mod burst;
 pub mod faulty;
 mod frame;

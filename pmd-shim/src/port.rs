@@ -3,6 +3,7 @@
 //! A worker is compiled once for a frame family; which driver is behind a queue is known only at start-up. The choice is an
 //! enum, looked at once a burst.
 
+use crate::af_packet::{AfPacketRx, AfPacketTx};
 use crate::memory::{LoopRx, MemoryRx, MemoryTx, SinkTx};
 use crate::{Burst, Pool, PoolFrame, QueueCounters, RxQueue, TxQueue};
 use core::fmt;
@@ -10,6 +11,8 @@ use std::os::fd::BorrowedFd;
 
 /// A receive queue of any driver whose frames are [`PoolFrame`]s.
 pub enum PortRx {
+    /// A packet socket.
+    AfPacket(AfPacketRx),
     /// Frames that were pushed to a queue in memory.
     Memory(MemoryRx<PoolFrame>),
     /// A table of packets, over and over.
@@ -20,6 +23,8 @@ pub enum PortRx {
 
 /// A transmit queue of any driver whose frames are [`PoolFrame`]s.
 pub enum PortTx {
+    /// A packet socket.
+    AfPacket(AfPacketTx),
     /// A queue in memory.
     Memory(MemoryTx<PoolFrame>),
     /// Counts and frees.
@@ -33,6 +38,7 @@ impl RxQueue for PortRx {
 
     fn receive(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
         match self {
+            Self::AfPacket(queue) => queue.receive(burst),
             Self::Memory(queue) => queue.receive(burst),
             Self::Loop(queue) => queue.receive(burst),
             Self::Other(queue) => queue.receive(burst),
@@ -41,6 +47,7 @@ impl RxQueue for PortRx {
 
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
         match self {
+            Self::AfPacket(queue) => queue.wait_handle(),
             Self::Memory(queue) => queue.wait_handle(),
             Self::Loop(queue) => queue.wait_handle(),
             Self::Other(queue) => queue.wait_handle(),
@@ -49,6 +56,7 @@ impl RxQueue for PortRx {
 
     fn counters(&mut self) -> QueueCounters {
         match self {
+            Self::AfPacket(queue) => queue.counters(),
             Self::Memory(queue) => queue.counters(),
             Self::Loop(queue) => queue.counters(),
             Self::Other(queue) => queue.counters(),
@@ -61,6 +69,7 @@ impl TxQueue for PortTx {
 
     fn send(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
         match self {
+            Self::AfPacket(queue) => queue.send(burst),
             Self::Memory(queue) => queue.send(burst),
             Self::Sink(queue) => queue.send(burst),
             Self::Other(queue) => queue.send(burst),
@@ -69,6 +78,7 @@ impl TxQueue for PortTx {
 
     fn counters(&mut self) -> QueueCounters {
         match self {
+            Self::AfPacket(queue) => queue.counters(),
             Self::Memory(queue) => queue.counters(),
             Self::Sink(queue) => queue.counters(),
             Self::Other(queue) => queue.counters(),
@@ -79,6 +89,7 @@ impl TxQueue for PortTx {
 impl fmt::Debug for PortRx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::AfPacket(_) => "PortRx::AfPacket",
             Self::Memory(_) => "PortRx::Memory",
             Self::Loop(_) => "PortRx::Loop",
             Self::Other(_) => "PortRx::Other",
@@ -89,6 +100,7 @@ impl fmt::Debug for PortRx {
 impl fmt::Debug for PortTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::AfPacket(_) => "PortTx::AfPacket",
             Self::Memory(_) => "PortTx::Memory",
             Self::Sink(_) => "PortTx::Sink",
             Self::Other(_) => "PortTx::Other",
