@@ -7,8 +7,7 @@ use crate::cli::{PortsArgs, PortsCommand};
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, complain, conclude, print};
 use nva_config::Driver;
-use pmd_shim::af_packet::ingress;
-use pmd_shim::{link, lock};
+use pmd_shim::af_packet::{DeviceError, ingress, link, lock};
 use std::process::ExitCode;
 
 /// Runs the command.
@@ -46,4 +45,70 @@ fn each(args: &PortsArgs, act: fn(&str) -> Result<String, String>) -> Result<(),
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure { lines: failures, code: 1 }) }
+}
+
+/// Takes the drop away, unless an appliance stands behind it.
+fn release(device: &str) -> Result<String, String> {
+    let _ours = lock(device).map_err(|error| error.to_string())?;
+    if !ingress::is_held(device).map_err(|error| error.to_string())? {
+        return Ok("the kernel was not shut out; nothing to do".into());
+    }
+    ingress::release(device).map_err(|error| error.to_string())?;
+    Ok("released to the kernel".into())
+}
+
+/// Puts the drop in place.
+fn hold(device: &str) -> Result<String, String> {
+    let _ours = lock(device).map_err(|error| error.to_string())?;
+    no_routable_addresses(device)?;
+    if ingress::is_held(device).map_err(|error| error.to_string())? {
+        return Ok("the kernel is shut out already".into());
+    }
+    ingress::hold(device).map_err(|error| error.to_string())?;
+    Ok("the kernel is shut out".into())
+}
+
+/// Refuses an interface by which the machine itself is reached.
+pub(crate) fn no_routable_addresses(device: &str) -> Result<(), String> {
+    let addresses = link::routable_addresses(device).map_err(|error| error.to_string())?;
+    let [first, ..] = addresses.as_slice() else { return Ok(()) };
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    Err(format!(
+        "device {device}: the kernel has the address {} there, and would be cut off or answer beside the appliance; \
+         take it away with `ip address del {first} dev {device}`, or name another device",
+        list.join(", ")
+    ))
+}
+
+/// Says of each interface who takes what arrives there.
+fn status(devices: &[String]) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        ("device", Align::Left),
+        ("kernel", Align::Left),
+        ("appliance", Align::Left),
+        ("kernel's addresses", Align::Left),
+    ]);
+    let mut failures = Vec::new();
+    for device in devices {
+        match row(device) {
+            Ok(row) => table.row(row),
+            Err(error) => failures.push(format!("error: {error}")),
+        }
+    }
+    if !table.is_empty() {
+        print(&table.render(Style::stdout(), 0))?;
+    }
+    for setting in link::kernel_forwards() {
+        complain(format_args!("the kernel forwards between its interfaces here: {setting} is on"));
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure { lines: failures, code: 1 }) }
+}
+
+fn row(device: &str) -> Result<[String; 4], DeviceError> {
+    let kernel = if ingress::is_held(device)? { "shut out" } else { "takes packets" };
+    // Taken only for a moment: an appliance that starts just now tries again.
+    let appliance = if lock(device).is_ok() { "none" } else { "running" };
+    let addresses: Vec<String> = link::routable_addresses(device)?.iter().map(ToString::to_string).collect();
+    let addresses = if addresses.is_empty() { "none".into() } else { addresses.join(", ") };
+    Ok([device.to_owned(), kernel.into(), appliance.into(), addresses])
 }

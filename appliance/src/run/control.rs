@@ -75,7 +75,7 @@ impl Control {
     /// A sentence for each difference that a running appliance cannot take up.
     pub(crate) fn replace(&self, config: Config) -> Result<u32, Vec<String>> {
         let mut state = self.state();
-        let differences = needs_restart(&state.config, &config);
+        let differences = needs_restart(&state.config, &config, &self.links);
         if !differences.is_empty() {
             return Err(differences);
         }
@@ -131,7 +131,7 @@ fn board(config: &Config, names: &Names) -> Arc<Board> {
 }
 
 /// What differs between two configurations that only a restart can change.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+fn needs_restart(old: &Config, new: &Config, links: &[Link]) -> Vec<String> {
     let mut differences = Vec::new();
     let mut differ = |what: &str, differs: bool| {
         if differs {
@@ -145,5 +145,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         config.ports.iter().map(|port| (port.name.clone(), port.driver, port.device.clone())).collect()
     };
     differ("the list of ports with their order, names, drivers and devices", ports(old) != ports(new));
+    for (port, link) in new.ports.iter().zip(links) {
+        // Frames and rings are as long as the MTU at the start.
+        differ(&format!("the MTU of port {} beyond {}", port.name, link.mtu), port.mtu > link.mtu);
+    }
     differences
 }

@@ -40,7 +40,6 @@ use outbox::Outbox;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket::ControlSocket;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -68,7 +67,8 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     let name = config.name.clone();
 
     let epoch = Instant::now();
-    let Opened { links, queues, held, locks } = opened;
+    let Opened { links, queues, locks } = opened;
+    let held: Vec<String> = config.ports.iter().map(|port| port.device.clone()).collect();
     let Beginning { control, snapshot, boards } = Control::begin(config, links, epoch);
     let seed = seed()?;
     let start = Start { control: &control, snapshot, seed, epoch };
@@ -189,7 +189,7 @@ impl Start<'_> {
             let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
             let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity());
             let worker = Worker { pipeline, rx: queues.rx, outbox, mailbox, board, generation, epoch };
-            let _ = send.send(owner.as_ref().map(drop).map_err(ToString::to_string));
+            let _ = send.send(owner.as_ref().map(|_| ()).map_err(ToString::to_string));
             worker.run();
         };
         let thread = std::thread::Builder::new()
@@ -289,9 +289,4 @@ fn tell_manager(state: &str) {
 pub(crate) fn counted(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// The control socket of a configuration's instance.
-pub(crate) fn socket_of(config: &Config) -> PathBuf {
-    socket::default_path(&config.name)
 }
