@@ -8,11 +8,11 @@ pub mod fragments;
 pub mod guard;
 mod hash;
 pub mod host;
+#[allow(unsafe_code, reason = "the one place for processor intrinsics")]
+pub mod intrinsics;
 pub mod lb;
 pub mod names;
 pub mod policy;
-#[allow(unsafe_code, reason = "prefetch intrinsics take raw pointers")]
-pub mod prefetch;
 pub mod prefix_set;
 pub mod route;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::hash::FlowHash;
-use crate::prefetch::prefetch;
+use crate::intrinsics::{equal_lanes, prefetch};
 
 /// References a bucket has room for.
 const LANES: usize = 10;
@@ -29,9 +29,6 @@ struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-/// Every 16-bit lane of a word, times.
-const EACH: u64 = 0x0001_0001_0001_0001;
-const LOW: u64 = 0x7fff * EACH;
 const OVERFLOW_SHIFT: u32 = 32;
 
 impl Bucket {
@@ -40,9 +37,7 @@ impl Bucket {
     /// The lanes with this tag, as bits.
     #[inline(always)]
     fn matching(&self, tag: u16) -> u32 {
-        let wanted = EACH * u64::from(tag);
-        let [a, b, c] = self.words;
-        zero_lanes(a ^ wanted) | zero_lanes(b ^ wanted) << 4 | (zero_lanes(c ^ wanted) & 0b11) << 8
+        equal_lanes(self.words, tag) & ((1 << LANES) - 1)
     }
 
     fn vacant(&self) -> Option<usize> {
@@ -70,14 +65,6 @@ impl Bucket {
         debug_assert!(self.overflowed() > 0);
         self.words[2] -= 1 << OVERFLOW_SHIFT;
     }
-}
-
-/// The 16-bit lanes of a word that are zero, as the low four bits.
-#[inline(always)]
-fn zero_lanes(word: u64) -> u32 {
-    let marks = !(((word & LOW) + LOW) | word | LOW) >> 15;
-    // Each mark lands on its own bit of the product's uppermost 16.
-    (marks.wrapping_mul(1 << 48 | 1 << 33 | 1 << 18 | 1 << 3) >> 48) as u32 & 0xf
 }
 
 /// Where a hash's reference may stand.

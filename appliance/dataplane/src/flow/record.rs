@@ -89,6 +89,18 @@ impl NewFlow {
     }
 }
 
+/// Indices into a flow's addresses and ports.
+const INITIATOR: usize = 0;
+const TARGET: usize = 1;
+const TRANSLATED: usize = 2;
+
+/// Source and destination of what `side` sends, as received.
+#[inline(always)]
+fn ends(side: Side) -> (usize, usize) {
+    let side = side.index() & 1;
+    (TRANSLATED * side, TARGET - side)
+}
+
 /// No rule, no backend.
 const NOBODY: u32 = u32::MAX;
 
@@ -96,12 +108,9 @@ const NOBODY: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Flow {
-    initiator: Addr,
-    target: Addr,
-    translated: Addr,
-    initiator_port: u16,
-    target_port: u16,
-    translated_port: u16,
+    /// Of the initiator, of the target, and of what the target is translated to.
+    addresses: [Addr; 3],
+    ports: [u16; 3],
     protocol: u8,
     pub(super) live: bool,
     rule: u32,
@@ -116,7 +125,8 @@ pub struct Flow {
     pub generation: u32,
     /// The tick at which the flow ends, modulo 2^32.
     pub(super) deadline: u32,
-    ports: [u16; 2],
+    /// Port by sending side, where there is a neighbour.
+    way_ports: [u16; 2],
     /// 0: the timeout of the class.
     idle_timeout_s: u16,
     pub(super) epoch: u16,
@@ -128,12 +138,8 @@ const _: () = assert!(core::mem::offset_of!(Flow, tallies) == 64);
 impl Flow {
     /// A record that no flow lives in.
     pub(super) const VACANT: Self = Self {
-        initiator: Addr::UNSPECIFIED,
-        target: Addr::UNSPECIFIED,
-        translated: Addr::UNSPECIFIED,
-        initiator_port: 0,
-        target_port: 0,
-        translated_port: 0,
+        addresses: [Addr::UNSPECIFIED; 3],
+        ports: [0; 3],
         protocol: 0,
         live: false,
         rule: 0,
@@ -143,19 +149,15 @@ impl Flow {
         tcp: TcpState::NONE,
         generation: 0,
         deadline: 0,
-        ports: [0; 2],
+        way_ports: [0; 2],
         idle_timeout_s: 0,
         epoch: 0,
     };
 
     pub(super) fn new(new: &NewFlow, epoch: u16) -> Self {
         Self {
-            initiator: new.key.src,
-            target: new.key.dst,
-            translated: new.translated,
-            initiator_port: new.key.src_port,
-            target_port: new.key.dst_port,
-            translated_port: new.translated_port,
+            addresses: [new.key.src, new.key.dst, new.translated],
+            ports: [new.key.src_port, new.key.dst_port, new.translated_port],
             protocol: new.key.protocol,
             live: true,
             rule: new.rule.map_or(NOBODY, |RuleId(id)| id),
@@ -173,42 +175,52 @@ impl Flow {
     /// The key of the packets that `side` sends, as the appliance receives them.
     #[inline]
     pub fn key(&self, side: Side) -> FlowKey {
-        match side {
-            Side::Initiator => FlowKey {
-                src: self.initiator,
-                dst: self.target,
-                src_port: self.initiator_port,
-                dst_port: self.target_port,
-                protocol: self.protocol,
-            },
-            Side::Responder => self.translated_key().reversed(),
-        }
+        let (src, dst) = ends(side);
+        self.key_between(src, dst)
     }
 
     /// The key of the initiator's packets as they leave: after translation.
     #[inline]
     pub fn translated_key(&self) -> FlowKey {
+        self.key_between(INITIATOR, TRANSLATED)
+    }
+
+    #[inline(always)]
+    fn key_between(&self, src: usize, dst: usize) -> FlowKey {
         FlowKey {
-            src: self.initiator,
-            dst: self.translated,
-            src_port: self.initiator_port,
-            dst_port: self.translated_port,
+            src: self.addresses[src],
+            dst: self.addresses[dst],
+            src_port: self.ports[src],
+            dst_port: self.ports[dst],
             protocol: self.protocol,
         }
+    }
+
+    /// Whether this is the key of the packets that `side` sends. Without a branch, as sides follow no pattern.
+    #[inline(always)]
+    pub(super) fn has_key(&self, side: Side, key: &FlowKey) -> bool {
+        let (src, dst) = ends(side);
+        let word = |address: &Addr| u128::from_ne_bytes(*address.octets());
+        let addresses =
+            (word(&self.addresses[src]) ^ word(&key.src)) | (word(&self.addresses[dst]) ^ word(&key.dst));
+        let rest = (self.ports[src] ^ key.src_port)
+            | (self.ports[dst] ^ key.dst_port)
+            | u16::from(self.protocol ^ key.protocol);
+        addresses == 0 && rest == 0
     }
 
     /// Whether packets need to be translated.
     #[inline]
     pub fn is_translated(&self) -> bool {
-        self.translated != self.target || self.translated_port != self.target_port
+        self.addresses[TRANSLATED] != self.addresses[TARGET] || self.ports[TRANSLATED] != self.ports[TARGET]
     }
 
     /// Where the packets that `side` sends go in the end.
     #[inline]
     pub fn destination(&self, side: Side) -> Addr {
         match side {
-            Side::Initiator => self.translated,
-            Side::Responder => self.initiator,
+            Side::Initiator => self.addresses[TRANSLATED],
+            Side::Responder => self.addresses[INITIATOR],
         }
     }
 
@@ -221,7 +233,7 @@ impl Flow {
     /// The address family of both ends.
     #[inline]
     pub fn family(&self) -> Family {
-        self.initiator.family()
+        self.addresses[INITIATOR].family()
     }
 
     /// The rule that allowed the flow.
@@ -246,14 +258,14 @@ impl Flow {
     #[inline]
     pub fn way(&self, side: Side) -> Option<Way> {
         let neighbor = NonZeroU32::new(self.neighbors[side.index()])?;
-        Some(Way { port: PortId(self.ports[side.index()]), neighbor })
+        Some(Way { port: PortId(self.way_ports[side.index()]), neighbor })
     }
 
     /// Remembers how the packets that `side` sends leave, or that it is to be found out.
     #[inline]
     pub fn set_way(&mut self, side: Side, way: Option<Way>) {
         let (port, neighbor) = way.map_or((0, 0), |way| (way.port.0, way.neighbor.get()));
-        (self.ports[side.index()], self.neighbors[side.index()]) = (port, neighbor);
+        (self.way_ports[side.index()], self.neighbors[side.index()]) = (port, neighbor);
     }
 
     /// What the flow's timeout depends on now.

@@ -6,7 +6,7 @@ use super::record::{Cold, Flow, FlowId, FlowView, NewFlow, Side};
 use super::tcp::TcpEvent;
 use super::timeout::{TICKS_PER_SECOND, Timeouts, tick_at, tick_from, time_of};
 use super::timer::{self, Wheel};
-use crate::prefetch::prefetch;
+use crate::intrinsics::prefetch;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, RuleId};
 use crate::wire::{FlowKey, Tcp};
@@ -133,7 +133,7 @@ impl FlowTable {
     pub fn find(&self, key: &FlowKey, hash: FlowHash) -> Option<(FlowId, Side)> {
         let found = self.index.find(hash, |candidate| {
             let (index, side) = referee(candidate);
-            self.flows[index as usize].key(side) == *key
+            self.flows[index as usize].has_key(side, key)
         })?;
         let (index, side) = referee(found);
         Some((FlowId { index, epoch: self.flows[index as usize].epoch }, side))

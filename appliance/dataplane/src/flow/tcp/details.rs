@@ -43,6 +43,10 @@ const ACKED_FLAGS: Field = (23, 2);
 const CHALLENGE: [Field; 2] = [(25, 2), (27, 1)];
 const PENDING_SCALE: Field = (28, 4);
 
+const fn mask((shift, bits): Field) -> u32 {
+    ((1 << bits) - 1) << shift
+}
+
 impl Details {
     pub(super) const NONE: Self = Self(0);
 
@@ -54,7 +58,7 @@ impl Details {
     #[inline(always)]
     fn set(&mut self, (shift, bits): Field, value: u32) {
         debug_assert!(value < 1 << bits);
-        self.0 = self.0 & !(((1 << bits) - 1) << shift) | value << shift;
+        self.0 = self.0 & !mask((shift, bits)) | value << shift;
     }
 
     #[inline(always)]
@@ -76,8 +80,8 @@ impl Details {
     /// Established, no FIN, no SYN that waits for an answer.
     #[inline(always)]
     pub(super) const fn is_plainly_established(self) -> bool {
-        matches!(self.phase(), Phase::Established)
-            && self.get(FIN_FLAGS) | self.get(CHALLENGE[0]) | self.get(CHALLENGE[1]) == 0
+        const LOOKED_AT: u32 = mask(PHASE) | mask(FIN_FLAGS) | mask(CHALLENGE[0]) | mask(CHALLENGE[1]);
+        self.0 & LOOKED_AT == (Phase::Established as u32) << PHASE.0
     }
 
     /// The shift of the side's windows; of a first SYN, what its option says, or [`NO_SCALE`].
@@ -99,9 +103,8 @@ impl Details {
     /// Notes a window that the side offers, in bytes.
     #[inline(always)]
     pub(super) fn note_window(&mut self, side: Side, window: u32) {
-        let log = u32::BITS - window.saturating_sub(1).leading_zeros();
-        if log > self.window_log(side) {
-            self.set(WINDOW[side.index()], log);
+        if window > 1 << self.window_log(side) {
+            self.set(WINDOW[side.index()], u32::BITS - (window - 1).leading_zeros());
         }
     }
 

@@ -170,7 +170,8 @@ impl TcpState {
         let receiver = side.other();
         let expected = self.ack[receiver.index()];
         let exact = seq == expected || seq == self.end[side.index()];
-        let in_window = !before(seq, expected) && !after(seq, self.edge(receiver));
+        // One more, as its probe of a closed window may come later.
+        let in_window = !before(seq, expected) && !after(seq, self.edge(receiver).wrapping_add(1));
         // An end that closed answers what still comes with a RST, whose number follows that segment's acknowledgement.
         let closing = self.details.any_fin() || self.class() == Class::TcpClosing;
         let stale = closing && !before(seq, self.floor(side)) && before(seq, expected);

@@ -250,7 +250,7 @@ fn wrong_acknowledgements_do_not_complete_the_handshake() {
 fn t01_a_reset_far_outside_the_window_is_dropped() {
     for side in [A, B] {
         let state = after_handshake(&[
-            seg(side, "R", 1 + 60_001, 0).is(Drop),
+            seg(side, "R", 1 + 60_002, 0).is(Drop),
             seg(side, "R", 0x4000_0000, 0).is(Drop),
             seg(side, "R", 0x8000_0000, 0).is(Drop),
             seg(side, "R", 0, 0).is(Drop),
@@ -273,7 +273,7 @@ fn t02_a_reset_in_the_window_passes_and_changes_nothing() {
 fn t03_an_exact_reset_ends_the_connection() {
     for side in [A, B] {
         let state = after_handshake(&[
-            seg(side, "R", 60_002, 0).is(Drop),
+            seg(side, "R", 60_003, 0).is(Drop),
             seg(side, "R", 0xffff_0000, 0).is(Drop),
             seg(side, "R", 0x9000_0000, 0).is(Drop),
             seg(side, "R", 0x7000_0000, 0).is(Drop),

@@ -66,7 +66,7 @@ impl TcpState {
         let edge = later(self.edge(side), tcp.ack.wrapping_add(window));
         self.ack[s] = later(self.ack[s], tcp.ack);
         // Rounded up to a unit of the scale; never beyond the largest window, as `ack` only goes forward.
-        let units = edge.wrapping_sub(self.ack[s]).div_ceil(1 << scale);
+        let units = edge.wrapping_sub(self.ack[s]).wrapping_add((1 << scale) - 1) >> scale;
         self.offered[s] = units.min(u32::from(u16::MAX)) as u16;
         self.details.note_window(side, window);
         self.details.forget_challenge(side.other());
