@@ -6,6 +6,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod echo;
+pub mod forward;
 mod headers;
 pub mod icmp_error;
 pub mod nd;

@@ -17,6 +17,11 @@ use pmd_shim::Frame;
 impl<F: Frame> Pipeline<F> {
     /// The stages of a new flow, in their order.
     pub(super) fn admit(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
+        if p.packet.key.dst.is_v6_link_local() {
+            // Of the link: for the appliance or for nobody, and outside of what the guard knows.
+            self.local(frame, p)?;
+            return drop_for(DropReason::NoRoute);
+        }
         self.guard(frame, p)?;
         self.local(frame, p)?;
         let tcp = opening(p)?;

@@ -27,7 +27,8 @@ impl<F: Frame> Pipeline<F> {
         let station = self.facts(p.port).mac;
         match from {
             Some(from)
-                if self.icmp_errors.allow(p.now)
+                if icmp_error::is_answerable(frame, p.packet)
+                    && self.icmp_errors.allow(p.now)
                     && icmp_error::build(frame, p.packet, error, from, station).is_ok() =>
             {
                 ControlFlow::Break(Verdict::Reply(Some(reason)))

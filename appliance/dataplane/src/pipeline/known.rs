@@ -2,6 +2,7 @@
 
 use super::{Departure, Passage, Pipeline, Step, drop_for};
 use crate::addr::Addr;
+use crate::emit::forward::forward;
 use crate::emit::rewrite::{self, Endpoint, Translation};
 use crate::flow::{Flow, FlowId, Side, query};
 use crate::policy::Context;
@@ -58,9 +59,10 @@ impl<F: Frame> Pipeline<F> {
         self.flows.account(id, side, p.packet.ip_len(), p.now);
         let flow = self.flows.flow(id);
         if flow.is_translated() {
-            rewrite::translate(frame.bytes_mut(), p.packet, &translation(flow, side));
+            forward(frame.bytes_mut(), p.packet, &translation(flow, side));
+        } else {
+            rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
         rewrite::trim(frame, p.packet);
     }
 
