@@ -195,6 +195,12 @@ mod tests {
     }
 
     #[test]
+    fn the_other_zero_is_put_right() {
+        assert_eq!(ChecksumDelta::new().replace_u16(0xffff, 0).apply(0xffff), 0);
+        assert_eq!(ChecksumDelta::new().replace_u16(0x1234, 0x1235).apply(0xffff), 0xfffe);
+    }
+
+    #[test]
     fn udp_keeps_its_two_zeros_apart() {
         let delta = ChecksumDelta::new().replace_u16(0x5555, 0x3285);
         assert_eq!(delta.apply_udp(0xdd2f), 0xffff);
