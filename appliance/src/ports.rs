@@ -41,7 +41,7 @@ fn each(args: &PortsArgs, act: fn(&str) -> Result<String, String>) -> Result<(),
     for device in devices(args)? {
         match act(&device) {
             Ok(done) => print(&format!("{device}: {done}\n"))?,
-            Err(what) => failures.push(format!("error: {device}: {what}")),
+            Err(what) => failures.push(format!("error: {what}")),
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure { lines: failures, code: 1 }) }

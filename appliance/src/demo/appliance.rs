@@ -30,8 +30,11 @@ impl Appliance {
     /// What it said when it did not start.
     pub(super) fn start(lab: &Lab, plan: &Arc<Plan>) -> Result<Self, Failure> {
         // The last core: the first ones have interrupts to handle.
-        let core = core_affinity::get_core_ids().and_then(|cores| cores.last().copied()).map_or(0, |core| core.id);
-        let log = |path: PathBuf| File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())));
+        let core =
+            core_affinity::get_core_ids().and_then(|cores| cores.last().copied()).map_or(0, |core| core.id);
+        let log = |path: PathBuf| {
+            File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+        };
         write_config(plan, core, &[])?;
         let (config, socket) = (config_path(plan), socket_path(plan));
         let args = ["run", "--config", &config.to_string_lossy(), "--socket", &socket.to_string_lossy()];
@@ -103,7 +106,9 @@ impl Appliance {
         let before = self.stats()?.generation;
         write_config(&self.plan, self.core, down)?;
         signal(&self.child.id().to_string(), "HUP");
-        self.wait_for("the new configuration was not taken up", |appliance| Ok(appliance.stats()?.generation > before))?;
+        self.wait_for("the new configuration was not taken up", |appliance| {
+            Ok(appliance.stats()?.generation > before)
+        })?;
         Ok(self.stats()?.generation)
     }
 

@@ -50,7 +50,8 @@ impl Plan {
     /// What of it is still there.
     pub(super) fn remains(&self) -> Vec<String> {
         let there = namespaces();
-        let mut remains: Vec<String> = self.spaces().into_iter().filter(|space| there.contains(space)).collect();
+        let mut remains: Vec<String> =
+            self.spaces().into_iter().filter(|space| there.contains(space)).collect();
         if self.folder.exists() {
             remains.push(self.folder.display().to_string());
         }
@@ -90,9 +91,11 @@ pub(super) fn signal(pid: &str, signal: &str) {
 /// Runs `ip`; what it printed.
 fn ip(args: &[&str]) -> Result<String, Failure> {
     let line = || format!("ip {}", args.join(" "));
-    let output = Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|error| {
-        Failure::failed(format!("`{}`: {error}; the demo needs iproute2", line()))
-    })?;
+    let output = Command::new("ip")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::failed(format!("`{}`: {error}; the demo needs iproute2", line())))?;
     text(&line(), output)
 }
 
@@ -122,7 +125,6 @@ impl Lab {
             .map_err(|error| Failure::failed(format!("{}: {error}", plan.folder.display())))?;
         for space in plan.spaces() {
             ip(&["netns", "add", &space])?;
-            // No router is asked for and none announces itself: the first packet is the demo's own.
             ip(&["-n", &space, "link", "set", "lo", "up"])?;
         }
         lab.cable(CLIENT_SPACE, "eth0", APPLIANCE_SPACE, "eth1")?;
@@ -159,8 +161,11 @@ impl Lab {
     /// The cables' ends, by namespace.
     fn ends(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let switch = std::iter::once("uplink").chain(BACKENDS.iter().map(|host| host.name)).collect();
-        let mut ends =
-            vec![(SWITCH_SPACE, switch), (CLIENT_SPACE, vec!["eth0"]), (APPLIANCE_SPACE, vec!["eth1", "eth2"])];
+        let mut ends = vec![
+            (SWITCH_SPACE, switch),
+            (CLIENT_SPACE, vec!["eth0"]),
+            (APPLIANCE_SPACE, vec!["eth1", "eth2"]),
+        ];
         ends.extend(BACKENDS.iter().map(|host| (host.name, vec!["eth0"])));
         ends
     }
@@ -169,15 +174,29 @@ impl Lab {
     fn hold(&self, devices: &[&str]) -> Result<(), Failure> {
         let args: Vec<&str> = ["ports", "hold"].into_iter().chain(devices.iter().copied()).collect();
         let output = self.program(APPLIANCE_SPACE, &args)?.output();
-        text(&format!("nva {}", args.join(" ")), output.map_err(|error| Failure::failed(format!("nva: {error}")))?)
-            .map(drop)
+        text(
+            &format!("nva {}", args.join(" ")),
+            output.map_err(|error| Failure::failed(format!("nva: {error}")))?,
+        )
+        .map(drop)
     }
 
     /// A cable with two ends, both still down.
     fn cable(&self, near: &str, near_end: &str, far: &str, far_end: &str) -> Result<(), Failure> {
         let (near_space, far_space) = (self.plan.space(near), self.plan.space(far));
         ip(&[
-            "link", "add", near_end, "netns", &near_space, "type", "veth", "peer", "name", far_end, "netns", &far_space,
+            "link",
+            "add",
+            near_end,
+            "netns",
+            &near_space,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            far_end,
+            "netns",
+            &far_space,
         ])
         .map(drop)
     }
@@ -194,8 +213,8 @@ impl Lab {
     /// When this program's own file is not known.
     pub(super) fn program(&self, space: &str, args: &[&str]) -> Result<Command, Failure> {
         use std::os::unix::process::CommandExt;
-        let program =
-            std::env::current_exe().map_err(|error| Failure::failed(format!("this program's own file: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::failed(format!("this program's own file: {error}")))?;
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.plan.space(space)]).arg(program).args(args).stdin(Stdio::null());
         // Ctrl-C on the terminal is for the demo, which then ends them in order.

@@ -52,14 +52,21 @@ fn try_demo(args: &DemoArgs) -> Result<(), Failure> {
     let outcome = play(&mut story, &plan, args);
     // The lab is gone with the scene, unless something could not be removed.
     let remains = plan.remains();
-    story.tell(remains.is_empty(), &match remains.as_slice() {
-        [] => "cleaned up: no namespace, process or file is left".to_string(),
-        some => format!("cleaning up left {}", some.join(", ")),
-    })?;
+    story.tell(
+        remains.is_empty(),
+        &match remains.as_slice() {
+            [] => "cleaned up: no namespace, process or file is left".to_string(),
+            some => format!("cleaning up left {}", some.join(", ")),
+        },
+    )?;
     outcome?;
     let seconds = begun.elapsed().as_secs_f64();
     if story.failed > 0 {
-        return Err(Failure::failed(format!("{} of {} did not go as said", story.failed, counted(story.told, "step"))));
+        return Err(Failure::failed(format!(
+            "{} of {} did not go as said",
+            story.failed,
+            counted(story.told, "step")
+        )));
     }
     print(&format!("\n{} in {seconds:.1} s, all as said\n", counted(story.told, "step")))
 }
@@ -116,7 +123,13 @@ impl Story {
 fn play(story: &mut Story, plan: &Arc<Plan>, args: &DemoArgs) -> Result<(), Failure> {
     let mut lab = Lab::build(plan)?;
     serve(&mut lab)?;
-    story.tell(true, &format!("network up: client {CLIENT}, appliance, {} and {} on a switch", BACKENDS[0].name, BACKENDS[1].name))?;
+    story.tell(
+        true,
+        &format!(
+            "network up: client {CLIENT}, appliance, {} and {} on a switch",
+            BACKENDS[0].name, BACKENDS[1].name
+        ),
+    )?;
     story.go_on()?;
     let mut appliance = Appliance::start(&lab, plan)?;
     let ready = appliance.output("out");
@@ -145,8 +158,10 @@ fn serve(lab: &mut Lab) -> Result<(), Failure> {
         let args = ["demo-peer", "serve", "--name", host.name, "--port", &open, "--port", &closed];
         let failed = |what: String| Failure::failed(format!("{}: {what}", host.name));
         let mut command = lab.program(host.name, &args)?;
-        let mut child =
-            command.stdout(std::process::Stdio::piped()).spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
         let mut said = [0; 8];
         let listens = child.stdout.as_mut().is_some_and(|stdout| stdout.read_exact(&mut said).is_ok());
         lab.keep(child);
@@ -207,13 +222,29 @@ fn denied(story: &mut Story, lab: &Lab, appliance: &Appliance) -> Result<(), Fai
     let silent = answered(&tally, peer::SILENCE) == 1;
     story.tell(
         silent && after > before,
-        &format!("port {CLOSED} is denied: the client hears {}, {} +{}", listed(&tally), reason.name(), after - before),
+        &format!(
+            "port {CLOSED} is denied: the client hears {}; {} counts {} more",
+            if silent { "nothing".into() } else { listed(&tally) },
+            reason.name(),
+            after.saturating_sub(before)
+        ),
     )?;
     let config = appliance.config();
     let (from, to) = (format!("{CLIENT}:40000"), format!("{VIP}:{CLOSED}"));
     let config = config.to_string_lossy();
     let explained = lab.client(&[
-        "explain", "--config", &config, "--port", "untrusted", "--proto", "tcp", "--from", &from, "--to", &to, "--json",
+        "explain",
+        "--config",
+        &config,
+        "--port",
+        "untrusted",
+        "--proto",
+        "tcp",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--json",
     ])?;
     let explained: serde_json::Value = serde_json::from_str(&explained).unwrap_or_default();
     let rule = explained.get("rule").and_then(|rule| rule.as_str()).unwrap_or("nothing");
@@ -273,7 +304,11 @@ fn figures(story: &mut Story, appliance: &Appliance) -> Result<(), Failure> {
     let hold = stats.ports.iter().all(|port| port.traffic.received == port.traffic.verdicts());
     story.tell(
         hold && stats.total.received > 0,
-        &format!("{} frames received = {} verdicts, on each port", stats.total.received, stats.total.verdicts()),
+        &format!(
+            "{} frames received = {} verdicts, on each port",
+            stats.total.received,
+            stats.total.verdicts()
+        ),
     )
 }
 
@@ -299,7 +334,10 @@ fn snmp(text: &str, section: &str, name: &str) -> Option<u64> {
 
 /// A counter of `/proc/net/snmp6`: a name and a number on each line.
 fn snmp6(text: &str, name: &str) -> Option<u64> {
-    let mut words = text.lines().map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words))?;
+    let mut words = text
+        .lines()
+        .map(str::split_whitespace)
+        .find_map(|mut words| (words.next()? == name).then_some(words))?;
     words.next()?.parse().ok()
 }
 
@@ -329,7 +367,10 @@ mod tests {
     #[test]
     fn answers_are_counted_by_who_gave_them() {
         let counted = tally("web-1\nweb-2\nweb-1\n! silence\n! refused\n");
-        assert_eq!((answered(&counted, "web-1"), answered(&counted, "web-2"), answered(&counted, "web-3")), (2, 1, 0));
+        assert_eq!(
+            (answered(&counted, "web-1"), answered(&counted, "web-2"), answered(&counted, "web-3")),
+            (2, 1, 0)
+        );
         assert_eq!(failures(&counted), 2);
         assert_eq!(listed(&tally("b\na\nb\n")), "a 1, b 2");
         assert_eq!(listed(&tally("")), "nobody");

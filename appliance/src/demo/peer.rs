@@ -64,7 +64,11 @@ pub(super) fn get(to: SocketAddr, count: u32, timeout: Duration) -> Result<(), F
             }
         }
     }
-    if failures == 0 { Ok(()) } else { Err(Failure::failed(format!("{failures} of {count} requests had no answer"))) }
+    if failures == 0 {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("{failures} of {count} requests had no answer")))
+    }
 }
 
 /// What the client prints when nobody answers at all.
@@ -93,7 +97,8 @@ fn request(to: SocketAddr, timeout: Duration) -> io::Result<String> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the response is too long"));
         }
     }
-    body(&response).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP response with status 200"))
+    body(&response)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP response with status 200"))
 }
 
 /// The body of a response with status 200, if all of it has come.

@@ -2,7 +2,9 @@
 
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
-use super::protocol::{Amount, Backend, End, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker};
+use super::protocol::{
+    Amount, Backend, End, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker,
+};
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction, SecurityRule};
 use nva_dataplane::addr::Addr;
@@ -83,7 +85,8 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[u64]) -> Vec<Rule> {
         for direction in [Direction::Inbound, Direction::Outbound] {
             let defaults = default_rules(direction);
             let own = group.rules.iter().filter(|rule| rule.direction == direction).map(|rule| (rule, false));
-            let mut rules: Vec<(&SecurityRule, bool)> = own.chain(defaults.iter().map(|rule| (rule, true))).collect();
+            let mut rules: Vec<(&SecurityRule, bool)> =
+                own.chain(defaults.iter().map(|rule| (rule, true))).collect();
             rules.sort_by_key(|(rule, _)| rule.priority);
             list.extend(rules.into_iter().map(|(rule, default)| Rule {
                 group: group.name.clone(),
@@ -110,18 +113,20 @@ fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backe
     let mut list = Vec::new();
     for balancer in &config.load_balancers {
         for pool in &balancer.pools {
-            list.extend(pool.backends.iter().map(|backend| Backend {
-                load_balancer: balancer.name.clone(),
-                pool: pool.name.clone(),
-                backend: backend.name.clone(),
-                address: backend.address,
-                weight: backend.weight,
-                admin_state: backend.admin_state.as_str().into(),
-                eligible: backend.admin_state != AdminState::Down,
-                flows_created: flows
-                    .get(names.backend(&balancer.name, &pool.name, &backend.name).0 as usize)
-                    .copied()
-                    .unwrap_or(0),
+            list.extend(pool.backends.iter().map(|backend| {
+                Backend {
+                    load_balancer: balancer.name.clone(),
+                    pool: pool.name.clone(),
+                    backend: backend.name.clone(),
+                    address: backend.address,
+                    weight: backend.weight,
+                    admin_state: backend.admin_state.as_str().into(),
+                    eligible: backend.admin_state != AdminState::Down,
+                    flows_created: flows
+                        .get(names.backend(&balancer.name, &pool.name, &backend.name).0 as usize)
+                        .copied()
+                        .unwrap_or(0),
+                }
             }));
         }
     }

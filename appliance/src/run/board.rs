@@ -128,11 +128,14 @@ impl Board {
         let nothing = PortCounters::default();
         for index in 0..self.ports {
             let port = counters.ports.get(index).unwrap_or(&nothing);
-            let verdicts = [port.received, port.forwarded, port.replied, port.consumed, port.held, port.transmitted];
+            let verdicts =
+                [port.received, port.forwarded, port.replied, port.consumed, port.held, port.transmitted];
             verdicts.into_iter().chain(port.dropped).for_each(&mut put);
             let (rx, tx) = queues.next().unwrap_or_default();
             for queue in [rx, tx] {
-                [queue.packets, queue.bytes, queue.missed, queue.no_buffer, queue.errors].into_iter().for_each(&mut put);
+                [queue.packets, queue.bytes, queue.missed, queue.no_buffer, queue.errors]
+                    .into_iter()
+                    .for_each(&mut put);
             }
         }
         for (list, len) in [(&counters.rule_hits, self.rules), (&counters.backend_flows, self.backends)] {
@@ -206,7 +209,11 @@ mod tests {
     use super::*;
 
     /// Counters in which every number is another, so that a swapped pair shows.
-    fn numbered(ports: usize, rules: usize, backends: usize) -> (Counters, Vec<(QueueCounters, QueueCounters)>) {
+    fn numbered(
+        ports: usize,
+        rules: usize,
+        backends: usize,
+    ) -> (Counters, Vec<(QueueCounters, QueueCounters)>) {
         let mut next = 100;
         let mut number = || {
             next += 1;

@@ -83,9 +83,11 @@ impl Control {
         let snapshot = compile(&config, &self.links, &mut state.names, generation);
         for (place, mailbox) in self.mailboxes.iter().enumerate() {
             let board = board(&config, &state.names);
-            let unused = mailbox.publish(Edition { snapshot: Arc::clone(&snapshot), board: Arc::clone(&board) });
+            let unused =
+                mailbox.publish(Edition { snapshot: Arc::clone(&snapshot), board: Arc::clone(&board) });
             if let Some(boards) = state.boards.get_mut(place) {
-                boards.retain(|known| unused.as_ref().is_none_or(|unused| !Arc::ptr_eq(known, &unused.board)));
+                boards
+                    .retain(|known| unused.as_ref().is_none_or(|unused| !Arc::ptr_eq(known, &unused.board)));
                 boards.push(board);
             }
         }
@@ -135,7 +137,8 @@ fn needs_restart(old: &Config, new: &Config, links: &[Link]) -> Vec<String> {
     let mut differences = Vec::new();
     let mut differ = |what: &str, differs: bool| {
         if differs {
-            differences.push(format!("{what} cannot change while the appliance runs; restart it, or set it back"));
+            differences
+                .push(format!("{what} cannot change while the appliance runs; restart it, or set it back"));
         }
     };
     differ("name", old.name != new.name);

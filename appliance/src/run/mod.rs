@@ -76,7 +76,9 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     for (index, ((core, queues), board)) in cores.into_iter().zip(queues).zip(boards).enumerate() {
         workers.push(start.worker(index, core, queues, board)?);
     }
-    socket.serve(&control).map_err(|error| Failure::failed(format!("no thread for the control socket: {error}")))?;
+    socket
+        .serve(&control)
+        .map_err(|error| Failure::failed(format!("no thread for the control socket: {error}")))?;
 
     print(&format!("{name}: forwarding on {}\n", counted(control.links.len(), "port")))?;
     tell_manager("READY=1");
@@ -108,7 +110,9 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
         return Err(Failure::configuration(&missing));
     }
     if config.ports.is_empty() {
-        return Err(Failure::usage("the configuration has no ports, so there is nothing to forward; add a `ports` section"));
+        return Err(Failure::usage(
+            "the configuration has no ports, so there is nothing to forward; add a `ports` section",
+        ));
     }
     Ok(config)
 }
@@ -240,7 +244,7 @@ fn look(control: &Control, now: Instant) {
     let notices = state.watchdog.look(now, control.mailboxes.iter().map(|mailbox| mailbox.heartbeat()));
     let name = state.config.name.clone();
     drop(state);
-    notices.iter().for_each(|notice| complain(format_args!("{name}: {notice}")));
+    notices.iter().for_each(|notice| complain(Style::stderr().warn(format_args!("{name}: {notice}"))));
     control.mailboxes.iter().for_each(|mailbox| mailbox.free_retired());
 }
 

@@ -44,7 +44,10 @@ pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
     let refused: Vec<String> =
         ports.iter().filter_map(|port| no_routable_addresses(&port.device).err()).collect();
     if !refused.is_empty() {
-        return Err(Failure { lines: refused.iter().map(|what| format!("error: {what}")).collect(), code: 1 });
+        return Err(Failure {
+            lines: refused.iter().map(|what| format!("error: {what}")).collect(),
+            code: 1,
+        });
     }
     for setting in link::kernel_forwards() {
         complain(format_args!(
@@ -56,7 +59,11 @@ pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
     }
     let pools = pools(config)?;
     let mut opened = Opened { links: Vec::new(), queues: Vec::new(), locks: Vec::new() };
-    opened.queues.extend(pools.iter().map(|pool| Queues { pool: pool.clone(), rx: Vec::new(), tx: Vec::new() }));
+    opened.queues.extend(pools.iter().map(|pool| Queues {
+        pool: pool.clone(),
+        rx: Vec::new(),
+        tx: Vec::new(),
+    }));
     for port in ports {
         let taken = take(port, &pools).map_err(|error| failed(port, &error))?;
         opened.links.push(Link { mac: Mac(taken.mac), mtu: u16::try_from(taken.mtu).unwrap_or(u16::MAX) });

@@ -20,7 +20,11 @@ struct Lane<T: TxQueue> {
 impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
     /// An outbox for queues in the order of the ports. `frames_max` is how many frames there can be at all.
     pub(crate) fn new(queues: Vec<T>, source: S, frames_max: usize) -> Self {
-        let lanes = queues.into_iter().zip(0..).map(|(queue, port)| Lane { port: PortId(port), queue, burst: Burst::new() });
+        let lanes = queues.into_iter().zip(0..).map(|(queue, port)| Lane {
+            port: PortId(port),
+            queue,
+            burst: Burst::new(),
+        });
         Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max) }
     }
 

@@ -361,7 +361,9 @@ mod tests {
         assert_eq!(line(&flows), r#"{"show":"flows","limit":5,"address":"192.0.2.1"}"#);
         let back: Request = serde_json::from_str(&line(&flows)).expect("as written");
         assert_eq!(back, flows);
-        for line in [r#"{"show":"secrets"}"#, r#"{"show":"flows"}"#, r#"{"show":"flows","limit":-1}"#, "[]", ""] {
+        for line in
+            [r#"{"show":"secrets"}"#, r#"{"show":"flows"}"#, r#"{"show":"flows","limit":-1}"#, "[]", ""]
+        {
             assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
         }
     }

@@ -22,7 +22,8 @@ pub(crate) fn reload(control: &Control, args: &ConfigArgs) {
 }
 
 fn try_reload(control: &Control, args: &ConfigArgs) -> Result<u32, Vec<String>> {
-    let lines = |problems: Vec<nva_config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lines =
+        |problems: Vec<nva_config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let config = files::load(&args.files, Depth::WithFiles).map_err(lines)?;
     let missing = unbuilt(&config, Purpose::Run);
     if !missing.is_empty() {

@@ -66,7 +66,10 @@ impl ControlSocket {
     pub(crate) fn serve(&self, control: &Arc<Control>) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
         let control = Arc::clone(control);
-        std::thread::Builder::new().name("nva-control".into()).spawn(move || accept(&listener, &control)).map(drop)
+        std::thread::Builder::new()
+            .name("nva-control".into())
+            .spawn(move || accept(&listener, &control))
+            .map(drop)
     }
 }
 
@@ -82,7 +85,9 @@ fn make_way(path: &Path) -> Result<(), Failure> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     let shown = path.display();
     if !metadata.file_type().is_socket() {
-        return Err(Failure::failed(format!("control socket {shown}: there is a file that is no socket; remove it or name another place with --socket")));
+        return Err(Failure::failed(format!(
+            "control socket {shown}: there is a file that is no socket; remove it or name another place with --socket"
+        )));
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(Failure::failed(format!(
@@ -150,7 +155,9 @@ fn converse(stream: &mut UnixStream, control: &Control) -> io::Result<()> {
     while let Some(line) = read_line(stream, &mut unread, Instant::now() + CLIENT_PATIENCE)? {
         match serde_json::from_slice::<Request>(&line) {
             Ok(Request::Stats {}) => respond(stream, &answer::stats(control))?,
-            Ok(Request::Flows { limit, address }) => respond(stream, &answer::flows(control, limit, address))?,
+            Ok(Request::Flows { limit, address }) => {
+                respond(stream, &answer::flows(control, limit, address))?
+            }
             Ok(Request::Rules {}) => respond(stream, &answer::rules(control))?,
             Ok(Request::Backends {}) => respond(stream, &answer::backends(control))?,
             Err(error) => respond(stream, &Response::<()>::Error(format!("not a request: {error}")))?,
@@ -160,7 +167,11 @@ fn converse(stream: &mut UnixStream, control: &Control) -> io::Result<()> {
 }
 
 /// The next line; `None` when the client has closed. What came behind the line waits in `unread`.
-fn read_line(stream: &mut UnixStream, unread: &mut Vec<u8>, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
+fn read_line(
+    stream: &mut UnixStream,
+    unread: &mut Vec<u8>,
+    deadline: Instant,
+) -> io::Result<Option<Vec<u8>>> {
     let limit = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
     let mut chunk = [0; 1024];
     loop {

@@ -163,7 +163,10 @@ fn frames_go_through_and_every_report_agrees() {
     let all = rig.flows(1000, None);
     assert_eq!((all.flows.len(), all.more, all.open), (100, false, 100));
     let one = all.flows.iter().find(|flow| flow.from.port == 1042).expect("each source port has its flow");
-    assert_eq!((one.to.to_string(), one.translated.to_string()), ("192.0.2.10:53".into(), "10.0.0.4:53".into()));
+    assert_eq!(
+        (one.to.to_string(), one.translated.to_string()),
+        ("192.0.2.10:53".into(), "10.0.0.4:53".into())
+    );
     assert_eq!((one.backend.as_deref(), one.rule.as_deref()), (Some("web-1"), Some("web-nsg/allow-dns")));
     assert_eq!((one.sent.packets, one.answered.packets, one.protocol.as_str()), (1, 0, "udp"));
     let some = rig.flows(10, Some([10, 0, 0, 4]));

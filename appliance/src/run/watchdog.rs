@@ -29,9 +29,15 @@ impl fmt::Display for Notice {
                 "worker {worker} has not turned for {:.1} s: its packets wait; is its core taken by another program?",
                 time.as_secs_f64()
             ),
-            Self::GoesOn(worker, time) => write!(f, "worker {worker} goes on after {:.1} s", time.as_secs_f64()),
+            Self::GoesOn(worker, time) => {
+                write!(f, "worker {worker} goes on after {:.1} s", time.as_secs_f64())
+            }
             Self::Stopped(time) => {
-                write!(f, "the appliance stood still for {:.1} s (stopped, or the machine was suspended); it goes on", time.as_secs_f64())
+                write!(
+                    f,
+                    "the appliance stood still for {:.1} s (stopped, or the machine was suspended); it goes on",
+                    time.as_secs_f64()
+                )
             }
         }
     }
@@ -65,7 +71,10 @@ impl Watchdog {
         if absent > STALL_AFTER {
             notices.push(Notice::Stopped(absent));
             // The workers stood still as well, through no fault of theirs.
-            self.workers.iter_mut().filter(|worker| worker.said.is_none()).for_each(|worker| worker.moved = now);
+            self.workers
+                .iter_mut()
+                .filter(|worker| worker.said.is_none())
+                .for_each(|worker| worker.moved = now);
         }
         for (index, (worker, heartbeat)) in self.workers.iter_mut().zip(heartbeats).enumerate() {
             let still = now.saturating_duration_since(worker.moved);

@@ -111,7 +111,8 @@ where
 
     fn show(&mut self) {
         let Self { pipeline, rx, outbox, board, .. } = self;
-        let queues = rx.iter_mut().enumerate().map(|(index, queue)| (queue.counters(), outbox.counters(index)));
+        let queues =
+            rx.iter_mut().enumerate().map(|(index, queue)| (queue.counters(), outbox.counters(index)));
         board.write(pipeline.counters(), pipeline.flow_count(), queues);
     }
 

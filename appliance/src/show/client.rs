@@ -45,9 +45,15 @@ impl Client {
         let failed = |error: io::Error| {
             let shown = path.display();
             Failure::failed(match error.kind() {
-                io::ErrorKind::NotFound => format!("no appliance has its control socket at {shown}; start one with `nva run`, or name its socket with --socket"),
-                io::ErrorKind::ConnectionRefused => format!("the appliance of {shown} is gone; start it again with `nva run`"),
-                io::ErrorKind::PermissionDenied => format!("{shown}: only the user who runs the appliance may ask it; become that user"),
+                io::ErrorKind::NotFound => format!(
+                    "no appliance has its control socket at {shown}; start one with `nva run`, or name its socket with --socket"
+                ),
+                io::ErrorKind::ConnectionRefused => {
+                    format!("the appliance of {shown} is gone; start it again with `nva run`")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    format!("{shown}: only the user who runs the appliance may ask it; become that user")
+                }
                 _ => format!("{shown}: {error}"),
             })
         };
@@ -120,7 +126,10 @@ fn only_socket(directory: &Path) -> Result<PathBuf, Failure> {
         ))),
         several => {
             let list: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::usage(format!("several appliances run here; choose one with --socket: {}", list.join(", "))))
+            Err(Failure::usage(format!(
+                "several appliances run here; choose one with --socket: {}",
+                list.join(", ")
+            )))
         }
     }
 }
@@ -162,7 +171,10 @@ mod tests {
     }
 
     /// Serves one connection with fixed answers.
-    fn answering(folder: &Folder, answers: &'static [&'static str]) -> (PathBuf, std::thread::JoinHandle<()>) {
+    fn answering(
+        folder: &Folder,
+        answers: &'static [&'static str],
+    ) -> (PathBuf, std::thread::JoinHandle<()>) {
         let path = folder.0.join("fixed.sock");
         let listener = UnixListener::bind(&path).expect("a free path");
         let server = std::thread::spawn(move || {

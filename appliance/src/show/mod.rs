@@ -23,10 +23,12 @@ fn try_show(args: &ShowArgs) -> Result<(), Failure> {
     let mut client = Client::find(&args.instance)?;
     match args.what {
         Shown::Stats => present(&mut client, args, &Request::Stats {}, tables::stats),
-        Shown::Rules => present(&mut client, args, &Request::Rules {}, |rules: &Vec<Rule>, style| tables::rules(rules, style)),
-        Shown::Backends => {
-            present(&mut client, args, &Request::Backends {}, |list: &Vec<Backend>, style| tables::backends(list, style))
-        }
+        Shown::Rules => present(&mut client, args, &Request::Rules {}, |rules: &Vec<Rule>, style| {
+            tables::rules(rules, style)
+        }),
+        Shown::Backends => present(&mut client, args, &Request::Backends {}, |list: &Vec<Backend>, style| {
+            tables::backends(list, style)
+        }),
         Shown::Flows => {
             let flows: Flows = client.ask(&Request::Flows { limit: args.limit, address: args.address })?;
             if args.json { print_json(&flows.flows) } else { print(&tables::flows(&flows, Style::stdout())) }

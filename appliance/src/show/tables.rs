@@ -27,13 +27,17 @@ pub(super) fn headline(stats: &Stats, style: Style) -> String {
     );
     for worker in &stats.workers {
         if let Some(seconds) = worker.stalled_seconds {
-            let line = format!("worker {} on core {} has not turned for {seconds:.1} s", worker.worker, worker.core);
+            let line =
+                format!("worker {} on core {} has not turned for {seconds:.1} s", worker.worker, worker.core);
             let _ = writeln!(text, "{}", style.bad(line));
         }
     }
     if stats.total.received != stats.total.verdicts() {
-        let line =
-            format!("{} frames received but {} verdicts: this is a bug", stats.total.received, stats.total.verdicts());
+        let line = format!(
+            "{} frames received but {} verdicts: this is a bug",
+            stats.total.received,
+            stats.total.verdicts()
+        );
         let _ = writeln!(text, "{}", style.bad(line));
     }
     text
@@ -207,7 +211,8 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_say_them() {
-        let pairs = [(7.9, "7 s"), (61.0, "1 min 1 s"), (3600.0, "1 h 0 min"), (90_000.0, "1 d 1 h"), (-1.0, "0 s")];
+        let pairs =
+            [(7.9, "7 s"), (61.0, "1 min 1 s"), (3600.0, "1 h 0 min"), (90_000.0, "1 d 1 h"), (-1.0, "0 s")];
         for (seconds, wanted) in pairs {
             assert_eq!(duration(seconds), wanted);
         }

@@ -86,7 +86,8 @@ fn render(stats: &Stats, before: Option<(Duration, &Stats)>, style: Style) -> St
     table.row(row("total", &stats.total, before.map(|(time, old)| (time, &old.total))));
     text.push('\n');
     text.push_str(&table.render(style, 0));
-    let mut drops = Table::new(&[("dropped/s", Align::Right), ("dropped", Align::Right), ("reason", Align::Left)]);
+    let mut drops =
+        Table::new(&[("dropped/s", Align::Right), ("dropped", Align::Right), ("reason", Align::Left)]);
     let nothing = Traffic::default();
     let (time, then) = before.map_or((Duration::ZERO, &nothing), |(time, old)| (time, &old.total));
     for ((reason, count), (_, old)) in stats.total.dropped.iter().zip(then.dropped.iter()) {
@@ -204,7 +205,12 @@ mod tests {
     fn rates_are_differences_over_time() {
         let (then, now) = (stats_of(1000, 0), stats_of(3000, 500_000));
         let text = render(&now, Some((Duration::from_secs(2), &then)), Style::PLAIN);
-        let row: Vec<&str> = text.lines().find(|line| line.starts_with("p ")).into_iter().flat_map(str::split_whitespace).collect();
+        let row: Vec<&str> = text
+            .lines()
+            .find(|line| line.starts_with("p "))
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .collect();
         assert_eq!(row, ["p", "1000", "0", "2.0", "0.0", "0", "0", "3000", "0"]);
     }
 
