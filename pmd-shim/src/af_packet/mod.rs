@@ -40,7 +40,8 @@ use socket::PacketSocket;
 pub struct AfPacketOptions {
     /// The longest network packet that will be sent, in bytes; `None` takes the interface's MTU.
     pub mtu: Option<u32>,
-    /// Blocks of 256 KiB in each receive ring.
+    /// Blocks of 128 KiB in each receive ring. At low rates each holds a millisecond's frames, so that this is also for how many
+    /// milliseconds a worker may be held up without loss.
     pub rx_blocks: u32,
     /// Frames in each transmit ring.
     pub tx_frames: u32,
@@ -51,7 +52,7 @@ pub struct AfPacketOptions {
 impl Default for AfPacketOptions {
     /// 16 MiB to receive and 1024 frames to send for each queue; the interface's MTU; steering by hash.
     fn default() -> Self {
-        Self { mtu: None, rx_blocks: 64, tx_frames: 1024, steering: Steering::Hash }
+        Self { mtu: None, rx_blocks: 128, tx_frames: 1024, steering: Steering::Hash }
     }
 }
 

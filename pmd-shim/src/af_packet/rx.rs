@@ -11,8 +11,9 @@ use crate::{Burst, ChecksumStatus, Frame, Pool, PoolFrame, QueueCounters, RxOffl
 use core::sync::atomic::Ordering;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Bytes of a block: several times the longest segmentation that a device hands over (64 KiB).
-const BLOCK_BYTES: usize = 256 * 1024;
+/// Bytes of a block: the longest segmentation that a device hands over (64 KiB) fits. No more, as a block that is not full when
+/// it retires is lost room, and the number of blocks bounds for how many milliseconds a worker may be held up without loss.
+pub(super) const BLOCK_BYTES: usize = 128 * 1024;
 /// The kernel wants to know a frame size, but uses it for nothing but the sum below.
 const NOMINAL_FRAME_BYTES: usize = 2048;
 /// After this time a block is handed over though it is not full, in milliseconds; the shortest that there is.
