@@ -10,6 +10,7 @@ pub mod af_packet;
 mod burst;
 pub mod faulty;
 mod frame;
+pub mod hugepages;
 pub mod idle;
 pub mod memory;
 pub mod pcap;

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::hash::FlowHash;
 use crate::intrinsics::{equal_lanes, prefetch};
+use pmd_shim::hugepages;
 
 /// References a bucket has room for.
 const LANES: usize = 10;
@@ -87,7 +88,9 @@ impl Index {
     /// Room for this many references. All memory is touched.
     pub(super) fn new(references: usize) -> Self {
         let buckets = (references * 10).div_ceil(TENTHS_FILLED).max(2);
-        Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice() }
+        let mut buckets = vec![Bucket::EMPTY; buckets].into_boxed_slice();
+        hugepages::back(&mut buckets);
+        Self { buckets }
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -10,6 +10,7 @@ use crate::intrinsics::prefetch;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, RuleId};
 use crate::wire::{FlowKey, Tcp};
+use pmd_shim::hugepages;
 
 /// Why a flow was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +63,12 @@ impl FlowTable {
         for (next, cold) in (1..).zip(&mut cold) {
             cold.next_vacant = if next == capacity as u32 { NONE } else { next };
         }
+        let mut flows = vec![Flow::VACANT; capacity].into_boxed_slice();
+        hugepages::back(&mut flows);
         Self {
             secret: Secret::new(seed),
             index: Index::new(2 * capacity),
-            flows: vec![Flow::VACANT; capacity].into_boxed_slice(),
+            flows,
             cold,
             wheel: Wheel::new(capacity, tick_at(now)),
             timeouts,
