@@ -367,7 +367,7 @@ struct Oracle {
 impl Oracle {
     fn remove(&mut self, number: usize) {
         if let Some((_, keys, _)) = self.flows.remove(&number) {
-            keys.map(|key| self.keys.remove(&key));
+            self.keys.retain(|key, _| !keys.contains(key));
         }
     }
 }

@@ -23,6 +23,12 @@ pub(super) enum Phase {
 /// What [`Details::scale`] says of a SYN without the option.
 pub(super) const NO_SCALE: u8 = 15;
 
+/// No unscaled window is larger.
+const LEAST_WINDOW_LOG: u32 = 16;
+
+/// The largest scaled window is just below 2^30 (RFC 7323, 2.3), and twice what this says is 2^30: numbers so far behind still compare.
+const MOST_WINDOW_LOG: u32 = 29;
+
 /// Most SYNs of one connection attempt that pass without a sign of the other side.
 const CHALLENGES: u32 = 3;
 
@@ -94,23 +100,25 @@ impl Details {
         self.set(SCALE[side.index()], u32::from(scale.min(NO_SCALE)));
     }
 
-    /// The logarithm of the largest window that the side offered, rounded up.
+    /// The logarithm of the largest window that the side offered, rounded up; from 16 to 29.
     #[inline(always)]
     pub(super) const fn window_log(self, side: Side) -> u32 {
         self.get(WINDOW[side.index()])
+    }
+
+    /// Notes the window of the side's SYN, and forgets any before.
+    pub(super) fn begin_window(&mut self, side: Side) {
+        // The window of a SYN is not scaled, hence below 2^16.
+        self.set(WINDOW[side.index()], LEAST_WINDOW_LOG);
     }
 
     /// Notes a window that the side offers, in bytes.
     #[inline(always)]
     pub(super) fn note_window(&mut self, side: Side, window: u32) {
         if window > 1 << self.window_log(side) {
-            self.set(WINDOW[side.index()], u32::BITS - (window - 1).leading_zeros());
+            let log = u32::BITS - (window - 1).leading_zeros();
+            self.set(WINDOW[side.index()], log.clamp(LEAST_WINDOW_LOG, MOST_WINDOW_LOG));
         }
-    }
-
-    /// Forgets the side's windows: it begins anew.
-    pub(super) fn forget_window(&mut self, side: Side) {
-        self.set(WINDOW[side.index()], 0);
     }
 
     pub(super) fn set_fin(&mut self, side: Side, fin: bool) {

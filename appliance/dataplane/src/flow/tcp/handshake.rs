@@ -34,7 +34,7 @@ impl TcpState {
         }
         self.offered[I] = syn.window;
         self.details.set_scale(Side::Initiator, syn.window_scale.unwrap_or(NO_SCALE));
-        self.details.note_window(Side::Initiator, u32::from(syn.window));
+        self.details.begin_window(Side::Initiator);
     }
 
     /// The initiator speaks, and the responder has not answered.
@@ -112,8 +112,7 @@ impl TcpState {
         self.end[R] = segment_end(syn, len);
         // SYNs' windows are not scaled.
         self.offered = [self.offered[I].div_ceil(1 << initiator), syn.window.div_ceil(1 << responder)];
-        self.details.forget_window(Side::Responder);
-        self.details.note_window(Side::Responder, u32::from(syn.window));
+        self.details.begin_window(Side::Responder);
         self.details.forget_challenge(Side::Initiator);
         self.details.forget_challenge(Side::Responder);
         self.details.set_phase(Phase::Handshake);
@@ -145,6 +144,7 @@ impl TcpState {
         match self.details.phase() {
             Phase::Handshake if of_this_connection && !before(tcp.ack, self.ack[s]) => {
                 self.advance(side, tcp, len);
+                self.details.forget_challenge(side.other());
                 self.details.set_acked(side);
                 Ok(self.settle_phase())
             }
@@ -180,7 +180,7 @@ impl TcpState {
         self.end[I] = answer.ack;
         self.offered[I] = u16::MAX;
         self.details.set_scale(Side::Initiator, scale);
-        self.details.note_window(Side::Initiator, u32::from(u16::MAX));
+        self.details.begin_window(Side::Initiator);
         self.take_answer(answer, len, answer.ack);
         self.details.set_acked(Side::Responder);
     }

@@ -139,6 +139,7 @@ impl TcpState {
             self.details.set_fin(side, false);
         }
         self.advance(side, tcp, len);
+        self.details.forget_challenge(side.other());
         if tcp.flags.any(TcpFlags::FIN) && end == self.end[side.index()] {
             self.details.set_fin(side, true);
         }

@@ -5,12 +5,6 @@ use crate::flow::record::Side;
 use crate::verdict::DropReason;
 use crate::wire::{Tcp, TcpFlags};
 
-/// How far behind a number may always be: the largest window without scaling, and some segments that overtook.
-const LEAST_REACH: u32 = 66_000;
-
-/// The farthest: twice it stays below half of the sequence space. No window is larger (RFC 7323, 2.3).
-const MOST_REACH: u32 = 1 << 30;
-
 impl TcpState {
     /// The sequence number up to which `side` lets the other one send.
     #[inline(always)]
@@ -20,11 +14,10 @@ impl TcpState {
     }
 
     /// How far behind the other side's `end` an acknowledgement of `side`, or a retransmission to it, may be: two windows (the
-    /// bound of RFC 5961, 5.2, from the point of view of the middle, which does not know what arrived).
+    /// bound of RFC 5961, 5.2, from the point of view of the middle, which does not know what arrived), at least 131 072 and at most 2^30.
     #[inline(always)]
     fn reach(&self, side: Side) -> u32 {
-        // The largest power of two here is 2^30.
-        (2u32 << self.details.window_log(side).min(30)).clamp(LEAST_REACH, MOST_REACH)
+        2 << self.details.window_log(side)
     }
 
     /// The lowest sequence number that `side` may still send.
@@ -69,7 +62,6 @@ impl TcpState {
         let units = edge.wrapping_sub(self.ack[s]).wrapping_add((1 << scale) - 1) >> scale;
         self.offered[s] = units.min(u32::from(u16::MAX)) as u16;
         self.details.note_window(side, window);
-        self.details.forget_challenge(side.other());
     }
 }
 
