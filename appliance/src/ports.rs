@@ -106,7 +106,7 @@ fn status(devices: &[String]) -> Result<(), Failure> {
 
 fn row(device: &str) -> Result<[String; 4], DeviceError> {
     let kernel = if ingress::is_held(device)? { "shut out" } else { "takes packets" };
-    // Taken only for a moment: an appliance that starts just now tries again.
+    // Taken only for a moment, shorter than an appliance that starts just now waits for it.
     let appliance = if lock(device).is_ok() { "none" } else { "running" };
     let addresses: Vec<String> = link::routable_addresses(device)?.iter().map(ToString::to_string).collect();
     let addresses = if addresses.is_empty() { "none".into() } else { addresses.join(", ") };

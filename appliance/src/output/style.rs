@@ -11,6 +11,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// No colour, as into a file.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colour: false };
 
     /// For standard output.

@@ -8,7 +8,6 @@ use nva_dataplane::addr::Mac;
 use nva_dataplane::snapshot::Link;
 use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, DeviceError, DeviceLock, ingress, link};
 use pmd_shim::{Pool, PoolOptions, PortRx, PortTx};
-use std::time::Duration;
 
 /// Frames of one worker: bursts and rings of all its ports, and the packets that wait for a neighbour or their first fragment.
 const FRAMES: usize = 16_384;
@@ -77,13 +76,6 @@ pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
 }
 
 fn take(port: &Port, pools: &[Pool]) -> Result<AfPacketPort, DeviceError> {
-    // `nva ports status` looks at the lock by taking it for a moment.
-    for _ in 0..4 {
-        if af_packet::lock(&port.device).is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
     let options = AfPacketOptions { mtu: Some(port.mtu.into()), ..AfPacketOptions::default() };
     af_packet::open(&port.device, &options, pools)
 }
