@@ -1,7 +1,7 @@
 //! The Internet checksum (RFC 1071) and its update by difference (RFC 1624).
 //!
-//! A sum is kept in the machine's own byte order, which the ones' complement sum does not care about (RFC 1071, 2 (B)),
-//! and turned round once at the end.
+//! A sum is kept in the machine's own byte order, which the ones' complement sum does not care about (RFC
+//! 1071, 2 (B)), and turned round once at the end.
 
 use crate::addr::Addr;
 
@@ -16,7 +16,8 @@ impl Sum {
         Self(0)
     }
 
-    /// Adds bytes. A slice of odd length counts as if a zero byte followed it, so only the last one may be odd.
+    /// Adds bytes. A slice of odd length counts as if a zero byte followed it, so only the last one may be
+    /// odd.
     #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         // Four sums side by side, which compilers keep in vectors.
@@ -59,8 +60,8 @@ impl Sum {
         Self(self.0 + value.to_be() as u64)
     }
 
-    /// Adds an address. The prefix of a mapped IPv4 address adds `0xffff`, which is zero in ones' complement, so that both
-    /// families are added alike.
+    /// Adds an address. The prefix of a mapped IPv4 address adds `0xffff`, which is zero in ones' complement,
+    /// so that both families are added alike.
     #[inline]
     pub fn add_addr(self, addr: &Addr) -> Self {
         let bits = u128::from_ne_bytes(*addr.octets());
@@ -96,8 +97,8 @@ const fn halves(word: u64) -> u64 {
     (word & 0xffff_ffff) + (word >> 32)
 }
 
-/// The sum of a transport's pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1); `len` is that of the transport header and
-/// its payload in bytes.
+/// The sum of a transport's pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1); `len` is that of the
+/// transport header and its payload in bytes.
 #[inline]
 pub fn pseudo_header(src: &Addr, dst: &Addr, protocol: u8, len: usize) -> Sum {
     Sum::new().add_addr(src).add_addr(dst).add_u16(u16::from(protocol)).add_u32(len as u32)
@@ -105,8 +106,8 @@ pub fn pseudo_header(src: &Addr, dst: &Addr, protocol: u8, len: usize) -> Sum {
 
 /// The difference that replaced fields make to a checksum over them (RFC 1624, equation 3).
 ///
-/// The result is what a computation over the whole new data gives. Where the old checksum is `0xffff`, a form that a computation
-/// never gives (RFC 1624, 4), the new one is put right too.
+/// The result is what a computation over the whole new data gives. Where the old checksum is `0xffff`, a form
+/// that a computation never gives (RFC 1624, 4), the new one is put right too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChecksumDelta(u64);
 
@@ -155,8 +156,8 @@ impl ChecksumDelta {
         Sum(self.0 + (!checksum).to_be() as u64 + 0xffff).checksum()
     }
 
-    /// The UDP checksum after the replacements: 0 means that there is none and stays, a computed 0 is sent as `0xffff`
-    /// (RFC 768).
+    /// The UDP checksum after the replacements: 0 means that there is none and stays, a computed 0 is sent as
+    /// `0xffff` (RFC 768).
     #[inline]
     pub const fn apply_udp(self, checksum: u16) -> u16 {
         match checksum {

@@ -1,6 +1,7 @@
 //! Changes packets in place: addresses, ports, time to live, link addresses, with checksums by difference.
 //!
-//! All of it is for a [`Packet`] that [`parse`](crate::wire::parse) gave for these very bytes; what lies outside of them is left alone.
+//! All of it is for a [`Packet`] that [`parse`](crate::wire::parse) gave for these very bytes; what lies
+//! outside of them is left alone.
 
 use super::checksum::ChecksumDelta;
 use crate::addr::{Addr, Family, Mac};
@@ -21,8 +22,8 @@ pub struct Translation {
 pub struct Endpoint {
     /// The address, of the packet's own family: one of the other family changes nothing.
     pub addr: Addr,
-    /// The port; `None` leaves it. The port of an ICMP echo is its identifier, and belongs to who asks: a request's
-    /// source and a reply's destination.
+    /// The port; `None` leaves it. The port of an ICMP echo is its identifier, and belongs to who asks: a
+    /// request's source and a reply's destination.
     pub port: Option<u16>,
 }
 
@@ -91,8 +92,8 @@ impl Fields {
     }
 }
 
-/// Translates a packet: addresses, ports where it has them, and every checksum that covers either. Of a later fragment only the IP
-/// header; the transport checksum, in the first fragment, is changed for all.
+/// Translates a packet: addresses, ports where it has them, and every checksum that covers either. Of a later
+/// fragment only the IP header; the transport checksum, in the first fragment, is changed for all.
 #[inline]
 pub fn translate(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
     let place = Place {
@@ -105,7 +106,8 @@ pub fn translate(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
     replace(bytes, place, translation);
 }
 
-/// Translates the packet quoted in an ICMP error, `quoted` being what [`quoted`](crate::wire::quoted) gave for the payload of
+/// Translates the packet quoted in an ICMP error, `quoted` being what [`quoted`](crate::wire::quoted) gave
+/// for the payload of
 /// `packet`. The quote's own checksums follow where they are whole in it, and so does the error's.
 ///
 /// `inner` is in the quote's direction, against that of the error.
@@ -161,7 +163,8 @@ pub fn trim(frame: &mut impl Frame, packet: &Packet) {
     }
 }
 
-/// Replaces the fields at a place; gives the difference that all of it, checksums included, makes to a sum over the packet.
+/// Replaces the fields at a place; gives the difference that all of it, checksums included, makes to a sum
+/// over the packet.
 #[inline]
 fn replace(bytes: &mut [u8], place: Place, translation: &Translation) -> ChecksumDelta {
     let Place { family, l3, l4, end, fields } = place;

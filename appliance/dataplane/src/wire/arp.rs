@@ -53,8 +53,9 @@ const LEN: usize = 28;
 /// Hardware type Ethernet, protocol type IPv4, and their address lengths.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, (ethertype::IPV4 >> 8) as u8, ethertype::IPV4 as u8, 6, 4];
 
-/// Reads the packet. Other hardware, protocols and operations (RARP, InARP) are unsupported; a sender that is not the frame's
-/// source is malformed, since nobody can honestly speak for another station's hardware address.
+/// Reads the packet. Other hardware, protocols and operations (RARP, InARP) are unsupported; a sender that is
+/// not the frame's source is malformed, since nobody can honestly speak for another station's hardware
+/// address.
 pub(super) fn parse(bytes: &[u8], ethernet: Ethernet) -> Result<Arp, DropReason> {
     let packet: &[u8; LEN] = chunk(bytes, HEADER_LEN).ok_or(DropReason::Malformed)?;
     let (sizes, rest) = packet.split_first_chunk::<6>().ok_or(DropReason::Malformed)?;

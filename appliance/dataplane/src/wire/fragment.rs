@@ -16,17 +16,18 @@ pub struct FragmentInfo {
     pub more: bool,
 }
 
-/// The longest TCP header (RFC 9293, 3.1: a data offset of 15 words). No later TCP fragment may start within it, so that none can
-/// overlay what was decided on. Only a path with an MTU below 84 bytes makes such fragments, and none is left; an attack
-/// needs them (RFC 1858 4, RFC 3128).
+/// The longest TCP header (RFC 9293, 3.1: a data offset of 15 words). No later TCP fragment may start within
+/// it, so that none can overlay what was decided on. Only a path with an MTU below 84 bytes makes such
+/// fragments, and none is left; an attack needs them (RFC 1858 4, RFC 3128).
 const TCP_HEADER_MAX: u16 = 60;
 
 /// The largest length that an IP header can state.
 const DATAGRAM_MAX: usize = 65_535;
 
 impl FragmentInfo {
-    /// Refuses what no honest fragmentation makes. `header_len` is what comes before the fragment's data in the length field of the
-    /// whole datagram: the IPv4 header, or IPv6 extension headers that every fragment repeats.
+    /// Refuses what no honest fragmentation makes. `header_len` is what comes before the fragment's data in
+    /// the length field of the whole datagram: the IPv4 header, or IPv6 extension headers that every fragment
+    /// repeats.
     pub(super) fn check(self, protocol: u8, header_len: usize) -> Result<(), DropReason> {
         if self.more && !self.len.is_multiple_of(8) {
             return Err(DropReason::Malformed);

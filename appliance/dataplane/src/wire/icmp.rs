@@ -58,8 +58,8 @@ pub enum IcmpClass {
     EchoReply,
     /// An error about another packet, which it quotes from offset `payload` on.
     Error,
-    /// Asks for a neighbour's link-layer address (RFC 4861), to be handled on the link and never forwarded. All that
-    /// RFC 4861, 7.1 asks for is verified: hop limit 255, lengths, addresses.
+    /// Asks for a neighbour's link-layer address (RFC 4861), to be handled on the link and never forwarded.
+    /// All that RFC 4861, 7.1 asks for is verified: hop limit 255, lengths, addresses.
     NeighborSolicitation,
     /// Answers, see [`NeighborSolicitation`](Self::NeighborSolicitation).
     NeighborAdvertisement,

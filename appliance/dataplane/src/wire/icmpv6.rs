@@ -51,7 +51,8 @@ const SOLICITED: u8 = 0x40;
 /// `ff02::1:ff00:0/104`, the groups that neighbours are asked for in (RFC 4291, 2.7.1).
 const SOLICITED_NODE_PREFIX: [u8; 13] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
 
-/// What the path makes of an ICMPv6 type and code. All types below 128 are errors, known or not (RFC 4443, 2.1); an echo has code 0.
+/// What the path makes of an ICMPv6 type and code. All types below 128 are errors, known or not (RFC 4443,
+/// 2.1); an echo has code 0.
 #[inline]
 pub(super) const fn classify(kind: u8, code: u8) -> IcmpClass {
     match (kind, code) {
@@ -84,7 +85,8 @@ const fn discovery_len(kind: u8) -> Option<usize> {
     }
 }
 
-/// Reads a message. Neighbour discovery that did not come from the link, or is not what RFC 4861 says, is malformed.
+/// Reads a message. Neighbour discovery that did not come from the link, or is not what RFC 4861 says, is
+/// malformed.
 pub(super) fn parse(segment: Segment<'_>) -> Result<(Icmp, Carried), DropReason> {
     let &[kind, code, _, _] = segment.header()?;
     let class = classify(kind, code);
@@ -129,7 +131,8 @@ fn check_discovery(segment: Segment<'_>, class: IcmpClass, code: u8, len: usize)
     if from_link && sound { Ok(()) } else { Err(DropReason::Malformed) }
 }
 
-/// Walks discovery options, whose lengths count units of eight bytes; says whether a source link-layer address is among them.
+/// Walks discovery options, whose lengths count units of eight bytes; says whether a source link-layer
+/// address is among them.
 fn walk_options(mut options: &[u8]) -> Result<bool, DropReason> {
     let mut found = false;
     loop {

@@ -32,7 +32,8 @@ const OFFSET: u16 = 0x1fff;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 
-/// Reads the header at `l3` of a packet that ends in `bytes`. What follows its total length is padding, whatever its size.
+/// Reads the header at `l3` of a packet that ends in `bytes`. What follows its total length is padding,
+/// whatever its size.
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, l3).ok_or(DropReason::Malformed)?;
@@ -62,8 +63,9 @@ pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     Ok(network)
 }
 
-/// Reads the header of a packet quoted in an ICMP error, from the first byte on. The quote may be cut anywhere behind the header, its
-/// checksum is of no use, and what it says of its length only counts where that is less than what is there.
+/// Reads the header of a packet quoted in an ICMP error, from the first byte on. The quote may be cut
+/// anywhere behind the header, its checksum is of no use, and what it says of its length only counts where
+/// that is less than what is there.
 pub(super) fn quoted(bytes: &[u8]) -> Option<Network> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, 0)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -99,8 +101,8 @@ fn read(header: &[u8; HEADER_LEN], l3: usize, header_len: usize, end: usize) -> 
     }
 }
 
-/// Lets the options pass that do nothing. All others are refused: source routes and record route serve attackers more than anybody
-/// (RFC 7126), and none is worth a slow path.
+/// Lets the options pass that do nothing. All others are refused: source routes and record route serve
+/// attackers more than anybody (RFC 7126), and none is worth a slow path.
 #[cold]
 fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
     loop {

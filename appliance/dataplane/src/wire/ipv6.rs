@@ -34,8 +34,8 @@ const OPTION_PAD1: u8 = 0;
 /// What to do with an unknown option: 0 is to skip it (RFC 8200, 4.2).
 const OPTION_ACTION: u8 = 0xc0;
 
-/// Reads the header at `l3` of a packet that ends in `bytes`, without its extension headers. What follows its payload length is
-/// padding.
+/// Reads the header at `l3` of a packet that ends in `bytes`, without its extension headers. What follows its
+/// payload length is padding.
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, l3).ok_or(DropReason::Malformed)?;
@@ -61,8 +61,8 @@ pub(super) fn parse_extended(bytes: &[u8], l3: usize) -> Result<Network, DropRea
     walk(bytes, network, true)
 }
 
-/// Reads the header of a packet quoted in an ICMP error, from the first byte on, and its extension headers. The quote may be cut
-/// anywhere behind them.
+/// Reads the header of a packet quoted in an ICMP error, from the first byte on, and its extension headers.
+/// The quote may be cut anywhere behind them.
 pub(super) fn quoted(bytes: &[u8]) -> Option<Network> {
     let header: &[u8; HEADER_LEN] = chunk(bytes, 0)?;
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -114,8 +114,8 @@ pub(super) const fn is_extension(next_header: u8) -> bool {
     )
 }
 
-/// Walks over extension headers up to the transport, or up to the data of a later fragment. Only a `whole` fragment, one that is
-/// not cut short by being quoted, has a length to check.
+/// Walks over extension headers up to the transport, or up to the data of a later fragment. Only a `whole`
+/// fragment, one that is not cut short by being quoted, has a length to check.
 fn walk(bytes: &[u8], mut network: Network, whole: bool) -> Result<Network, DropReason> {
     let first = network.l4;
     // A first fragment that does not hold the whole chain hides its transport from every filter (RFC 7112).
@@ -164,8 +164,8 @@ fn walk(bytes: &[u8], mut network: Network, whole: bool) -> Result<Network, Drop
     Ok(network)
 }
 
-/// The fragment header behind its next-header byte, followed by `len` bytes. `None` for an atomic fragment, which is whole and
-/// has nothing to do with fragments of the same identification (RFC 6946).
+/// The fragment header behind its next-header byte, followed by `len` bytes. `None` for an atomic fragment,
+/// which is whole and has nothing to do with fragments of the same identification (RFC 6946).
 fn read_fragment(header: &[u8; 7], len: usize) -> Option<FragmentInfo> {
     let [_, o0, o1, id @ ..] = *header;
     let field = u16::from_be_bytes([o0, o1]);
@@ -173,8 +173,8 @@ fn read_fragment(header: &[u8; 7], len: usize) -> Option<FragmentInfo> {
     (offset != 0 || more).then(|| FragmentInfo { id: u32::from_be_bytes(id), offset, len: len as u16, more })
 }
 
-/// Walks the options of a hop-by-hop or destination options header. An option that nodes which do not know it must refuse is
-/// refused here; this covers the jumbo payload and the home address.
+/// Walks the options of a hop-by-hop or destination options header. An option that nodes which do not know it
+/// must refuse is refused here; this covers the jumbo payload and the home address.
 fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
     loop {
         match *options {

@@ -1,8 +1,8 @@
 //! Stage 1, parse: from bytes to offsets and a key, by reference into the frame.
 //!
-//! Decides whether a frame is what it claims to be: every length, header checksum and (unless the driver vouches for it)
-//! transport checksum is verified here, so that no later stage reads a byte that was not checked. Never changes a byte, never looks at
-//! configuration beyond the port's own Ethernet address.
+//! Decides whether a frame is what it claims to be: every length, header checksum and (unless the driver
+//! vouches for it) transport checksum is verified here, so that no later stage reads a byte that was not
+//! checked. Never changes a byte, never looks at configuration beyond the port's own Ethernet address.
 
 mod arp;
 mod ethernet;
@@ -79,11 +79,12 @@ pub enum Parsed {
     Ip(Packet),
 }
 
-/// Parses a frame that arrived at `station`, the port's own Ethernet address, with what the driver found out about it.
+/// Parses a frame that arrived at `station`, the port's own Ethernet address, with what the driver found out
+/// about it.
 ///
 /// # Errors
-/// Why the frame is to be dropped: `NotForUs`, `Malformed`, `BadChecksum`, `Unsupported`, `Fragment`, or `Spoofed` for
-/// a mapped IPv4 address in an IPv6 header.
+/// Why the frame is to be dropped: `NotForUs`, `Malformed`, `BadChecksum`, `Unsupported`, `Fragment`, or
+/// `Spoofed` for a mapped IPv4 address in an IPv6 header.
 #[inline]
 pub fn parse(bytes: &[u8], offload: RxOffload, station: Mac) -> Result<Parsed, DropReason> {
     let ethernet = ethernet::parse(bytes, offload, station)?;
@@ -104,7 +105,8 @@ pub fn parse(bytes: &[u8], offload: RxOffload, station: Mac) -> Result<Parsed, D
     }
 }
 
-/// An IPv6 packet with extension headers: apart, and read from its start again, so that the others' fields stay in registers.
+/// An IPv6 packet with extension headers: apart, and read from its start again, so that the others' fields
+/// stay in registers.
 #[cold]
 #[inline(never)]
 fn extended(bytes: &[u8], cast: Cast, verify: bool) -> Result<Parsed, DropReason> {

@@ -3,7 +3,8 @@
 use super::FragmentInfo;
 use crate::addr::{Addr, Family};
 
-/// An IP header, with the extension headers behind it. Offsets as in [`Packet`](super::Packet), and `l3 < l4 <= end`.
+/// An IP header, with the extension headers behind it. Offsets as in [`Packet`](super::Packet), and `l3 < l4
+/// <= end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network {
     pub(super) src: Addr,

@@ -3,8 +3,8 @@
 use super::{FragmentInfo, Icmp, Tcp};
 use crate::addr::{Addr, Family};
 
-/// What identifies a packet's flow and direction. For ICMP echo both ports are the identifier; for other messages, for other
-/// protocols without ports, and for later fragments, they are 0.
+/// What identifies a packet's flow and direction. For ICMP echo both ports are the identifier; for other
+/// messages, for other protocols without ports, and for later fragments, they are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Source address.
@@ -15,8 +15,9 @@ pub struct FlowKey {
     pub src_port: u16,
     /// Destination port, host order.
     pub dst_port: u16,
-    /// The transport: the IP protocol, or the last next header (IANA protocol numbers). In a later IPv6 fragment it is
-    /// the fragment header's next header, which need not be the transport of the first (RFC 8200, 4.5).
+    /// The transport: the IP protocol, or the last next header (IANA protocol numbers). In a later IPv6
+    /// fragment it is the fragment header's next header, which need not be the transport of the first (RFC
+    /// 8200, 4.5).
     pub protocol: u8,
 }
 
@@ -45,8 +46,8 @@ pub enum Cast {
     Multicast,
 }
 
-/// An IP packet: where its parts are in the frame, and the fields that decisions need. Offsets count from the frame's first byte,
-/// and `l3 < l4 <= payload <= payload_end <= end`, all within the frame.
+/// An IP packet: where its parts are in the frame, and the fields that decisions need. Offsets count from the
+/// frame's first byte, and `l3 < l4 <= payload <= payload_end <= end`, all within the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// The flow key.
@@ -63,7 +64,8 @@ pub struct Packet {
     pub l3: u16,
     /// Offset of the transport header, behind all options and extension headers.
     pub l4: u16,
-    /// Offset of the transport's payload; equal to `end` where the transport has none or is not known, and in a later fragment.
+    /// Offset of the transport's payload; equal to `end` where the transport has none or is not known, and in
+    /// a later fragment.
     pub payload: u16,
     /// End of the transport's payload: `end`, save where a UDP length leaves a surplus (RFC 9868).
     pub payload_end: u16,

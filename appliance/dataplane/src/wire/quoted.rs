@@ -1,11 +1,12 @@
-//! The packet that an ICMP error quotes (RFC 792, RFC 4443 2.4): enough of it to find the flow that it belongs to.
+//! The packet that an ICMP error quotes (RFC 792, RFC 4443 2.4): enough of it to find the flow that it
+//! belongs to.
 
 use super::network::Network;
 use super::{FlowKey, IcmpClass, chunk, icmp, icmpv6, ipv4, ipv6, protocol};
 use crate::addr::Family;
 
-/// A packet quoted in an ICMP error, cut anywhere behind the first eight bytes of its transport header. Offsets count from the quote's
-/// first byte, which is that of the IP header.
+/// A packet quoted in an ICMP error, cut anywhere behind the first eight bytes of its transport header.
+/// Offsets count from the quote's first byte, which is that of the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted {
     /// The quoted packet's own key: its source is who the error is sent to.
@@ -14,8 +15,8 @@ pub struct Quoted {
     pub family: Family,
     /// Offset of the transport header.
     pub l4: u16,
-    /// How much of the packet there is, in bytes from the IP header on. What the error carries behind it (RFC 4884) is not
-    /// counted.
+    /// How much of the packet there is, in bytes from the IP header on. What the error carries behind it (RFC
+    /// 4884) is not counted.
     pub len: u16,
     /// The sequence number, if it is a TCP segment.
     pub tcp_seq: Option<u32>,
@@ -26,10 +27,11 @@ pub struct Quoted {
 /// The transport bytes that every quote has (RFC 792).
 const TRANSPORT_MIN: usize = 8;
 
-/// Reads the packet quoted in an ICMP error of this family, leniently: the quote is cut, and its checksums are not verified.
+/// Reads the packet quoted in an ICMP error of this family, leniently: the quote is cut, and its checksums
+/// are not verified.
 ///
-/// `None` when it says nothing of a flow: too short, no IP header, extension headers beyond the parser's limits, a later
-/// fragment, or itself an ICMP error or redirect.
+/// `None` when it says nothing of a flow: too short, no IP header, extension headers beyond the parser's
+/// limits, a later fragment, or itself an ICMP error or redirect.
 pub fn quoted(bytes: &[u8], family: Family) -> Option<Quoted> {
     let network = match family {
         Family::V4 => ipv4::quoted(bytes)?,

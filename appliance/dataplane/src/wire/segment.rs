@@ -1,4 +1,5 @@
-//! What the transports have in common: the bytes that an IP packet carries, and whether its checksum can be verified.
+//! What the transports have in common: the bytes that an IP packet carries, and whether its checksum can be
+//! verified.
 
 use super::chunk;
 use super::network::Network;
@@ -6,7 +7,8 @@ use crate::addr::Family;
 use crate::emit::checksum::Sum;
 use crate::verdict::DropReason;
 
-/// The bytes from the transport header to the end of the IP packet: of a whole packet, or of a first fragment.
+/// The bytes from the transport header to the end of the IP packet: of a whole packet, or of a first
+/// fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
     pub(super) bytes: &'a [u8],
@@ -42,8 +44,8 @@ impl<'a> Segment<'a> {
         })
     }
 
-    /// Why a segment is refused that ends before its header does. A first fragment that is too small hides the rest of the
-    /// header from filters (RFC 1858, RFC 3128).
+    /// Why a segment is refused that ends before its header does. A first fragment that is too small hides
+    /// the rest of the header from filters (RFC 1858, RFC 3128).
     #[inline]
     pub(super) fn short(&self) -> DropReason {
         if self.is_fragment { DropReason::Fragment } else { DropReason::Malformed }
@@ -61,7 +63,8 @@ impl<'a> Segment<'a> {
         Some((chunk(self.addresses, 0)?, chunk(self.addresses, 16)?))
     }
 
-    /// Verifies a checksum that covers the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) and these bytes of the segment.
+    /// Verifies a checksum that covers the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) and these
+    /// bytes of the segment.
     #[inline(always)]
     pub(super) fn verify_with_pseudo_header(&self, bytes: &[u8]) -> Result<(), DropReason> {
         if !self.verify {

@@ -24,7 +24,8 @@ pub const HEADER_LEN: usize = 20;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_WINDOW_SCALE: u8 = 3;
-/// Padding, then a timestamp: how nearly all segments of a connection start their options (RFC 7323, appendix A).
+/// Padding, then a timestamp: how nearly all segments of a connection start their options (RFC 7323, appendix
+/// A).
 const TIMESTAMP_AND_PADDING: [u8; 4] = [OPTION_NOP, OPTION_NOP, 8, 10];
 const TIMESTAMP_AND_PADDING_LEN: usize = 12;
 /// The largest shift; a larger one counts as this (RFC 7323, 2.3).
@@ -75,7 +76,8 @@ impl TcpFlags {
         self.0 & (Self::SYN | Self::ACK | Self::RST | Self::FIN) == Self::SYN
     }
 
-    /// No segment of any state has these: none at all, or a SYN that also ends the connection. Scanners send them.
+    /// No segment of any state has these: none at all, or a SYN that also ends the connection. Scanners send
+    /// them.
     #[inline]
     const fn impossible(self) -> bool {
         let known = self.0 & (Self::FIN | Self::SYN | Self::RST | Self::PSH | Self::ACK | Self::URG);
@@ -113,7 +115,8 @@ pub(super) fn parse(segment: Segment<'_>) -> Result<(Tcp, Carried), DropReason> 
     Ok((tcp, Carried { src_port, dst_port, header_len, payload_end: segment.bytes.len() }))
 }
 
-/// Walks the options, refusing lengths that lead nowhere; gives the window scale. What follows the end of the list is padding.
+/// Walks the options, refusing lengths that lead nowhere; gives the window scale. What follows the end of the
+/// list is padding.
 fn read_options(mut options: &[u8]) -> Result<Option<u8>, DropReason> {
     let mut window_scale = None;
     loop {

@@ -1,4 +1,5 @@
-//! Frames for tests and measurements, built by etherparse: a second opinion on what a right packet looks like.
+//! Frames for tests and measurements, built by etherparse: a second opinion on what a right packet looks
+//! like.
 //!
 //! ```
 //! # use nva_dataplane::wire::{TcpFlags, testing::FrameBuilder};
@@ -48,7 +49,8 @@ enum Body {
 }
 
 impl FrameBuilder {
-    /// A packet between two addresses of one family, of protocol 253 (RFC 3692) and empty until told otherwise.
+    /// A packet between two addresses of one family, of protocol 253 (RFC 3692) and empty until told
+    /// otherwise.
     pub fn new(src: &str, dst: &str) -> Self {
         let parse = |text: &str| text.parse().expect("an IP address");
         Self::between(parse(src), parse(dst))
@@ -98,8 +100,8 @@ impl FrameBuilder {
         Self { ip_options: options.to_vec(), ..self }
     }
 
-    /// Appends an IPv6 extension header: its protocol number, and all of it behind the next-header byte. In fragments, all
-    /// of them are repeated in front of the fragment header.
+    /// Appends an IPv6 extension header: its protocol number, and all of it behind the next-header byte. In
+    /// fragments, all of them are repeated in front of the fragment header.
     pub fn extension(mut self, kind: u8, header: &[u8]) -> Self {
         self.extensions.push((kind, header.to_vec()));
         self
@@ -210,7 +212,8 @@ impl FrameBuilder {
         self.wrap(&self.segment(), None)
     }
 
-    /// The frame of one fragment: this range of the transport header and payload. The last bytes' fragment is the last one.
+    /// The frame of one fragment: this range of the transport header and payload. The last bytes' fragment is
+    /// the last one.
     pub fn build_fragment(&self, range: Range<usize>) -> Vec<u8> {
         let segment = self.segment();
         let more = range.end < segment.len();
@@ -374,8 +377,8 @@ pub fn fix_ipv4_checksum(frame: &mut [u8]) {
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Puts a transport checksum right that a test has made wrong by changing the header or the payload; `segment` is where these are in
-/// the frame.
+/// Puts a transport checksum right that a test has made wrong by changing the header or the payload;
+/// `segment` is where these are in the frame.
 pub fn fix_transport_checksum(frame: &mut [u8], number: u8, segment: Range<usize>) {
     let addresses = if frame[12..14] == ethertype::IPV4.to_be_bytes() { 26..34 } else { 22..54 };
     let offset = match number {

@@ -16,9 +16,9 @@ use crate::verdict::DropReason;
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 8;
 
-/// Reads the header. A length below that of the IP payload is legal: what is between belongs to no datagram, or to UDP options
-/// (RFC 9868), and is carried along unread. Source port 0 says that no answer is wanted (RFC 768); destination port 0 is
-/// nobody's.
+/// Reads the header. A length below that of the IP payload is legal: what is between belongs to no datagram,
+/// or to UDP options (RFC 9868), and is carried along unread. Source port 0 says that no answer is wanted
+/// (RFC 768); destination port 0 is nobody's.
 #[inline(always)]
 pub(super) fn parse(segment: Segment<'_>) -> Result<Carried, DropReason> {
     let &[s0, s1, d0, d1, l0, l1, c0, c1] = segment.header::<HEADER_LEN>()?;

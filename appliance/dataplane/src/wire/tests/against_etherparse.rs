@@ -31,7 +31,8 @@ fn check(frame: &[u8], packet: &Packet, verified: bool) -> Result<(), TestCaseEr
     let link = Ethernet2Slice::from_slice_without_fcs(frame).unwrap();
     prop_assert_eq!(link.destination(), STATION.0);
     let ip = &frame[usize::from(packet.l3)..];
-    // To etherparse, the authentication header is an extension header; so is whatever a later fragment starts with.
+    // To etherparse, the authentication header is an extension header; so is whatever a later fragment starts
+    // with.
     let walks_on = packet.key.protocol == protocol::AH || packet.transport == Transport::LaterFragment;
     let payload = match packet.family {
         Family::V4 => {

@@ -1,4 +1,5 @@
-//! The parser against hand-made frames: each that is refused has a twin that passes and differs in one field. And against etherparse.
+//! The parser against hand-made frames: each that is refused has a twin that passes and differs in one field.
+//! And against etherparse.
 
 mod against_etherparse;
 mod fragments;
