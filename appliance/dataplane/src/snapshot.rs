@@ -129,7 +129,7 @@ fn prefix_parts(prefix: Prefix) -> (Addr, u8) {
 }
 
 fn local_table(config: &Config, facts: &[PortFacts]) -> LocalTable {
-    let ports: Vec<(host::PortFacts, Vec<(Addr, Addr, u8)>)> = config
+    let ports: Vec<host::PortAddresses> = config
         .ports
         .iter()
         .zip(facts)

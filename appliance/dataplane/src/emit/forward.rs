@@ -14,7 +14,7 @@ const DST: usize = 16;
 
 /// Translates the packet and takes one from its time to live, which is at least 1. The packet is as [`parse`](crate::wire::parse)
 /// gave it for these bytes.
-#[inline]
+#[inline(always)]
 pub fn forward(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
     let done = match (translation.src, translation.dst) {
         (Some(source), None) => plain(bytes, packet, source, SRC, 0),
@@ -28,7 +28,7 @@ pub fn forward(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
 }
 
 /// One end of a whole TCP or UDP packet over IPv4 without options. `None`: the packet is of another kind, and unchanged.
-#[inline]
+#[inline(always)]
 fn plain(bytes: &mut [u8], packet: &Packet, end: Endpoint, addr_at: usize, port_at: usize) -> Option<()> {
     let checksum_at = match packet.transport {
         Transport::Tcp(_) => 16,

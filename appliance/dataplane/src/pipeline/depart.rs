@@ -24,7 +24,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Checks that a packet of the flow can leave: there is a way, its time to live lasts, it fits the link.
-    #[inline]
+    #[inline(always)]
     pub(super) fn way_out(
         &mut self,
         frame: &mut F,
@@ -49,6 +49,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Time to live and size against the way out.
+    #[inline(always)]
     pub(super) fn fits(&mut self, frame: &mut F, p: &Passage<'_>, departure: Departure) -> Step<()> {
         if p.packet.ttl <= 1 {
             return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
@@ -62,6 +63,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Sends a finished packet to its neighbour, or keeps it until the neighbour's address is known.
+    #[inline(always)]
     pub(super) fn send<T: Transmit<F>>(
         &mut self,
         frame: F,
@@ -82,7 +84,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Sends a finished packet to a neighbour, in fragments where it is too long for the link and may be cut.
-    #[inline]
+    #[inline(always)]
     fn deliver<T: Transmit<F>>(&mut self, mut frame: F, port: PortId, mac: Mac, tx: &mut T) -> Verdict {
         let facts = self.facts(port);
         let (station, mtu) = (facts.mac, facts.mtu);
@@ -110,6 +112,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Hands a frame to its port, marked with what it was counted as.
+    #[inline(always)]
     pub(super) fn transmit<T: Transmit<F>>(
         &mut self,
         port: PortId,
@@ -152,6 +155,7 @@ impl<F: Frame> Pipeline<F> {
 }
 
 impl Departure {
+    #[inline(always)]
     fn from_way(way: Way) -> Self {
         Self { port: way.port, neighbor: NeighborId::from_bits(way.neighbor) }
     }

@@ -14,6 +14,7 @@ use pmd_shim::Frame;
 
 impl<F: Frame> Pipeline<F> {
     /// Takes the packet along its flow. `None`: the flow is over, and the packet may open a new one.
+    #[inline(always)]
     pub(super) fn known(
         &mut self,
         frame: &mut F,
@@ -41,6 +42,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Whether the packet fits the state of its connection; the state moves on when it does.
+    #[inline(always)]
     fn follows(&mut self, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         let fits = match p.packet.transport {
             Transport::Tcp(_) if returns_directly(self.flows.flow(id)) => Ok(()),
@@ -55,6 +57,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 9: what a packet of a flow has done to it, and counted for it, on the way out.
+    #[inline(always)]
     pub(super) fn carry(&mut self, frame: &mut F, p: &Passage<'_>, id: FlowId, side: Side) {
         self.flows.account(id, side, p.packet.ip_len(), p.now);
         let flow = self.flows.flow(id);
@@ -114,7 +117,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Whether the packet came in where answers to it leave; if not, its source is checked like a new flow's. The content is checked
     /// always: a flow that an honest packet opened can carry an attack.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check_ingress(&mut self, frame: &F, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         if self.flows.flow(id).way(side.other()).is_none_or(|way| way.port != p.port) {
             return self.guard(frame, p);
@@ -142,20 +145,20 @@ pub(super) enum Refreshed {
 }
 
 /// A packet's transport payload.
-#[inline]
+#[inline(always)]
 pub(super) fn payload<'a, F: Frame>(frame: &'a F, p: &Passage<'_>) -> &'a [u8] {
     frame.bytes().get(p.packet.payload as usize..p.packet.payload_end as usize).unwrap_or_default()
 }
 
 /// The backend got the packets as they were, and answers past the appliance (direct server return): there is one side only to
 /// hold a connection's state against.
-#[inline]
+#[inline(always)]
 pub(super) fn returns_directly(flow: &Flow) -> bool {
     flow.backend().is_some() && flow.key(Side::Initiator).dst == flow.translated_key().dst
 }
 
 /// What is changed in the packets that `side` sends.
-#[inline]
+#[inline(always)]
 pub(super) fn translation(flow: &Flow, side: Side) -> Translation {
     match side {
         Side::Initiator => Translation { dst: Some(translated(flow)), ..Translation::default() },

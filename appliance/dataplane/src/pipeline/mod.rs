@@ -226,6 +226,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// One IP packet, from its parsed form to its verdict.
+    #[inline(always)]
     fn packet<T: Transmit<F>>(&mut self, mut frame: F, mut passage: Passage<'_>, tx: &mut T) -> Outcome {
         let step = self.path(&mut frame, &mut passage);
         let first = passage.packet.fragment.filter(|f| f.offset == 0);
@@ -237,6 +238,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The stages in their order.
+    #[inline(always)]
     fn path(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         self.on_link(p)?;
         match (p.packet.fragment, p.packet.transport) {
@@ -247,6 +249,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Known flows are already decided; others go through every stage.
+    #[inline(always)]
     fn flow(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         if let Some((id, side)) = self.flows.find(&p.packet.key, p.hash)
             && let Some(departure) = self.known(frame, p, id, side)?
@@ -257,6 +260,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// What stays on the link: router discovery, redirects, and whatever is addressed to more than this station.
+    #[inline(always)]
     fn on_link(&self, p: &Passage<'_>) -> Step<()> {
         let of_the_link =
             matches!(p.packet.transport, Transport::Icmp(Icmp { class: IcmpClass::LinkLocal, .. }));
@@ -313,6 +317,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Carries a step's result out: the frame leaves, waits, or ends here.
+    #[inline(always)]
     fn finish<T: Transmit<F>>(
         &mut self,
         frame: F,
@@ -333,6 +338,7 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
+    #[inline(always)]
     fn count(&mut self, port: PortId, verdict: Verdict) {
         if let Some(counters) = self.counters.port(port) {
             counters.count(verdict);
