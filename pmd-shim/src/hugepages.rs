@@ -7,7 +7,9 @@ pub fn back<T>(memory: &mut [T]) -> bool {
     let start = memory.as_mut_ptr();
     let bytes = size_of_val(memory);
     let offset = start.cast::<u8>().align_offset(PAGE);
-    let Some(whole) = bytes.checked_sub(offset).map(|rest| rest & !(PAGE - 1)).filter(|&rest| rest >= HUGE_PAGE) else {
+    let Some(whole) =
+        bytes.checked_sub(offset).map(|rest| rest & !(PAGE - 1)).filter(|&rest| rest >= HUGE_PAGE)
+    else {
         return false;
     };
     let first = start.cast::<u8>().wrapping_add(offset).cast::<libc::c_void>();

@@ -81,6 +81,7 @@ impl Free {
         Self { chunks: vec![Cell::new(NonNull::dangling()); capacity].into(), count: AtomicUsize::new(0) }
     }
 
+    #[inline]
     fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }

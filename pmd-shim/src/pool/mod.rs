@@ -144,7 +144,7 @@ impl Pool {
         Ok(Owner { pool: self.clone(), _thread: PhantomData })
     }
 
-    /// A new, empty frame with [`HEADROOM`](crate::HEADROOM) bytes of room in front; `None` when all are in use.
+    /// A new, empty frame with [`HEADROOM`] bytes of room in front; `None` when all are in use.
     #[inline]
     pub fn frame(&self) -> Option<PoolFrame> {
         let header = self.shared().take()?;
