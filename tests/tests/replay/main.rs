@@ -1,0 +1,15 @@
+//! What an operator would check with `nva replay`: for each packet its verdict, its bytes and every counter. Each refused packet has a
+//! twin that passes and differs in one field.
+#![forbid(unsafe_code)]
+
+mod balancing;
+mod ends;
+mod errors;
+mod fragments;
+mod guard;
+mod headers;
+mod neighbors;
+mod policy;
+mod state;
+mod tcp;
+mod timeouts;
