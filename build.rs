@@ -6,6 +6,8 @@ fn main() {
     println!("cargo::rerun-if-changed=../build.rs");
     let target = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     if target != "linux" {
-        println!("cargo::error=pmd-shim drives Linux packet interfaces and cannot be built for `{target}`; build for a Linux target");
+        println!(
+            "cargo::error=pmd-shim drives Linux packet interfaces and cannot be built for `{target}`; build for a Linux target"
+        );
     }
 }
