@@ -215,6 +215,15 @@ impl Script {
         assert!(first.verdicts == other.verdicts, "{}: another seed gave other verdicts", self.says);
     }
 
+    /// Replays the script once and gives its verdict lines, whatever it expects.
+    ///
+    /// # Panics
+    /// When the replay fails.
+    pub fn observe(&mut self) -> Vec<Value> {
+        self.ran = true;
+        lines(&self.replay(&Folder::new(), "observed", SEED).verdicts)
+    }
+
     fn replay(&self, folder: &Folder, name: &str, seed: &str) -> Replayed {
         let config = folder.write("nva.yaml", &self.config);
         let out = folder.join(name);
@@ -255,12 +264,8 @@ impl Script {
         differences
     }
 
-    fn compare_verdicts(&self, lines: &[u8], differences: &mut String) {
-        let lines: Vec<Value> = lines
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).expect("a verdict line in JSON"))
-            .collect();
+    fn compare_verdicts(&self, written: &[u8], differences: &mut String) {
+        let lines = lines(written);
         if lines.len() != self.steps.len() {
             let _ = writeln!(differences, "{} verdict lines for {} frames", lines.len(), self.steps.len());
         }
@@ -337,6 +342,12 @@ struct Replayed {
     verdicts: Vec<u8>,
     frames: [Vec<u8>; 2],
     summary: Value,
+}
+
+/// The verdict lines.
+fn lines(written: &[u8]) -> Vec<Value> {
+    let lines = written.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("a verdict line in JSON")).collect()
 }
 
 fn compare_frames(port: Port, expected: &[Timed], sent: &[Timed], differences: &mut String) {

@@ -131,11 +131,11 @@ fn balanced(reset: bool) -> String {
 fn converse(script: &mut Script, ends: Ends) {
     let backend = ends.either("web-1", "web-6");
     let (client, frontend, server) = (ends.client(40_000), at(ends.frontend, 443), ends.server(8443));
-    let mut goes = |script: &mut Script, packet: Packet| {
+    let goes = |script: &mut Script, packet: Packet| {
         let sent = packet.clone().to(&server).hop();
         script.send(Untrusted, &packet, forwards(Trusted, &sent).rule(WEB).backend(backend));
     };
-    let mut comes = |script: &mut Script, packet: Packet| {
+    let comes = |script: &mut Script, packet: Packet| {
         let sent = packet.clone().from(&frontend).hop();
         script.send(Trusted, &packet, forwards(Untrusted, &sent).rule(WEB).backend(backend));
     };
