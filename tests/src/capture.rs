@@ -8,7 +8,6 @@ pub const ETHERNET: u32 = 1;
 
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
-const MAGIC_SECTION: u32 = 0x0a0d_0d0a;
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
 
@@ -45,13 +44,31 @@ pub fn read(file: &[u8]) -> Vec<Timed> {
     frames
 }
 
-/// The frames of any capture of Ethernet frames, as far as it has them; `None` for other link types and formats.
-pub fn read_any(file: &[u8]) -> Option<Vec<Timed>> {
-    if file.first_chunk().is_some_and(|magic| u32::from_le_bytes(*magic) == MAGIC_SECTION) {
-        return Some(blocks(file));
+/// What is in a file that should be a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Ethernet frames, all that the file has whole.
+    Ethernet {
+        /// The frames.
+        frames: Vec<Timed>,
+        /// The file does not end within a frame.
+        whole: bool,
+    },
+    /// Frames of another link type.
+    OtherLinkType,
+    /// No classic capture.
+    Unknown,
+}
+
+/// Reads any classic capture.
+pub fn read_any(file: &[u8]) -> Content {
+    let Some(capture) = Classic::new(file) else { return Content::Unknown };
+    if capture.link_type() != ETHERNET {
+        return Content::OtherLinkType;
     }
-    let capture = Classic::new(file)?;
-    (capture.link_type() == ETHERNET).then(|| capture.frames())
+    let frames = capture.frames();
+    let read: usize = frames.iter().map(|(_, frame)| RECORD_HEADER + frame.len()).sum();
+    Content::Ethernet { whole: FILE_HEADER + read == file.len(), frames }
 }
 
 /// A classic capture of either byte order.
@@ -96,30 +113,6 @@ impl<'a> Classic<'a> {
     }
 }
 
-/// The frames of the enhanced and simple packet blocks of a little-endian pcapng file, a microsecond apart.
-fn blocks(file: &[u8]) -> Vec<Timed> {
-    const SIMPLE: u32 = 3;
-    const ENHANCED: u32 = 6;
-    let word = |at: usize| Some(u32::from_le_bytes(*file.get(at..)?.first_chunk()?));
-    let mut frames: Vec<Timed> = Vec::new();
-    let mut at = 0;
-    while let (Some(kind), Some(len)) = (word(at), word(at + 4)) {
-        let body = match kind {
-            ENHANCED => word(at + 20).map(|captured| (at + 28, captured as usize)),
-            SIMPLE => word(at + 8).map(|original| (at + 12, original as usize)),
-            _ => None,
-        };
-        if let Some(frame) = body.and_then(|(start, len)| file.get(start..start + len)) {
-            frames.push((frames.len() as u64 * 1000, frame.to_vec()));
-        }
-        if len < 12 {
-            break;
-        }
-        at += len as usize;
-    }
-    frames
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,15 +122,16 @@ mod tests {
         let frames = vec![(1_700_000_000_000_000_001, vec![1, 2, 3]), (5, vec![])];
         let file = write(&frames);
         assert_eq!(read(&file), frames);
-        assert_eq!(read_any(&file), Some(frames.clone()));
-        assert_eq!(read_any(&file[..file.len() - 1]).map(|frames| frames.len()), Some(1));
+        assert_eq!(read_any(&file), Content::Ethernet { frames: frames.clone(), whole: true });
+        let cut = Content::Ethernet { frames: frames[..1].to_vec(), whole: false };
+        assert_eq!(read_any(&file[..file.len() - 1]), cut);
     }
 
     #[test]
-    fn other_files_are_none() {
-        assert_eq!(read_any(b"text that is long enough for a header"), None);
+    fn other_files_have_no_frames() {
+        assert_eq!(read_any(b"text that is long enough for a header"), Content::Unknown);
         let mut raw_ip = write(&[]);
         raw_ip[20] = 101;
-        assert_eq!(read_any(&raw_ip), None);
+        assert_eq!(read_any(&raw_ip), Content::OtherLinkType);
     }
 }
