@@ -1,7 +1,7 @@
 //! What the tests share: the binary under test, captures, packets to write and to compare with, and scripts of them.
 //!
-//! *Invariant:* nothing here uses the appliance's own code. Packets are made and read with etherparse, captures byte by byte, so that a mistake
-//! of the appliance is not repeated by what tests it.
+//! *Invariant:* nothing but [`rig`], which holds the path under test, uses the appliance's own code. Packets are made and read with etherparse,
+//! captures byte by byte, so that a mistake of the appliance is not repeated by what tests it.
 #![forbid(unsafe_code)]
 
 pub mod binary;
@@ -10,4 +10,5 @@ pub mod folder;
 pub mod packet;
 pub mod ports;
 pub mod random;
+pub mod rig;
 pub mod script;
