@@ -1,0 +1,138 @@
+//! The configuration of the tests, with what they vary.
+
+use super::lab::{OWN, OWN6, VIP, VIP6, WEB, WEB6};
+use std::fmt::Write;
+
+/// The port of the virtual addresses, and where the backends serve it.
+pub(crate) const OPEN: u16 = 80;
+pub(crate) const OPEN_BEHIND: u16 = 8080;
+/// A second port that the backends serve, for configurations that lead there.
+pub(crate) const OTHER_BEHIND: u16 = 8090;
+/// A port that is balanced but that no rule allows, though the backends serve it.
+pub(crate) const CLOSED: u16 = 81;
+pub(crate) const CLOSED_BEHIND: u16 = 8081;
+/// The UDP port, in front and behind.
+pub(crate) const DATAGRAM: u16 = 9000;
+/// A UDP port that no rule allows, though the backends serve it.
+pub(crate) const CLOSED_DATAGRAM: u16 = 9999;
+
+/// What the tests vary.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// MTU of the ports, in the order of the interfaces.
+    pub(crate) mtu: [u16; 3],
+    /// Where the open port leads, and what the rule that lets it through is called. Both name the port, so that a mixture of two
+    /// configurations lets nothing through.
+    pub(crate) behind: u16,
+    /// Backends that are taken away.
+    pub(crate) down: [bool; 2],
+    /// How long a backend that is taken away keeps its connections.
+    pub(crate) drain_period: &'static str,
+    /// Hosts whose hardware addresses are known from the start: each an address and a hardware address.
+    pub(crate) neighbors: Vec<(&'static str, String)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mtu: [1500; 3],
+            behind: OPEN_BEHIND,
+            down: [false; 2],
+            drain_period: "30s",
+            neighbors: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The name of the rule that lets the open port through.
+    pub(crate) fn rule(behind: u16) -> String {
+        format!("allow-{behind}")
+    }
+
+    /// The file.
+    pub(crate) fn text(&self) -> String {
+        let Self { mtu: [mtu1, mtu2, mtu3], behind, drain_period, .. } = self;
+        let rule = Self::rule(*behind);
+        let (web, web6) = (self.backends("", WEB), self.backends("-v6", WEB6));
+        let mut text = format!(
+            r#"version: 1
+name: netns
+dataplane: {{workers: [1], flow_capacity: 20_000}}
+ports:
+  - {{name: untrusted, driver: af_packet, device: eth1, mtu: {mtu1}, addresses: [{OWN}/24, "{OWN6}/64"], trust: untrusted}}
+  - {{name: web1, driver: af_packet, device: eth2, mtu: {mtu2}, addresses: [10.2.0.1/24, "fd00:2::1/64"], trust: trusted}}
+  - {{name: web2, driver: af_packet, device: eth3, mtu: {mtu3}, addresses: [10.3.0.1/24, "fd00:3::1/64"], trust: trusted}}
+virtual_network:
+  address_space: [10.0.0.0/8, "fd00::/8"]
+  subnets:
+    - {{name: web, prefixes: [10.2.0.0/24, 10.3.0.0/24, "fd00:2::/64", "fd00:3::/64"], security_group: web-nsg}}
+security_groups:
+  - name: web-nsg
+    rules:
+"#
+        );
+        for (name, priority, protocol, port) in [
+            (rule.as_str(), 100, "tcp", behind.to_string()),
+            ("allow-datagrams", 110, "udp", DATAGRAM.to_string()),
+            ("allow-icmp", 120, "icmp", "\"*\"".to_string()),
+        ] {
+            writeln!(
+                text,
+                "      - {{name: {name}, priority: {priority}, direction: inbound, access: allow, protocol: {protocol}, \
+                 source: [Internet], source_ports: [\"*\"], destination: [\"*\"], destination_ports: [{port}]}}"
+            )
+            .expect("a string takes everything");
+        }
+        if !self.neighbors.is_empty() {
+            text.push_str("neighbors:\n");
+        }
+        for (address, mac) in &self.neighbors {
+            writeln!(text, "  - {{address: \"{address}\", mac: \"{mac}\"}}")
+                .expect("a string takes everything");
+        }
+        let rule = |name: &str, frontend: &str, protocol: &str, port: u16, pool: &str, behind: u16| {
+            format!(
+                "      - {{name: {name}, frontend: {frontend}, protocol: {protocol}, port: {port}, pool: {pool}, backend_port: {behind}}}\n"
+            )
+        };
+        let rules: String = [
+            rule("http", "vip", "tcp", OPEN, "web", *behind),
+            rule("http6", "vip6", "tcp", OPEN, "web6", *behind),
+            rule("closed", "vip", "tcp", CLOSED, "web", CLOSED_BEHIND),
+            rule("closed6", "vip6", "tcp", CLOSED, "web6", CLOSED_BEHIND),
+            rule("datagrams", "vip", "udp", DATAGRAM, "web", DATAGRAM),
+            rule("datagrams6", "vip6", "udp", DATAGRAM, "web6", DATAGRAM),
+        ]
+        .concat();
+        write!(
+            text,
+            r#"load_balancers:
+  - name: public
+    frontends:
+      - {{name: vip, address: {VIP}}}
+      - {{name: vip6, address: "{VIP6}"}}
+    pools:
+      - name: web
+        drain_period: {drain_period}
+        backends:
+{web}      - name: web6
+        drain_period: {drain_period}
+        backends:
+{web6}    rules:
+{rules}"#
+        )
+        .expect("a string takes everything");
+        text
+    }
+
+    fn backends(&self, suffix: &str, addresses: [&str; 2]) -> String {
+        let line = |((number, address), down): ((usize, &str), bool)| {
+            let state = if down { "down" } else { "none" };
+            format!(
+                "          - {{name: web-{number}{suffix}, address: \"{address}\", admin_state: {state}}}\n"
+            )
+        };
+        (1..).zip(addresses).zip(self.down).map(line).collect()
+    }
+}
