@@ -81,17 +81,33 @@ pub fn config(text: &str) -> Config {
     nva_config::load(&[source], None).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
 
+/// Compiles a configuration for the scripts' ports.
+pub fn compile(config: &Config) -> Arc<Snapshot> {
+    let links = Port::ALL.map(|port| Link { mac: Mac(port.station()), mtu: 1500 });
+    let options =
+        BuildOptions { links: &links, down: &|_, _| false, names: &mut Names::default(), generation: 1 };
+    Arc::new(Snapshot::build(config, options))
+}
+
+/// So many frames, each long enough for what these ports send.
+///
+/// # Panics
+/// When there is no memory.
+pub fn pool(frames: usize) -> Pool {
+    Pool::new(PoolOptions { frames, data_room: 1800 }).expect("memory for a few frames")
+}
+
 impl Rig {
     /// A path without flows, with so many frames to go round.
     ///
     /// # Panics
     /// When the configuration is bad or there is no memory.
     pub fn new(config: &Config, flow_capacity: usize, frames: usize, seed: [u8; 16]) -> Self {
-        let links = Port::ALL.map(|port| Link { mac: Mac(port.station()), mtu: 1500 });
-        let options =
-            BuildOptions { links: &links, down: &|_, _| false, names: &mut Names::default(), generation: 1 };
-        let snapshot = Arc::new(Snapshot::build(config, options));
-        let pool = Pool::new(PoolOptions { frames, data_room: 1800 }).expect("memory for a few frames");
+        Self::on(compile(config), pool(frames), flow_capacity, seed)
+    }
+
+    /// The same on what is there already: of both there may be one for many paths.
+    pub fn on(snapshot: Arc<Snapshot>, pool: Pool, flow_capacity: usize, seed: [u8; 16]) -> Self {
         let now = Time::from_millis(1_700_000_000_000);
         let pipeline = Pipeline::new(snapshot, &Options { flow_capacity, seed }, now);
         let outbox = Outbox { pool: pool.clone(), sent: Vec::new(), count: 0 };
