@@ -5,6 +5,7 @@ use nva_config::{Config, Source};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::{Options, Pipeline, Transmit};
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
@@ -107,7 +108,11 @@ impl Rig {
         let snapshot = Arc::new(Snapshot::build(&config, options));
         let now = Time::from_millis(1_000);
         let capacity = scenario.flows.max(1024);
-        let pipeline = Pipeline::new(snapshot, &Options { flow_capacity: capacity, seed: [7; 16] }, now);
+        let pipeline = Pipeline::new(
+            snapshot,
+            &Options { flow_capacity: capacity, seed: [7; 16], placement: Placement::ALONE },
+            now,
+        );
         let sink = Sink { pool: pool.clone(), sent: 0, last: None, keep: false };
         let empty = || LoopRx::new(pool.clone(), Arc::default(), 0, BURST, RxOffload::default());
         let mut rig = Self { pipeline, sources: [empty(), empty()], sink, now, _owner: owner };

@@ -23,4 +23,5 @@ pub mod wire;
 pub mod counters;
 pub mod explain;
 pub mod pipeline;
+pub mod placement;
 pub mod snapshot;

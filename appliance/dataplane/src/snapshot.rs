@@ -6,6 +6,7 @@ use crate::guard::Guard;
 use crate::host::{self, LocalTable};
 use crate::lb::Balancer;
 use crate::names::Names;
+use crate::placement::Homes;
 use crate::policy::Policy;
 use crate::route::{NextHop, RouteTable};
 use crate::verdict::PortId;
@@ -56,6 +57,7 @@ pub struct Snapshot {
     pub(crate) balancer: Balancer,
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
+    pub(crate) homes: Homes,
     names: Names,
 }
 
@@ -88,6 +90,7 @@ impl Snapshot {
             balancer,
             policy,
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
+            homes: Homes::build(config),
             names: options.names.clone(),
             ports,
         }

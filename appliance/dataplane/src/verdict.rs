@@ -98,7 +98,7 @@ drop_reasons! {
     TunnelWrongPort = "tunnel_wrong_port": "The network identifier belongs to a tunnel on another UDP port.",
     TunnelBadPeer = "tunnel_bad_peer": "The outer source is no peer of the gateway.",
     TunnelTrust = "tunnel_trust": "The packet came through the tunnel of the wrong side.",
-    TxQueueFull = "tx_queue_full": "The port's transmit queue was full.",
+    TxQueueFull = "tx_queue_full": "The port's transmit queue was full, or the queue to the worker that the packet belongs to.",
 }
 
 impl fmt::Display for DropReason {

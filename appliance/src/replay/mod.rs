@@ -21,6 +21,7 @@ use capture::{Capture, Captured, Survey};
 use nva_config::Config;
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::{Observer, Options, Outcome, Pipeline};
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
@@ -154,7 +155,11 @@ impl Run {
         let ports: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
         let outputs = Outputs::create(&args.out, &ports, pool.clone())?;
         let verdicts = args.verdicts.as_deref().map(NewFile::create).transpose()?;
-        let options = Options { flow_capacity: config.dataplane.flow_capacity, seed: seed.0 };
+        let options = Options {
+            flow_capacity: config.dataplane.flow_capacity,
+            seed: seed.0,
+            placement: Placement::ALONE,
+        };
         let now = inputs.start();
         let pipeline = Pipeline::new(Arc::clone(&snapshot), &options, now);
         Ok(Self { pipeline, snapshot, pool, outputs, verdicts, ports, frames: 0, now })

@@ -10,13 +10,16 @@
 mod answer;
 pub(crate) mod board;
 pub(crate) mod control;
+mod exchange;
 mod mailbox;
 mod notify;
 mod open;
 mod outbox;
 pub(crate) mod protocol;
 mod reload;
+mod rest;
 pub(crate) mod socket;
+mod steering;
 pub(crate) mod summary;
 mod watchdog;
 mod worker;
@@ -32,11 +35,14 @@ use board::Board;
 use control::{Beginning, Control};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use exchange::{Inbox, Peers};
 use nva_config::Config;
 use nva_dataplane::pipeline::{Options, Pipeline};
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Snapshot;
 use open::Opened;
 use outbox::Outbox;
+use pmd_shim::PoolFrame;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket::ControlSocket;
@@ -61,7 +67,8 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     let signals = signals()?;
     let config = configuration(args)?;
     let cores = cores(&config)?;
-    let opened = open::open(&config)?;
+    let seed = seed()?;
+    let opened = open::open(&config, &Placement::new(0, cores.len(), seed))?;
     let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
     let socket = ControlSocket::bind(&path)?;
     let name = config.name.clone();
@@ -70,8 +77,9 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     let Opened { links, queues, locks } = opened;
     let held: Vec<String> = config.ports.iter().map(|port| port.device.clone()).collect();
     let Beginning { control, snapshot, boards } = Control::begin(config, links, epoch);
-    let seed = seed()?;
-    let start = Start { control: &control, snapshot, seed, epoch };
+    let inboxes = Inbox::all(cores.len())
+        .map_err(|error| Failure::failed(format!("what wakes the workers: {error}")))?;
+    let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes };
     let mut workers = Vec::new();
     for (index, ((core, queues), board)) in cores.into_iter().zip(queues).zip(boards).enumerate() {
         workers.push(start.worker(index, core, queues, board)?);
@@ -163,6 +171,7 @@ struct Start<'a> {
     snapshot: Arc<Snapshot>,
     seed: [u8; 16],
     epoch: Instant,
+    inboxes: &'a [Arc<Inbox<PoolFrame>>],
 }
 
 impl Start<'_> {
@@ -177,9 +186,12 @@ impl Start<'_> {
         let failed = |what: String| Failure::failed(format!("worker {index}: {what}"));
         let mailbox = self.control.mailboxes.get(index).map(Arc::clone);
         let mailbox = mailbox.ok_or_else(|| failed("has no mailbox".into()))?;
-        let workers = self.control.mailboxes.len();
+        let inbox = self.inboxes.get(index).map(Arc::clone).ok_or_else(|| failed("has no inbox".into()))?;
+        let peers = Peers::new(index, self.inboxes);
+        let workers = self.inboxes.len();
         let capacity = self.control.state().config.dataplane.flow_capacity;
-        let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed };
+        let placement = Placement::new(index, workers, self.seed);
+        let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
         let (send, started) = bounded(1);
         let body = move || {
@@ -191,8 +203,8 @@ impl Start<'_> {
             let owner = queues.pool.adopt();
             let generation = snapshot.generation();
             let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
-            let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity());
-            let worker = Worker { pipeline, rx: queues.rx, outbox, mailbox, board, generation, epoch };
+            let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers);
+            let worker = Worker { pipeline, rx: queues.rx, inbox, outbox, mailbox, board, generation, epoch };
             let _ = send.send(owner.as_ref().map(|_| ()).map_err(ToString::to_string));
             worker.run();
         };

@@ -1,10 +1,12 @@
 //! Takes the ports over from the kernel, in an order in which nothing slips through: the kernel is shut out of all of them before the
 //! first is opened.
 
+use super::steering::steering;
 use crate::output::{Failure, complain};
 use crate::ports::no_routable_addresses;
 use nva_config::{Config, Port};
 use nva_dataplane::addr::Mac;
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Link;
 use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, DeviceError, DeviceLock, ingress, link};
 use pmd_shim::{Pool, PoolOptions, PortRx, PortTx};
@@ -34,11 +36,11 @@ pub(super) struct Queues {
     pub(super) tx: Vec<PortTx>,
 }
 
-/// Opens every port of the configuration, with a queue for each worker.
+/// Opens every port of the configuration, with a queue for each worker. `any` is the placement of any of them.
 ///
 /// # Errors
 /// A [`Failure`] of exit code 1 that says what to do. Ports from which the kernel was shut out until then stay so.
-pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
+pub(super) fn open(config: &Config, any: &Placement) -> Result<Opened, Failure> {
     let ports = &config.ports;
     let refused: Vec<String> =
         ports.iter().filter_map(|port| no_routable_addresses(&port.device).err()).collect();
@@ -64,7 +66,7 @@ pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
         tx: Vec::new(),
     }));
     for port in ports {
-        let taken = take(port, &pools).map_err(|error| failed(port, &error))?;
+        let taken = take(port, &pools, any).map_err(|error| failed(port, &error))?;
         opened.links.push(Link { mac: Mac(taken.mac), mtu: u16::try_from(taken.mtu).unwrap_or(u16::MAX) });
         opened.locks.push(taken.lock);
         for ((queues, rx), tx) in opened.queues.iter_mut().zip(taken.rx).zip(taken.tx) {
@@ -75,8 +77,12 @@ pub(super) fn open(config: &Config) -> Result<Opened, Failure> {
     Ok(opened)
 }
 
-fn take(port: &Port, pools: &[Pool]) -> Result<AfPacketPort, DeviceError> {
-    let options = AfPacketOptions { mtu: Some(port.mtu.into()), ..AfPacketOptions::default() };
+fn take(port: &Port, pools: &[Pool], any: &Placement) -> Result<AfPacketPort, DeviceError> {
+    let options = AfPacketOptions {
+        mtu: Some(port.mtu.into()),
+        steering: steering(port.trust, any),
+        ..AfPacketOptions::default()
+    };
     af_packet::open(&port.device, &options, pools)
 }
 

@@ -1,6 +1,9 @@
-//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call.
+//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call. What is for another worker
+//! goes at once.
 
+use super::exchange::Peers;
 use nva_dataplane::pipeline::Transmit;
+use nva_dataplane::route::News;
 use nva_dataplane::verdict::PortId;
 use pmd_shim::{Burst, FrameSource, QueueCounters, TxQueue};
 
@@ -9,6 +12,7 @@ pub(crate) struct Outbox<T: TxQueue, S> {
     lanes: Vec<Lane<T>>,
     source: S,
     refused: Vec<(PortId, T::Frame)>,
+    peers: Peers<T::Frame>,
 }
 
 struct Lane<T: TxQueue> {
@@ -19,13 +23,13 @@ struct Lane<T: TxQueue> {
 
 impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
     /// An outbox for queues in the order of the ports. `frames_max` is how many frames there can be at all.
-    pub(crate) fn new(queues: Vec<T>, source: S, frames_max: usize) -> Self {
+    pub(crate) fn new(queues: Vec<T>, source: S, frames_max: usize, peers: Peers<T::Frame>) -> Self {
         let lanes = queues.into_iter().zip(0..).map(|(queue, port)| Lane {
             port: PortId(port),
             queue,
             burst: Burst::new(),
         });
-        Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max) }
+        Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max), peers }
     }
 
     /// Sends what waits, and hands over each frame that a full queue refused.
@@ -37,6 +41,7 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
             }
         }
         self.refused.drain(..).for_each(|(port, frame)| refused(port, frame));
+        self.peers.flush();
     }
 
     /// What the queue of the port at this place counted.
@@ -61,5 +66,13 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox
 
     fn allocate(&mut self) -> Option<T::Frame> {
         self.source.allocate()
+    }
+
+    fn hand_over(&mut self, worker: usize, frame: T::Frame) -> Result<(), T::Frame> {
+        self.peers.hand_over(worker, frame)
+    }
+
+    fn tell(&mut self, news: News) {
+        self.peers.tell(news);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::answer;
 use super::control::{Beginning, Control};
+use super::exchange::{Inbox, Peers};
 use super::outbox::Outbox;
 use super::protocol::{Flows, Response, Stats};
 use super::worker::{self, Worker};
@@ -9,6 +10,7 @@ use etherparse::PacketBuilder;
 use nva_config::{Config, Source};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::pipeline::{Options, Pipeline};
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::{Link, Snapshot};
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::memory::{MemoryQueue, MemoryRx, MemoryTx};
@@ -69,12 +71,14 @@ impl Rig {
         let queue = || MemoryQueue::new(2048);
         let (outside, to_inside) = (queue(), queue());
         let generation = snapshot.generation();
-        let options = Options { flow_capacity: 1000, seed: [7; 16] };
+        let options = Options { flow_capacity: 1000, seed: [7; 16], placement: Placement::ALONE };
+        let inboxes = Inbox::all(1).expect("nothing is needed for one");
         let tx = vec![MemoryTx::new(queue()), MemoryTx::new(to_inside.clone())];
         let worker = Worker {
             pipeline: Pipeline::new(snapshot, &options, worker::now(epoch)),
             rx: vec![MemoryRx::new(outside.clone()), MemoryRx::new(queue())],
-            outbox: Outbox::new(tx, pool.clone(), pool.capacity()),
+            inbox: Arc::clone(&inboxes[0]),
+            outbox: Outbox::new(tx, pool.clone(), pool.capacity(), Peers::new(0, &inboxes)),
             mailbox: Arc::clone(&control.mailboxes[0]),
             board: Arc::clone(&boards[0]),
             generation,

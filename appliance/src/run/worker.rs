@@ -5,14 +5,14 @@
 //! nothing has come for [`SPIN`] does it sleep in the kernel until something does.
 
 use super::board::Board;
+use super::exchange::Inbox;
 use super::mailbox::{Edition, FlowPage, FlowQuestion, Mailbox};
 use super::outbox::Outbox;
-use arrayvec::ArrayVec;
+use super::rest::rest;
 use nva_dataplane::pipeline::Pipeline;
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
-use pmd_shim::{Burst, FrameSource, RxQueue, TxQueue, idle};
-use std::os::fd::BorrowedFd;
+use pmd_shim::{BURST, Burst, FrameSource, RxQueue, TxQueue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,6 @@ const SPIN: Duration = Duration::from_micros(50);
 const SLEEP_MAX_MS: u32 = 10;
 /// How often the counters are shown while there is traffic.
 const SHOW_EVERY: Duration = Duration::from_millis(5);
-
 /// How long it stays awake for the question that follows one.
 const NEXT_QUESTION: Duration = Duration::from_millis(1);
 
@@ -32,7 +31,9 @@ pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
     pub(crate) pipeline: Pipeline<R::Frame>,
     /// Receive queues in the order of the ports.
     pub(crate) rx: Vec<R>,
-    /// Transmit queues.
+    /// What the other workers have for this one.
+    pub(crate) inbox: Arc<Inbox<R::Frame>>,
+    /// Transmit queues, and what is for the other workers.
     pub(crate) outbox: Outbox<T, S>,
     /// What the control threads want.
     pub(crate) mailbox: Arc<Mailbox>,
@@ -81,15 +82,20 @@ where
         self.show();
     }
 
-    /// A burst from each port through the path, what time has brought about, and one burst out of each port.
+    /// A burst from each port and from the other workers through the path, what time has brought about, and one burst out of each port.
     fn turn(&mut self, now: Time, burst: &mut Burst<R::Frame>) -> usize {
-        let Self { pipeline, rx, outbox, .. } = self;
+        let Self { pipeline, rx, inbox, outbox, .. } = self;
         let mut received = 0;
         for (queue, port) in rx.iter_mut().zip(0..) {
             received += queue.receive(burst);
             if !burst.is_empty() {
                 pipeline.process(now, PortId(port), burst, outbox, &mut ());
             }
+        }
+        received += inbox.take(burst);
+        pipeline.accept(now, burst, outbox);
+        for news in (0..BURST).map_while(|_| inbox.news()) {
+            pipeline.hear(now, news, outbox);
         }
         pipeline.advance(now, outbox);
         outbox.flush(|port, frame| pipeline.refused(port, frame));
@@ -128,19 +134,10 @@ where
         let _ = answer.try_send(FlowPage { flows: page, next });
     }
 
-    /// Sleeps until a frame comes, the next timer is due, or it is time to look at the mailbox.
+    /// Sleeps until something comes, the next timer is due, or it is time to look at the mailbox.
     fn sleep(&self, now: Time) {
-        let handles: ArrayVec<BorrowedFd<'_>, { idle::WAIT_HANDLES_MAX }> =
-            self.rx.iter().filter_map(RxQueue::wait_handle).take(idle::WAIT_HANDLES_MAX).collect();
-        if handles.len() < self.rx.len() {
-            return;
-        }
         let due = self.pipeline.next_timer().map_or(u128::MAX, |time| time.since(now).as_millis());
-        let timeout_ms = u32::try_from(due).unwrap_or(u32::MAX).min(SLEEP_MAX_MS);
-        if timeout_ms > 0 {
-            // A failure means no more than that it polls on.
-            let _ = idle::wait(&handles, timeout_ms);
-        }
+        rest(&self.rx, &self.inbox, u32::try_from(due).unwrap_or(u32::MAX).min(SLEEP_MAX_MS));
     }
 }
 

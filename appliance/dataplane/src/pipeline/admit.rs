@@ -1,7 +1,7 @@
 //! A packet without a flow: every stage judges it, and it becomes a flow or ends here.
 
 use super::known::payload;
-use super::{Departure, Passage, Pipeline, Step, drop_for};
+use super::{Departure, Passage, Pipeline, Step, decided, drop_for};
 use crate::addr::Addr;
 use crate::emit::icmp_error::IcmpError;
 use crate::flow::{InsertError, NewFlow, Side, TcpState, query};
@@ -63,7 +63,7 @@ impl<F: Frame> Pipeline<F> {
             Transport::Icmp(icmp) if icmp.class == IcmpClass::EchoRequest => {
                 match host::echo(frame, p.packet) {
                     HostOutcome::Drop(reason) => drop_for(reason),
-                    _ => ControlFlow::Break(Verdict::Reply(None)),
+                    _ => decided(Verdict::Reply(None)),
                 }
             }
             _ => drop_for(DropReason::DeniedByRule),

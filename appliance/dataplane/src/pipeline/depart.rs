@@ -138,7 +138,7 @@ impl<F: Frame> Pipeline<F> {
         let from = match mark.origin {
             Origin::Forwarded => Verdict::Forward(port),
             Origin::Replied => Verdict::Reply(None),
-            Origin::Own | Origin::Received => return,
+            _ => return,
         };
         self.recount(mark.port, from, Verdict::Drop(DropReason::TxQueueFull));
     }

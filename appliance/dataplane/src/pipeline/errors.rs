@@ -1,7 +1,7 @@
 //! ICMP errors: those that the appliance sends about a packet it could not pass on, and those of others about a flow.
 
 use super::known::{payload, target, translated, translation};
-use super::{Departure, Passage, Pipeline, Step, drop_for};
+use super::{Departure, Passage, Pipeline, Step, decided, drop_for};
 use crate::addr::Family;
 use crate::emit::icmp_error::{self, IcmpError};
 use crate::emit::rewrite::{self, Translation};
@@ -31,7 +31,7 @@ impl<F: Frame> Pipeline<F> {
                     && self.icmp_errors.allow(p.now)
                     && icmp_error::build(frame, p.packet, error, from, station).is_ok() =>
             {
-                ControlFlow::Break(Verdict::Reply(Some(reason)))
+                decided(Verdict::Reply(Some(reason)))
             }
             _ => drop_for(reason),
         }
@@ -49,6 +49,7 @@ impl<F: Frame> Pipeline<F> {
         // Who would answer the quoted packet is, as a sender, on the error's own way.
         let answer = quoted.key.reversed();
         let Some((id, side)) = self.flows.find(&answer, self.flows.hash(&answer)) else {
+            self.seek(p, &answer)?;
             return drop_for(DropReason::InvalidState);
         };
         self.check_ingress(frame, p, id, side)?;

@@ -1,6 +1,6 @@
 //! Fragments: the first one is judged like a whole packet, the later ones follow it, out of order too.
 
-use super::{Departure, Mark, Origin, Passage, Pipeline, Step, Transmit, drop_for};
+use super::{Departure, End, Mark, Passage, Pipeline, Step, Transmit, decided, drop_for};
 use crate::flow::FlowHash;
 use crate::fragments::{FragmentKey, Later};
 use crate::verdict::{DropReason, Verdict};
@@ -15,6 +15,7 @@ impl<F: Frame> Pipeline<F> {
         p: &mut Passage<'_>,
         info: FragmentInfo,
     ) -> Step<Departure> {
+        self.gather(p)?;
         let key = fragment_key(p);
         if p.packet.transport != Transport::LaterFragment {
             // Errors quote the whole first packet; about an error's fragments nothing can be said.
@@ -22,7 +23,9 @@ impl<F: Frame> Pipeline<F> {
                 return drop_for(reason);
             }
             let step = self.flow(frame, p);
-            if let ControlFlow::Break(Verdict::Drop(reason) | Verdict::Reply(Some(reason))) = step {
+            if let ControlFlow::Break(End::Decided(Verdict::Drop(reason) | Verdict::Reply(Some(reason)))) =
+                step
+            {
                 self.fragments.reject(key, reason);
             }
             return step;
@@ -30,13 +33,14 @@ impl<F: Frame> Pipeline<F> {
         match self.fragments.later(key, &info, p.now) {
             Later::Follow(first) => self.follow_first(frame, p, &first),
             Later::Drop(reason) => drop_for(reason),
-            Later::Hold => ControlFlow::Break(Verdict::Hold),
+            Later::Hold => decided(Verdict::Hold),
         }
     }
 
     /// A later fragment goes the way of the first one's flow; there is no transport header to hold against a state.
     fn follow_first(&mut self, frame: &mut F, p: &mut Passage<'_>, first: &wire::FlowKey) -> Step<Departure> {
         let Some((id, side)) = self.flows.find(first, self.flows.hash(first)) else {
+            self.seek(p, first)?;
             return drop_for(DropReason::InvalidState);
         };
         self.check_ingress(frame, p, id, side)?;
@@ -60,19 +64,21 @@ impl<F: Frame> Pipeline<F> {
             let mark = Mark::from_bits(frame.mark());
             let verdict = match self.parse_again(&frame, mark) {
                 Some(packet) => {
-                    let mut passage = Passage::new(p.now, mark.port, &packet, FlowHash::default());
+                    let mut passage = Passage::new(p.now, mark, &packet, FlowHash::default());
                     let step = self.path(&mut frame, &mut passage);
                     self.finish(frame, &passage, step, tx)
                 }
-                None => Verdict::Drop(DropReason::Malformed),
+                None => Some(Verdict::Drop(DropReason::Malformed)),
             };
-            self.recount(mark.port, Verdict::Hold, verdict);
+            match verdict {
+                Some(verdict) => self.recount(mark.port, Verdict::Hold, verdict),
+                None => self.forget(mark.port, Verdict::Hold),
+            }
         }
     }
 
     /// Parses a frame that was kept: it was whole when it came in.
     pub(super) fn parse_again(&self, frame: &F, mark: Mark) -> Option<Packet> {
-        debug_assert_eq!(mark.origin, Origin::Received);
         match wire::parse(frame.bytes(), frame.offload(), self.facts(mark.port).mac) {
             Ok(Parsed::Ip(packet)) => Some(packet),
             _ => None,

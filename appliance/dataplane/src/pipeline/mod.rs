@@ -11,19 +11,22 @@ mod errors;
 mod fragment;
 mod inspect;
 mod known;
+mod place;
 mod timers;
 
 use crate::counters::Counters;
 use crate::flow::{FlowHash, FlowTable};
 use crate::fragments::FragmentTable;
 use crate::host::{self, HostOutcome, Limiter};
-use crate::route::{NeighborId, Neighbors};
+use crate::placement::Placement;
+use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 use crate::wire::{self, Arp, FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
+use place::hand_over;
 use pmd_shim::{BURST, Burst, Frame};
 use std::sync::Arc;
 
@@ -36,6 +39,18 @@ pub trait Transmit<F: Frame> {
 
     /// A new, empty frame, for what the appliance says by itself; `None` when all are in use.
     fn allocate(&mut self) -> Option<F>;
+
+    /// Gives a received frame to another worker, whose pipeline is to [accept](Pipeline::accept) it, behind all that it was given
+    /// before.
+    ///
+    /// # Errors
+    /// The frame, when that worker has too many waiting. A worker that is alone is never asked.
+    fn hand_over(&mut self, _worker: usize, frame: F) -> Result<(), F> {
+        Err(frame)
+    }
+
+    /// Lets all other workers' pipelines [hear](Pipeline::hear) something.
+    fn tell(&mut self, _news: News) {}
 }
 
 /// Told of each received frame's verdict, in order.
@@ -67,9 +82,11 @@ pub struct Options {
     pub flow_capacity: usize,
     /// Fixes every secret of this worker: hash keys.
     pub seed: [u8; 16],
+    /// Which of the workers it is.
+    pub placement: Placement,
 }
 
-/// ICMP errors that one worker sends a second, and at once.
+/// ICMP errors that all workers send a second, and at once; each has its share.
 const ICMP_ERRORS_PER_SECOND: u32 = 1000;
 const ICMP_ERROR_BURST: u32 = 100;
 
@@ -81,6 +98,9 @@ pub struct Pipeline<F: Frame> {
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
     drains: ends::Drains,
+    placement: Placement,
+    /// Homes are not what they were when older flows began.
+    has_moved: bool,
     counters: Counters,
 }
 
@@ -92,11 +112,13 @@ struct Passage<'a> {
     hash: FlowHash,
     rule: Option<RuleId>,
     backend: Option<BackendId>,
+    /// How far the search for its flow has come.
+    origin: Origin,
 }
 
 impl<'a> Passage<'a> {
-    fn new(now: Time, port: PortId, packet: &'a Packet, hash: FlowHash) -> Self {
-        Self { now, port, packet, hash, rule: None, backend: None }
+    fn new(now: Time, mark: Mark, packet: &'a Packet, hash: FlowHash) -> Self {
+        Self { now, port: mark.port, packet, hash, rule: None, backend: None, origin: mark.origin }
     }
 
     fn is_neighbor_discovery(&self) -> bool {
@@ -118,11 +140,25 @@ struct Departure {
 }
 
 /// A stage goes on, or ends the packet's way.
-type Step<T> = ControlFlow<Verdict, T>;
+type Step<T> = ControlFlow<End, T>;
+
+/// How a packet's way through this pipeline ends, but for its departure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is decided.
+    Decided(Verdict),
+    /// Another worker goes on with it.
+    Elsewhere(place::Move),
+}
+
+/// Ends a packet's way.
+fn decided<T>(verdict: Verdict) -> Step<T> {
+    ControlFlow::Break(End::Decided(verdict))
+}
 
 /// Ends a packet's way with a drop.
 fn drop_for<T>(reason: DropReason) -> Step<T> {
-    ControlFlow::Break(Verdict::Drop(reason))
+    decided(Verdict::Drop(reason))
 }
 
 impl<F: Frame> Pipeline<F> {
@@ -132,8 +168,10 @@ impl<F: Frame> Pipeline<F> {
             flows: FlowTable::new(options.flow_capacity, options.seed, snapshot.timeouts, now),
             neighbors: Neighbors::new(Default::default(), options.seed),
             fragments: FragmentTable::new(Default::default(), options.seed),
-            icmp_errors: Limiter::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST, now),
+            icmp_errors: icmp_errors(options.placement, now),
             drains: ends::Drains::default(),
+            placement: options.placement,
+            has_moved: false,
             counters: Counters::default(),
             snapshot,
         };
@@ -146,6 +184,7 @@ impl<F: Frame> Pipeline<F> {
         let old = core::mem::replace(&mut self.snapshot, snapshot);
         self.flows.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);
+        self.has_moved |= !self.placement.is_alone() && old.homes != self.snapshot.homes;
         self.fit();
         old
     }
@@ -203,38 +242,56 @@ impl<F: Frame> Pipeline<F> {
         for (_, hash) in &parsed {
             self.flows.prefetch_record(*hash);
         }
+        let mark = Mark { port, origin: Origin::Received };
         for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(&parsed).enumerate() {
-            if let Some(counters) = self.counters.port(port) {
-                counters.received += 1;
+            frame.set_mark(mark.to_bits());
+            if let Some(outcome) = self.decide(frame, result, *hash, mark, now, tx) {
+                self.count(port, outcome.verdict);
+                observer.decided(slot, &outcome);
             }
-            frame.set_mark(Mark { port, origin: Origin::Received }.to_bits());
-            let outcome = match result {
-                Err(reason) => Outcome { verdict: Verdict::Drop(*reason), rule: None, backend: None },
-                Ok(Parsed::Arp(arp)) => self.arp(frame, arp, port, now, tx),
-                Ok(Parsed::Ip(packet)) => {
-                    let passage = Passage::new(now, port, packet, *hash);
-                    if passage.is_neighbor_discovery() {
-                        self.nd(frame, &passage, tx)
-                    } else {
-                        self.packet(frame, passage, tx)
-                    }
+        }
+    }
+
+    /// One frame to its verdict; `None` when another worker goes on with it.
+    #[inline(always)]
+    fn decide<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        parsed: &Result<Parsed, DropReason>,
+        hash: FlowHash,
+        mark: Mark,
+        now: Time,
+        tx: &mut T,
+    ) -> Option<Outcome> {
+        match parsed {
+            Err(reason) => Some(Outcome { verdict: Verdict::Drop(*reason), rule: None, backend: None }),
+            Ok(Parsed::Arp(arp)) => Some(self.arp(frame, arp, mark.port, now, tx)),
+            Ok(Parsed::Ip(packet)) => {
+                let passage = Passage::new(now, mark, packet, hash);
+                if passage.is_neighbor_discovery() {
+                    Some(self.nd(frame, &passage, tx))
+                } else {
+                    self.packet(frame, passage, tx)
                 }
-            };
-            self.count(port, outcome.verdict);
-            observer.decided(slot, &outcome);
+            }
         }
     }
 
     /// One IP packet, from its parsed form to its verdict.
     #[inline(always)]
-    fn packet<T: Transmit<F>>(&mut self, mut frame: F, mut passage: Passage<'_>, tx: &mut T) -> Outcome {
+    fn packet<T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        mut passage: Passage<'_>,
+        tx: &mut T,
+    ) -> Option<Outcome> {
         let step = self.path(&mut frame, &mut passage);
         let first = passage.packet.fragment.filter(|f| f.offset == 0);
         let verdict = self.finish(frame, &passage, step, tx);
         if first.is_some() {
             self.release_fragments(&passage, tx);
         }
-        Outcome { verdict, rule: passage.rule, backend: passage.backend }
+        Some(Outcome { verdict: verdict?, rule: passage.rule, backend: passage.backend })
     }
 
     /// The stages in their order.
@@ -248,7 +305,7 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Known flows are already decided; others go through every stage.
+    /// Known flows are already decided; others, once no worker knows them, go through every stage.
     #[inline(always)]
     fn flow(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         if let Some((id, side)) = self.flows.find(&p.packet.key, p.hash)
@@ -256,6 +313,7 @@ impl<F: Frame> Pipeline<F> {
         {
             return ControlFlow::Continue(departure);
         }
+        self.seek(p, &p.packet.key)?;
         self.admit(frame, p)
     }
 
@@ -313,10 +371,13 @@ impl<F: Frame> Pipeline<F> {
             }
             HostOutcome::Drop(reason) => Verdict::Drop(reason),
         };
+        if let Some(news) = self.neighbors.take_news().filter(|_| !self.placement.is_alone()) {
+            tx.tell(news);
+        }
         Outcome { verdict, rule: None, backend: None }
     }
 
-    /// Carries a step's result out: the frame leaves, waits, or ends here.
+    /// Carries a step's result out: the frame leaves, waits, or ends here. `None`: another worker goes on with it.
     #[inline(always)]
     fn finish<T: Transmit<F>>(
         &mut self,
@@ -324,24 +385,35 @@ impl<F: Frame> Pipeline<F> {
         p: &Passage<'_>,
         step: Step<Departure>,
         tx: &mut T,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         match step {
-            ControlFlow::Continue(departure) => self.send(frame, departure, p.now, tx),
-            ControlFlow::Break(verdict) => {
+            ControlFlow::Continue(departure) => Some(self.send(frame, departure, p.now, tx)),
+            ControlFlow::Break(End::Elsewhere(to)) => hand_over(frame, p.port, to, tx),
+            ControlFlow::Break(End::Decided(verdict)) => {
                 match verdict {
                     Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),
-                    Verdict::Hold => return self.hold_fragment(frame, p),
+                    Verdict::Hold => return Some(self.hold_fragment(frame, p)),
                     _ => {}
                 }
-                verdict
+                Some(verdict)
             }
         }
     }
 
+    /// Counts a received frame, in the worker that decides it.
     #[inline(always)]
     fn count(&mut self, port: PortId, verdict: Verdict) {
         if let Some(counters) = self.counters.port(port) {
+            counters.received += 1;
             counters.count(verdict);
+        }
+    }
+
+    /// Takes a frame that another worker goes on with, and will count, out of the counters.
+    fn forget(&mut self, port: PortId, from: Verdict) {
+        if let Some(counters) = self.counters.port(port) {
+            counters.received -= 1;
+            counters.uncount(from);
         }
     }
 
@@ -355,6 +427,11 @@ impl<F: Frame> Pipeline<F> {
     fn facts(&self, port: PortId) -> &PortFacts {
         &self.snapshot.ports[port.index()]
     }
+}
+
+fn icmp_errors(placement: Placement, now: Time) -> Limiter {
+    let workers = placement.count() as u32;
+    Limiter::new((ICMP_ERRORS_PER_SECOND / workers).max(1), (ICMP_ERROR_BURST / workers).max(1), now)
 }
 
 /// What travels with a frame in its mark word: where it was received and what it was counted as, so that a refused or waiting
@@ -376,6 +453,12 @@ enum Origin {
     Forwarded,
     /// Received and counted as replied.
     Replied,
+    /// Received by another worker; a fragment that is to meet the others of its datagram here.
+    Gathered,
+    /// Received by another worker, which has no flow for it.
+    Sought,
+    /// Received by another worker; to be decided here, as all that may have its flow have been asked.
+    Placed,
 }
 
 impl Mark {
@@ -388,7 +471,10 @@ impl Mark {
             0 => Origin::Own,
             1 => Origin::Received,
             2 => Origin::Forwarded,
-            _ => Origin::Replied,
+            3 => Origin::Replied,
+            4 => Origin::Gathered,
+            5 => Origin::Sought,
+            _ => Origin::Placed,
         };
         Self { port: PortId(bits as u16), origin }
     }

@@ -1,6 +1,6 @@
 //! What happens by itself: questions for neighbours' addresses, packets that waited too long, flows that end.
 
-use super::{Mark, Origin, Passage, Pipeline, Transmit};
+use super::{End, Mark, Origin, Passage, Pipeline, Transmit};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::icmp_error::IcmpError;
 use crate::emit::rewrite::{self, Endpoint, Translation};
@@ -80,11 +80,11 @@ impl<F: Frame> Pipeline<F> {
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
         if let Some(mut packet) = self.parse_again(&frame, mark) {
             self.as_sent(&mut frame, &mut packet);
-            let passage = Passage::new(now, mark.port, &packet, FlowHash::default());
+            let passage = Passage::new(now, mark, &packet, FlowHash::default());
             let error = IcmpError::HostUnreachable;
             let step =
                 self.answer_with_error::<()>(&mut frame, &passage, error, DropReason::UnresolvedNeighbor);
-            if let ControlFlow::Break(decided) = step {
+            if let ControlFlow::Break(End::Decided(decided)) = step {
                 verdict = decided;
             }
             if let Verdict::Reply(_) = verdict {

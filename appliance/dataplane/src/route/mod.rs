@@ -10,5 +10,5 @@ mod table;
 mod timers;
 mod waiting;
 
-pub use neighbors::{Learning, NeighborAction, NeighborId, NeighborLimits, Neighbors};
+pub use neighbors::{Learning, NeighborAction, NeighborId, NeighborLimits, Neighbors, News};
 pub use table::{NextHop, RouteTable};

@@ -83,6 +83,19 @@ pub enum Learning {
     },
 }
 
+/// What a message said of a neighbour: to be [heard](Neighbors::hear) by the other workers too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The port.
+    pub port: PortId,
+    /// The neighbour.
+    pub address: Addr,
+    /// Its Ethernet address; `None` where an advertisement names none.
+    pub mac: Option<Mac>,
+    /// How it became known.
+    pub how: Learning,
+}
+
 /// What the table wants done as time goes by.
 #[derive(Debug)]
 pub enum NeighborAction<F> {
@@ -147,6 +160,7 @@ pub struct Neighbors<F> {
     giving_back: Option<u16>,
     /// The latest time that the table was told.
     latest: Time,
+    news: Option<News>,
 }
 
 impl<F: Frame> Neighbors<F> {
@@ -171,6 +185,7 @@ impl<F: Frame> Neighbors<F> {
             max_unresolved: count.div_ceil(2),
             giving_back: None,
             latest: Time::default(),
+            news: None,
         }
     }
 
@@ -282,6 +297,18 @@ impl<F: Frame> Neighbors<F> {
         how: Learning,
         now: Time,
     ) -> Option<NeighborId> {
+        let news = News { port, address, mac, how };
+        self.news = Some(news);
+        self.hear(news, now)
+    }
+
+    /// What was learnt since the last call, whether it counted here or not: another worker may have asked.
+    pub fn take_news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// As [`learn`](Self::learn), from another worker.
+    pub fn hear(&mut self, News { port, address, mac, how }: News, now: Time) -> Option<NeighborId> {
         self.latest = now;
         let known = self.find(port, address);
         let entry = match (known, how, mac) {

@@ -1,0 +1,153 @@
+//! Which worker a flow belongs to, where there is more than one.
+//!
+//! Decides by addresses alone, so that every packet of a flow, either direction and each fragment, is decided by one worker. Never
+//! looks at ports, since later fragments have none, and never at what a worker knows.
+//!
+//! Queues are steered by the address of the *outer* end: the source on untrusted ports, the destination on trusted ones. A flow's
+//! home is chosen so that this steering already leads there for all that passes between the sides:
+//!
+//! 1. to a frontend: the sender's address, which translation leaves alone; from one (direct server return): the receiver's;
+//! 2. between a backend and somebody else: that other one, who may be the client that a frontend was asked by;
+//! 3. between the sides: the address on the untrusted one;
+//! 4. on one side: the smaller address.
+//!
+//! *Invariant:* a flow is at the worker of one of the two addresses that any of its packets has, whatever the configuration was when
+//! it began. Translation changes a flow's target only, and a flow that is translated is at its initiator's worker. So a flow that is at
+//! neither worker is nowhere. Where rule 3 or 4 decides, or 1 or 2 with one backend at most, it can be at its home only; between two
+//! backends it may also be a balanced flow, at the worker of the other address. `Homes` says which.
+
+use crate::addr::Addr;
+use crate::snapshot::port_id;
+use crate::verdict::PortId;
+use hashbrown::HashSet;
+use nva_config::{Config, Prefix, Trust};
+
+/// First multiplier of the hash: each word of the address is mixed in by it (Weyl's constant in 32 bits, made a prime).
+pub const WORD_MULTIPLIER: u32 = 0x9e37_79b1;
+/// By how much the state is then shifted onto itself.
+pub const WORD_SHIFT: u32 = 15;
+/// Last multiplier (of MurmurHash3's finaliser).
+pub const LAST_MULTIPLIER: u32 = 0x85eb_ca6b;
+/// By how much the result is shifted onto itself.
+pub const LAST_SHIFT: u32 = 13;
+
+/// A worker's place among all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    index: u16,
+    count: u16,
+    secret: u32,
+}
+
+impl Placement {
+    /// The only worker.
+    pub const ALONE: Self = Self { index: 0, count: 1, secret: 0 };
+
+    /// Worker `index` of `count`. All workers must be given the same seed; it keeps senders from choosing addresses that meet.
+    pub fn new(index: usize, count: usize, seed: [u8; 16]) -> Self {
+        let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let words = seed.as_chunks::<4>().0;
+        let secret = words.iter().fold(0, |secret: u32, word| {
+            (secret ^ u32::from_le_bytes(*word)).wrapping_mul(WORD_MULTIPLIER).rotate_left(WORD_SHIFT)
+        });
+        Self { index: small(index), count: small(count).max(1), secret }
+    }
+
+    /// Which worker this is, counted from 0.
+    pub const fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// How many workers there are.
+    pub const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// There is one worker only.
+    #[inline(always)]
+    pub const fn is_alone(&self) -> bool {
+        self.count == 1
+    }
+
+    /// What the hash begins with.
+    pub const fn secret(&self) -> u32 {
+        self.secret
+    }
+
+    /// The worker of an address: a hash of its words (one of IPv4, four of IPv6) that a classic BPF program can compute too.
+    pub fn worker_of(&self, address: Addr) -> usize {
+        let mix = |hash: u32, word: u32| {
+            let hash = (hash ^ word).wrapping_mul(WORD_MULTIPLIER);
+            hash ^ hash >> WORD_SHIFT
+        };
+        let hash = match address.as_v4() {
+            Some(octets) => mix(self.secret, u32::from_be_bytes(octets)),
+            None => {
+                let words = address.octets().as_chunks::<4>().0;
+                words.iter().fold(self.secret, |hash, word| mix(hash, u32::from_be_bytes(*word)))
+            }
+        };
+        let hash = hash.wrapping_mul(LAST_MULTIPLIER);
+        (hash ^ hash >> LAST_SHIFT) as usize % self.count()
+    }
+}
+
+/// Whose worker a flow belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// One of the two addresses.
+    pub(crate) address: Addr,
+    /// The other one.
+    pub(crate) other: Addr,
+    /// No flow with these addresses is at the other one's worker, if this configuration was in use from the start.
+    pub(crate) is_certain: bool,
+}
+
+/// What homes are chosen by: equal where every home is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Homes {
+    frontends: HashSet<Addr>,
+    backends: HashSet<Addr>,
+    trust: Vec<Trust>,
+    /// What the routing table is made of.
+    routes: Vec<(Prefix, PortId)>,
+}
+
+impl Homes {
+    pub(crate) fn build(config: &Config) -> Self {
+        let routes = config.routes.iter().map(|route| (route.to, port_id(route.port.0)));
+        let links = config.ports.iter().enumerate().flat_map(|(index, port)| {
+            port.addresses.iter().map(move |address| (address.prefix, port_id(index)))
+        });
+        let balancers = || config.load_balancers.iter();
+        let backends = balancers().flat_map(|balancer| &balancer.pools).flat_map(|pool| &pool.backends);
+        Self {
+            frontends: balancers().flat_map(|lb| &lb.frontends).map(|f| f.address.into()).collect(),
+            backends: backends.map(|backend| backend.address.into()).collect(),
+            trust: config.ports.iter().map(|port| port.trust).collect(),
+            routes: routes.chain(links).collect(),
+        }
+    }
+
+    /// Whose worker a new flow with these addresses belongs to. `outside` says whether an address is on the untrusted side.
+    pub(crate) fn of(&self, src: Addr, dst: Addr, outside: impl Fn(Addr) -> bool) -> Home {
+        let [from_backend, to_backend] = [src, dst].map(|address| self.backends.contains(&address));
+        let at_source = if self.frontends.contains(&dst) {
+            true
+        } else if self.frontends.contains(&src) {
+            false
+        } else if from_backend != to_backend {
+            to_backend
+        } else {
+            match [src, dst].map(outside) {
+                [true, false] => true,
+                [false, true] => false,
+                _ => src <= dst,
+            }
+        };
+        let (address, other) = if at_source { (src, dst) } else { (dst, src) };
+        // A backend that speaks to a frontend may also answer a client that has the frontend's address.
+        let is_certain = !(from_backend && (to_backend || self.frontends.contains(&dst)));
+        Home { address, other, is_certain }
+    }
+}
