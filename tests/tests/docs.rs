@@ -1,9 +1,10 @@
-//! Whether the handbook is whole: every drop reason and every configuration key is in it, its example configurations are good, and its
-//! links lead somewhere.
+//! Whether the handbook is whole: every drop reason and every configuration key is in it, it marks what is not run yet as the binary
+//! does, its example configurations are good, and its links lead somewhere.
 #![forbid(unsafe_code)]
 
 use nva_config::Source;
 use nva_dataplane::verdict::DropReason;
+use nva_tests::{binary, folder::Folder};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,24 +50,19 @@ fn is_verdict(word: &str) -> bool {
     ["forward", "reply", "consume", "hold", "drop"].contains(&word)
 }
 
+/// `ports[0].name` as `ports[].name`.
+fn without_indices(path: &str) -> String {
+    let pieces = path.split('[').map(|piece| piece.trim_start_matches(|c: char| c.is_ascii_digit()));
+    pieces.collect::<Vec<_>>().join("[")
+}
+
 /// Every key path of the contract fixture, list elements as `[]`.
 fn contract_paths() -> BTreeSet<String> {
     let path = root().join("nva-config/tests/contract.yaml");
     let source = Source { text: read(&path).into_bytes(), path };
     let config = nva_config::load(&[source], None).expect("the fixture is good");
     let generic = |path: &str| {
-        let mut generic = String::new();
-        let mut inside = false;
-        for c in path.chars() {
-            inside = match c {
-                '[' => true,
-                ']' => false,
-                _ => inside,
-            };
-            if !inside || c == '[' {
-                generic.push(c);
-            }
-        }
+        let generic = without_indices(path);
         // Tags are called as the operator likes.
         let tag = generic.strip_prefix("service_tags.inline.").map(|_| "service_tags.inline.NAME".to_owned());
         tag.unwrap_or(generic)
@@ -81,6 +77,38 @@ fn every_configuration_key_has_its_row() {
     let missing: Vec<&String> =
         elements_and_keys.iter().filter(|path| !path.ends_with("[]") && !rows.contains(*path)).collect();
     assert!(missing.is_empty(), "docs/configuration.md has no row for {missing:#?}");
+}
+
+#[test]
+fn what_is_not_run_yet_is_marked_and_nothing_else() {
+    let fixture = read(&root().join("nva-config/tests/contract.yaml"));
+    // The fixture asks for everything but these.
+    let everything = [
+        ("driver: af_packet", "driver: af_xdp"),
+        ("workers: [1]", "workers: [1, 2]"),
+        ("syn_proxy: auto", "syn_proxy: always"),
+    ];
+    let text = everything.iter().fold(fixture, |text, (from, to)| {
+        assert!(text.contains(from), "the fixture has {from}");
+        text.replacen(from, to, 1)
+    });
+    let folder = Folder::new();
+    let file = folder.write("everything.yaml", text);
+    let output = binary::run(["check", "--skip-files", "--json", "--config", &file.to_string_lossy()]);
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).expect("check prints JSON");
+    let notes = summary["not_built"].as_array().expect("a list");
+    let path = |note: &serde_json::Value| {
+        let message = note["message"].as_str().unwrap_or_default();
+        let path = without_indices(message.split(':').next().unwrap_or_default());
+        path.trim_end_matches("[]").to_owned()
+    };
+    let refused: BTreeSet<String> = notes.iter().map(path).collect();
+    let text = read(&root().join("docs/configuration.md"));
+    let marked: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` † |").map(|(key, _)| key.to_owned()))
+        .collect();
+    assert_eq!(marked, refused, "docs/configuration.md: keys with † are those that `nva run` refuses");
 }
 
 /// The keys that the raw layer asks for: each is written there once, as `("key",` or `(fields, "key",`.
