@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 100;
 /// How long the far side is watched while the appliance is down.
 const WATCH: Duration = Duration::from_millis(20);
+/// Far more than it takes, as the machine may be busy; what it takes is printed.
+const AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The network with a kernel that would forward, and the servers at which a leak would show.
 struct Siege {
@@ -73,7 +75,7 @@ impl Siege {
     /// Waits until something arrives that had not; after how long.
     fn until_forwarding(&self, since: Instant, before: u64) -> Duration {
         while self.allowed.arrived() == before {
-            assert!(since.elapsed() < Duration::from_secs(5), "it does not forward again");
+            assert!(since.elapsed() < AGAIN_WITHIN, "it does not forward again");
             std::thread::sleep(Duration::from_micros(200));
         }
         since.elapsed()

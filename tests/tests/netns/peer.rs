@@ -304,12 +304,9 @@ impl Echo {
         if sent == back { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Waits for the other end to do something; what it was.
+    /// Waits for the other end to end it; how it did, or `None` if it sent something instead.
     pub(crate) fn end(&mut self) -> Option<ErrorKind> {
-        match self.connection.read(&mut [0]) {
-            Ok(_) => None,
-            Err(error) => Some(error.kind()),
-        }
+        self.connection.read_exact(&mut [0]).err().map(|error| error.kind())
     }
 }
 
