@@ -5,7 +5,8 @@
 
 use crate::addr::Addr;
 
-/// A ones' complement sum that is still being added to.
+/// A ones' complement sum that is still being added to, of 64 bits: a carry out of the top is added in at the bottom, which
+/// changes nothing modulo `0xffff` (RFC 1071, 2 (A)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -16,12 +17,19 @@ impl Sum {
         Self(0)
     }
 
+    /// Adds a word in the machine's own byte order.
+    #[inline(always)]
+    const fn add(self, word: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(word);
+        Self(sum + carry as u64)
+    }
+
     /// Adds bytes. A slice of odd length counts as if a zero byte followed it, so only the last one may be
     /// odd.
-    #[inline]
+    #[inline(always)]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         // Four sums side by side, which compilers keep in vectors.
-        let mut sums = [self.0, 0, 0, 0];
+        let mut sums = [0; 4];
         let (blocks, rest) = bytes.as_chunks::<32>();
         for block in blocks {
             let (words, _) = block.as_chunks::<8>();
@@ -29,35 +37,36 @@ impl Sum {
                 *sum += halves(u64::from_ne_bytes(*word));
             }
         }
-        let mut sum = sums.iter().sum::<u64>();
+        let mut sum = self.add(sums.iter().sum());
         let (words, rest) = rest.as_chunks::<8>();
         for word in words {
-            sum += halves(u64::from_ne_bytes(*word));
+            sum = sum.add(u64::from_ne_bytes(*word));
         }
-        let (words, rest) = rest.as_chunks::<4>();
-        for word in words {
-            sum += u64::from(u32::from_ne_bytes(*word));
+        match (rest.len(), bytes.last_chunk::<8>()) {
+            (0, _) => sum,
+            // The end of the word that ends here: what is before it was added.
+            (len, Some(last)) => {
+                let rest = u64::from_le_bytes(*last) >> (64 - 8 * len);
+                sum.add(u64::from_ne_bytes(rest.to_le_bytes()))
+            }
+            (_, None) => {
+                let (pairs, last) = rest.as_chunks::<2>();
+                let pairs = pairs.iter().fold(sum, |sum, pair| sum.add(u16::from_ne_bytes(*pair).into()));
+                last.iter().fold(pairs, |sum, last| sum.add(u16::from_ne_bytes([*last, 0]).into()))
+            }
         }
-        let (pairs, rest) = rest.as_chunks::<2>();
-        for pair in pairs {
-            sum += u64::from(u16::from_ne_bytes(*pair));
-        }
-        for last in rest {
-            sum += u64::from(u16::from_ne_bytes([*last, 0]));
-        }
-        Self(sum)
     }
 
     /// Adds a 16-bit field, given in host order.
     #[inline]
     pub const fn add_u16(self, value: u16) -> Self {
-        Self(self.0 + value.to_be() as u64)
+        self.add(value.to_be() as u64)
     }
 
     /// Adds a 32-bit field, given in host order.
     #[inline]
     pub const fn add_u32(self, value: u32) -> Self {
-        Self(self.0 + value.to_be() as u64)
+        self.add(value.to_be() as u64)
     }
 
     /// Adds an address. The prefix of a mapped IPv4 address adds `0xffff`, which is zero in ones' complement,
@@ -65,17 +74,21 @@ impl Sum {
     #[inline]
     pub fn add_addr(self, addr: &Addr) -> Self {
         let bits = u128::from_ne_bytes(*addr.octets());
-        Self(self.0 + halves(bits as u64) + halves((bits >> 64) as u64))
+        self.add(bits as u64).add((bits >> 64) as u64)
     }
 
     /// The sum as 16 bits in host order, carries added in. 0 only when nothing but zeros was added.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        u16::from_be(sum as u16)
+        u16::from_be(self.folded())
+    }
+
+    /// The same in the machine's own byte order.
+    #[inline(always)]
+    const fn folded(self) -> u16 {
+        // The upper half of a number plus itself with both halves exchanged is their sum, the carry added in.
+        let sum = (self.0.wrapping_add(self.0.rotate_right(32)) >> 32) as u32;
+        (sum.wrapping_add(sum.rotate_right(16)) >> 16) as u16
     }
 
     /// The checksum field's value for what was added, in host order.
@@ -87,7 +100,7 @@ impl Sum {
     /// What was added contains its own checksum, and that is right.
     #[inline]
     pub const fn is_valid(self) -> bool {
-        self.fold() == 0xffff
+        self.folded() == 0xffff
     }
 }
 

@@ -9,16 +9,22 @@ use crate::addr::Family;
 use crate::wire::{Packet, Transport};
 
 const IP_LEN: usize = 20;
-const SRC: usize = 12;
-const DST: usize = 16;
+/// Both headers, up to the end of the transport's checksum, behind which nothing is changed.
+const TCP_LEN: usize = IP_LEN + 18;
+const UDP_LEN: usize = IP_LEN + 8;
+
+/// Offsets of an end's address and port from the IP header.
+type Places = (usize, usize);
+const SOURCE: Places = (12, IP_LEN);
+const DESTINATION: Places = (16, IP_LEN + 2);
 
 /// Translates the packet and takes one from its time to live, which is at least 1. The packet is as [`parse`](crate::wire::parse)
 /// gave it for these bytes.
 #[inline(always)]
 pub fn forward(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
     let done = match (translation.src, translation.dst) {
-        (Some(source), None) => plain(bytes, packet, source, SRC, 0),
-        (None, Some(destination)) => plain(bytes, packet, destination, DST, 2),
+        (Some(source), None) => plain(bytes, packet, source, SOURCE),
+        (None, Some(destination)) => plain(bytes, packet, destination, DESTINATION),
         _ => None,
     };
     if done.is_none() {
@@ -29,38 +35,50 @@ pub fn forward(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
 
 /// One end of a whole TCP or UDP packet over IPv4 without options. `None`: the packet is of another kind, and unchanged.
 #[inline(always)]
-fn plain(bytes: &mut [u8], packet: &Packet, end: Endpoint, addr_at: usize, port_at: usize) -> Option<()> {
-    let checksum_at = match packet.transport {
-        Transport::Tcp(_) => 16,
-        Transport::Udp => 6,
-        _ => return None,
-    };
-    let l3 = usize::from(packet.l3);
-    if packet.family != Family::V4 || usize::from(packet.l4) != l3 + IP_LEN || packet.fragment.is_some() {
+fn plain(bytes: &mut [u8], packet: &Packet, end: Endpoint, places: Places) -> Option<()> {
+    if packet.family != Family::V4 || packet.l4 != packet.l3 + IP_LEN as u16 || packet.fragment.is_some() {
         return None;
     }
-    let (new_addr, new_port) = (end.addr.as_v4()?, end.port?);
-    let (ip, transport) = bytes.get_mut(l3..)?.split_first_chunk_mut::<IP_LEN>()?;
-    let transport = transport.get_mut(..checksum_at + 2)?;
-
-    let old_addr = ip.get_mut(addr_at..addr_at + 4)?.first_chunk_mut::<4>()?;
-    let addr = ChecksumDelta::new().replace_u32(u32::from_be_bytes(*old_addr), u32::from_be_bytes(new_addr));
-    *old_addr = new_addr;
-    let old_port = transport.get_mut(port_at..port_at + 2)?.first_chunk_mut::<2>()?;
-    let ends = addr.replace_u16(u16::from_be_bytes(*old_port), new_port);
-    *old_port = new_port.to_be_bytes();
-
-    let hops = u16::from_be_bytes([ip[8], ip[9]]);
-    ip[8] = ip[8].saturating_sub(1);
-    let header = addr.replace_u16(hops, u16::from_be_bytes([ip[8], ip[9]]));
-    let sum = header.apply(u16::from_be_bytes([ip[10], ip[11]])).to_be_bytes();
-    [ip[10], ip[11]] = sum;
-
-    let checksum = transport.get_mut(checksum_at..)?.first_chunk_mut::<2>()?;
-    let old = u16::from_be_bytes(*checksum);
-    let new = if checksum_at == 16 { ends.apply(old) } else { ends.apply_udp(old) };
-    *checksum = new.to_be_bytes();
+    let (addr, port) = (end.addr.as_v4()?, end.port?);
+    let bytes = bytes.get_mut(usize::from(packet.l3)..)?;
+    match packet.transport {
+        Transport::Tcp(_) => {
+            let headers = bytes.first_chunk_mut::<TCP_LEN>()?;
+            replace(headers, places, addr, port, ChecksumDelta::apply);
+        }
+        Transport::Udp => {
+            let headers = bytes.first_chunk_mut::<UDP_LEN>()?;
+            replace(headers, places, addr, port, ChecksumDelta::apply_udp);
+        }
+        _ => return None,
+    }
     Some(())
+}
+
+/// Replaces one end in headers that end with the transport's checksum, and takes one from the time to live. All places are known
+/// when this is compiled, and within the headers.
+#[inline(always)]
+fn replace<const LEN: usize>(
+    headers: &mut [u8; LEN],
+    (addr_at, port_at): Places,
+    addr: [u8; 4],
+    port: u16,
+    apply: impl Fn(ChecksumDelta, u16) -> u16,
+) {
+    let u16_at = |headers: &[u8; LEN], at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
+    let old_addr = [headers[addr_at], headers[addr_at + 1], headers[addr_at + 2], headers[addr_at + 3]];
+    let old_port = u16_at(headers, port_at);
+    headers[addr_at..addr_at + 4].copy_from_slice(&addr);
+    headers[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
+    let moved = ChecksumDelta::new().replace_u32(u32::from_be_bytes(old_addr), u32::from_be_bytes(addr));
+
+    let hops = u16_at(headers, 8);
+    headers[8] = headers[8].saturating_sub(1);
+    let header = moved.replace_u16(hops, u16_at(headers, 8)).apply(u16_at(headers, 10));
+    headers[10..12].copy_from_slice(&header.to_be_bytes());
+
+    let transport = apply(moved.replace_u16(old_port, port), u16_at(headers, LEN - 2));
+    headers[LEN - 2..].copy_from_slice(&transport.to_be_bytes());
 }
 
 #[cfg(test)]

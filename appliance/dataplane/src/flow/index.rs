@@ -98,7 +98,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn places(&self, FlowHash(hash): FlowHash) -> Places {
+    fn places(&self, FlowHash { bits: hash, .. }: FlowHash) -> Places {
         let count = self.buckets.len();
         let first = scale(hash >> 32, count);
         let second = first + 1 + scale(hash & 0xffff_ffff, count - 1);
@@ -114,6 +114,12 @@ impl Index {
         prefetch(&self.buckets, self.places(hash).first);
     }
 
+    #[cold]
+    #[inline(never)]
+    fn prefetch_second(&self, hash: FlowHash) {
+        prefetch(&self.buckets, self.places(hash).second);
+    }
+
     /// The references that may be meant, as far as the first bucket knows.
     #[inline(always)]
     pub(super) fn hints(&self, hash: FlowHash, mut hint: impl FnMut(u32)) {
@@ -121,7 +127,7 @@ impl Index {
         let bucket = &self.buckets[places.first];
         let mut lanes = bucket.matching(places.tag);
         if lanes == 0 && bucket.overflowed() != 0 {
-            prefetch(&self.buckets, places.second);
+            self.prefetch_second(hash);
         }
         while lanes != 0 {
             hint(bucket.references[lanes.trailing_zeros() as usize]);

@@ -114,7 +114,7 @@ impl FlowTable {
     }
 
     /// The key's hash.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
         self.secret.hash(key)
     }
@@ -125,15 +125,31 @@ impl FlowTable {
         self.index.prefetch(hash);
     }
 
-    /// Second step of a burst's look-ups: reads the bucket and asks for the records that may be meant.
-    #[inline]
-    pub fn prefetch_record(&self, hash: FlowHash) {
-        self.index.hints(hash, |reference| prefetch(&self.flows, referee(reference).0 as usize));
+    /// Second step of a burst's look-ups: reads the bucket, asks for the records that may be meant, and notes one of them for
+    /// [`find`](Self::find).
+    #[inline(always)]
+    pub fn prefetch_record(&self, hash: &mut FlowHash) {
+        self.index.hints(*hash, |reference| {
+            prefetch(&self.flows, referee(reference).0 as usize);
+            hash.guess = reference;
+        });
     }
 
-    /// The flow of a packet, and who sent it. `hash` is the key's [`hash`](Self::hash).
-    #[inline]
+    /// The flow of a packet, and who sent it. `hash` is the key's [`hash`](Self::hash), whether the steps before were taken or not.
+    #[inline(always)]
     pub fn find(&self, key: &FlowKey, hash: FlowHash) -> Option<(FlowId, Side)> {
+        let (index, side) = referee(hash.guess);
+        // A live flow is in the index under both its keys, so that this is what the search would find.
+        match self.flows.get(index as usize) {
+            Some(flow) if flow.live & flow.has_key(side, key) => {
+                Some((FlowId { index, epoch: flow.epoch }, side))
+            }
+            _ => self.search(key, hash),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, key: &FlowKey, hash: FlowHash) -> Option<(FlowId, Side)> {
         let found = self.index.find(hash, |candidate| {
             let (index, side) = referee(candidate);
             self.flows[index as usize].has_key(side, key)
@@ -236,7 +252,7 @@ impl FlowTable {
     /// [`DropReason::InvalidState`]; nothing is changed then.
     ///
     /// [`TcpState::segment`]: super::tcp::TcpState::segment
-    #[inline]
+    #[inline(always)]
     pub fn segment(
         &mut self,
         id: FlowId,
@@ -248,7 +264,7 @@ impl FlowTable {
     }
 
     /// Counts a packet of `side`, `bytes` long with its IP header, and moves the flow's deadline.
-    #[inline]
+    #[inline(always)]
     pub fn account(&mut self, id: FlowId, side: Side, bytes: usize, now: Time) {
         let (packets, bytes) = self.flow_mut(id).tallies[side.index()].add(bytes as u32);
         if packets | bytes {
@@ -269,7 +285,7 @@ impl FlowTable {
         self.wheel.insert(index, deadline);
     }
 
-    #[inline]
+    #[inline(always)]
     fn deadline(&self, index: u32, now: Time) -> u32 {
         let flow = &self.flows[index as usize];
         let class = flow.class();

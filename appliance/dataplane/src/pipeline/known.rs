@@ -28,8 +28,8 @@ impl<F: Frame> Pipeline<F> {
             return ControlFlow::Continue(None);
         }
         self.check_ingress(frame, p, id, side)?;
-        if let Transport::Tcp(tcp) = p.packet.transport
-            && self.flows.flow(id).tcp.reopens(side, &tcp)
+        if let Transport::Tcp(tcp) = &p.packet.transport
+            && self.flows.flow(id).tcp.reopens(side, tcp)
         {
             self.flows.remove(id);
             return ControlFlow::Continue(None);
@@ -44,9 +44,9 @@ impl<F: Frame> Pipeline<F> {
     /// Whether the packet fits the state of its connection; the state moves on when it does.
     #[inline(always)]
     fn follows(&mut self, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
-        let fits = match p.packet.transport {
+        let fits = match &p.packet.transport {
             Transport::Tcp(_) if returns_directly(self.flows.flow(id)) => Ok(()),
-            Transport::Tcp(tcp) => self.flows.segment(id, side, &tcp, p.packet.payload_len()).map(|_| ()),
+            Transport::Tcp(tcp) => self.flows.segment(id, side, tcp, p.packet.payload_len()).map(|_| ()),
             Transport::Icmp(icmp) => query::check(side, icmp.class),
             _ => Ok(()),
         };

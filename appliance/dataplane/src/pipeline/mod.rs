@@ -228,6 +228,13 @@ impl<F: Frame> Pipeline<F> {
                 ahead.prefetch();
             }
             let frame = &burst[index];
+            if let Some(packet) = wire::plain(frame.bytes(), frame.offload(), station) {
+                let hash = self.flows.hash(&packet.key);
+                self.flows.prefetch_index(hash);
+                // Apart from the others, so that the packet is written once, where it stays.
+                parsed.push((Ok(Parsed::Ip(packet)), hash));
+                continue;
+            }
             let result = wire::parse(frame.bytes(), frame.offload(), station);
             let hash = match &result {
                 Ok(Parsed::Ip(packet)) => {
@@ -239,8 +246,8 @@ impl<F: Frame> Pipeline<F> {
             };
             parsed.push((result, hash));
         }
-        for (_, hash) in &parsed {
-            self.flows.prefetch_record(*hash);
+        for (_, hash) in &mut parsed {
+            self.flows.prefetch_record(hash);
         }
         let mark = Mark { port, origin: Origin::Received };
         for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(&parsed).enumerate() {

@@ -13,6 +13,7 @@ mod ipv4;
 mod ipv6;
 mod network;
 mod packet;
+mod plain;
 mod quoted;
 mod segment;
 mod tcp;
@@ -33,6 +34,7 @@ pub use icmp::{HEADER_LEN as ICMP_HEADER_LEN, Icmp, IcmpClass};
 pub use ipv4::HEADER_LEN as IPV4_HEADER_LEN;
 pub use ipv6::{HEADER_LEN as IPV6_HEADER_LEN, MAX_EXTENSION_BYTES, MAX_EXTENSION_HEADERS};
 pub use packet::{Cast, FlowKey, Packet, Transport};
+pub use plain::plain;
 pub use quoted::{Quoted, quoted};
 pub use tcp::{HEADER_LEN as TCP_HEADER_LEN, Tcp, TcpFlags};
 pub use udp::HEADER_LEN as UDP_HEADER_LEN;
@@ -85,7 +87,7 @@ pub enum Parsed {
 /// # Errors
 /// Why the frame is to be dropped: `NotForUs`, `Malformed`, `BadChecksum`, `Unsupported`, `Fragment`, or
 /// `Spoofed` for a mapped IPv4 address in an IPv6 header.
-#[inline]
+#[inline(never)]
 pub fn parse(bytes: &[u8], offload: RxOffload, station: Mac) -> Result<Parsed, DropReason> {
     let ethernet = ethernet::parse(bytes, offload, station)?;
     let verify = offload.checksum == ChecksumStatus::Unverified;

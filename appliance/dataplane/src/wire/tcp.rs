@@ -26,8 +26,8 @@ const OPTION_NOP: u8 = 1;
 const OPTION_WINDOW_SCALE: u8 = 3;
 /// Padding, then a timestamp: how nearly all segments of a connection start their options (RFC 7323, appendix
 /// A).
-const TIMESTAMP_AND_PADDING: [u8; 4] = [OPTION_NOP, OPTION_NOP, 8, 10];
-const TIMESTAMP_AND_PADDING_LEN: usize = 12;
+pub(super) const TIMESTAMP_AND_PADDING: [u8; 4] = [OPTION_NOP, OPTION_NOP, 8, 10];
+pub(super) const TIMESTAMP_AND_PADDING_LEN: usize = 12;
 /// The largest shift; a larger one counts as this (RFC 7323, 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
@@ -79,7 +79,7 @@ impl TcpFlags {
     /// No segment of any state has these: none at all, or a SYN that also ends the connection. Scanners send
     /// them.
     #[inline]
-    const fn impossible(self) -> bool {
+    pub(super) const fn impossible(self) -> bool {
         let known = self.0 & (Self::FIN | Self::SYN | Self::RST | Self::PSH | Self::ACK | Self::URG);
         known == 0 || (self.any(Self::SYN) && self.any(Self::FIN | Self::RST))
     }

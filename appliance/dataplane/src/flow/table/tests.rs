@@ -63,8 +63,11 @@ impl FlowTable {
     fn lookup(&self, key: &FlowKey) -> Option<(FlowId, Side)> {
         let hash = self.hash(key);
         self.prefetch_index(hash);
-        self.prefetch_record(hash);
-        self.find(key, hash)
+        let mut ahead = hash;
+        self.prefetch_record(&mut ahead);
+        let found = self.find(key, ahead);
+        assert_eq!(found, self.find(key, hash), "with a guess and without one");
+        found
     }
 
     fn ids(&self) -> Vec<FlowId> {
@@ -100,6 +103,31 @@ fn both_directions_lead_to_the_flow() {
     assert_eq!(flow.translated_key(), key(1, 1_000, 3, 8_080));
     assert!(flow.is_translated());
     assert_eq!((flow.destination(Side::Initiator), flow.destination(Side::Responder)), (addr(3), addr(1)));
+}
+
+#[test]
+fn a_guess_that_came_true_no_more_is_none() {
+    let mut table = table(1);
+    let (first, second) = (key(1, 1_000, 2, 80), key(1, 1_001, 2, 80));
+    let guess = |table: &FlowTable, key: &FlowKey| {
+        let mut hash = table.hash(key);
+        table.prefetch_record(&mut hash);
+        hash
+    };
+    let id = table.insert(plain(first), Time(0)).expect("inserts");
+    let guessed = guess(&table, &first);
+    assert_ne!(guessed, table.hash(&first), "a guess is made");
+    assert_eq!(table.find(&first, guessed), Some((id, Side::Initiator)));
+    // The record is vacant, and still has the key.
+    assert!(table.remove(id));
+    assert_eq!(table.find(&first, guessed), None);
+    // It is another flow's, then again one with this key, which is a flow of its own.
+    let other = table.insert(plain(second), Time(0)).expect("inserts");
+    assert_eq!(table.find(&first, guessed), None);
+    assert!(table.remove(other));
+    let again = table.insert(plain(first.reversed()), Time(0)).expect("inserts");
+    assert_eq!(table.find(&first, guessed), Some((again, Side::Responder)));
+    assert_ne!(id, again);
 }
 
 #[test]
@@ -205,7 +233,7 @@ fn stays_within_its_memory() {
 fn chosen_ports_do_not_collide() {
     // Ports that share a bucket under a secret that the attacker knows are spread like any others under ours.
     let known = FlowTable::new(20_000, [1; 16], timeouts(), Time(0));
-    let bucket = |table: &FlowTable, key: &FlowKey| table.hash(key).0 >> 52;
+    let bucket = |table: &FlowTable, key: &FlowKey| table.hash(key).bits >> 52;
     let mut chosen = Vec::new();
     for n in 0..40_000_000u32 {
         let key = key(0x0a00_0000 | n >> 16, n as u16, 0xcb00_7101, 443);

@@ -49,6 +49,12 @@ const ACKED_FLAGS: Field = (23, 2);
 const CHALLENGE: [Field; 2] = [(25, 2), (27, 1)];
 const PENDING_SCALE: Field = (28, 4);
 
+/// A side's field of two that are equally wide: by its distance, as looking the place up would take longer.
+#[inline(always)]
+const fn of([(first, bits), (second, _)]: [Field; 2], side: Side) -> Field {
+    (first + (second - first) * side.index() as u32, bits)
+}
+
 const fn mask((shift, bits): Field) -> u32 {
     ((1 << bits) - 1) << shift
 }
@@ -93,7 +99,7 @@ impl Details {
     /// The shift of the side's windows; of a first SYN, what its option says, or [`NO_SCALE`].
     #[inline(always)]
     pub(super) const fn scale(self, side: Side) -> u8 {
-        self.get(SCALE[side.index()]) as u8
+        self.get(of(SCALE, side)) as u8
     }
 
     pub(super) fn set_scale(&mut self, side: Side, scale: u8) {
@@ -103,7 +109,7 @@ impl Details {
     /// The logarithm of the largest window that the side offered, rounded up; from 16 to 29.
     #[inline(always)]
     pub(super) const fn window_log(self, side: Side) -> u32 {
-        self.get(WINDOW[side.index()])
+        self.get(of(WINDOW, side))
     }
 
     /// Notes the window of the side's SYN, and forgets any before.
@@ -117,7 +123,7 @@ impl Details {
     pub(super) fn note_window(&mut self, side: Side, window: u32) {
         if window > 1 << self.window_log(side) {
             let log = u32::BITS - (window - 1).leading_zeros();
-            self.set(WINDOW[side.index()], log.clamp(LEAST_WINDOW_LOG, MOST_WINDOW_LOG));
+            self.set(of(WINDOW, side), log.clamp(LEAST_WINDOW_LOG, MOST_WINDOW_LOG));
         }
     }
 

@@ -88,7 +88,7 @@ impl TcpState {
     ///
     /// # Errors
     /// [`DropReason::InvalidState`]: no honest end sends this now. The state is unchanged.
-    #[inline]
+    #[inline(always)]
     pub fn segment(&mut self, side: Side, tcp: &Tcp, payload_len: usize) -> Result<TcpEvent, DropReason> {
         let len = payload_len as u32;
         const CONTROL: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
@@ -97,6 +97,12 @@ impl TcpState {
             self.advance(side, tcp, len);
             return Ok(TcpEvent::Continue);
         }
+        self.turn(side, tcp, len)
+    }
+
+    /// Takes over what [`unusual`](Self::unusual) makes of a segment, or nothing of it.
+    #[inline(never)]
+    fn turn(&mut self, side: Side, tcp: &Tcp, len: u32) -> Result<TcpEvent, DropReason> {
         let mut next = *self;
         let event = next.unusual(side, tcp, len)?;
         *self = next;

@@ -242,6 +242,31 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_gives_the_same(plan in arbitrary::plan(), damage in damage(), whole in any::<bool>()) {
+        let frame = if whole { plan.builder().build() } else { damage.frame(&plan) };
+        let checksum = if damage.vouched { ChecksumStatus::Verified } else { ChecksumStatus::Unverified };
+        let offload = RxOffload { checksum, ..RxOffload::default() };
+        let short = plain(&frame, offload, STATION);
+        if let Some(packet) = short {
+            prop_assert_eq!(parse(&frame, offload, STATION), Ok(Parsed::Ip(packet)));
+        }
+        // It is taken by all whom it is for.
+        let is_plain = whole
+            && plan.is_v4()
+            && plan.option_words == 0
+            && frame.len() >= L4_V4 + TCP_HEADER_LEN
+            && match &plan.body {
+                Body::Tcp { options, .. } => matches!(options[..], [] | [1, 1, 8, 10, ..]),
+                Body::Udp { .. } => true,
+                _ => false,
+            };
+        prop_assert!(short.is_some() || !is_plain);
+        for refused in [RxOffload { truncated: true, ..offload }, RxOffload { vlan: Some(1), ..offload }] {
+            prop_assert_eq!(plain(&frame, refused, STATION), None);
+        }
+    }
+
+    #[test]
     fn noise_is_survived(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         ethertype in prop_oneof![Just(0x0800u16), Just(0x86dd), Just(0x0806)],
