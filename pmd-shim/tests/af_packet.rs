@@ -20,7 +20,7 @@ fn pool(frames: usize) -> Pool {
 }
 
 fn small() -> AfPacketOptions {
-    AfPacketOptions { rx_blocks: 16, tx_frames: 256, ..AfPacketOptions::default() }
+    AfPacketOptions { rx_frames: 1024, tx_frames: 256, ..AfPacketOptions::default() }
 }
 
 /// Receives until `enough` is true of what came, or nothing has come for two seconds.

@@ -9,7 +9,6 @@
 //!
 //! All of it happens in the network namespace of the thread that calls [`open`]; the queues then work on any thread.
 
-mod block;
 mod checksum;
 mod error;
 mod fanout;
@@ -21,6 +20,7 @@ mod netlink;
 mod ring;
 mod rx;
 mod segment;
+mod slot;
 mod socket;
 mod tx;
 mod vnet;
@@ -40,19 +40,18 @@ use socket::PacketSocket;
 pub struct AfPacketOptions {
     /// The longest network packet that will be sent, in bytes; `None` takes the interface's MTU.
     pub mtu: Option<u32>,
-    /// Blocks of 128 KiB in each receive ring. At low rates each holds a millisecond's frames, so that this is also for how many
-    /// milliseconds a worker may be held up without loss.
-    pub rx_blocks: u32,
-    /// Frames in each transmit ring.
+    /// Frames in each receive ring, rounded up to a power of two. So many may come while a worker is held up.
+    pub rx_frames: u32,
+    /// Frames in each transmit ring, rounded up to a power of two.
     pub tx_frames: u32,
     /// How frames are spread over the queues.
     pub steering: Steering,
 }
 
 impl Default for AfPacketOptions {
-    /// 16 MiB to receive and 1024 frames to send for each queue; the interface's MTU; steering by hash.
+    /// 8192 frames to receive (13 MiB at an MTU of 1500) and 1024 to send for each queue; the interface's MTU; steering by hash.
     fn default() -> Self {
-        Self { mtu: None, rx_blocks: 128, tx_frames: 1024, steering: Steering::Hash }
+        Self { mtu: None, rx_frames: 8192, tx_frames: 1024, steering: Steering::Hash }
     }
 }
 
@@ -105,7 +104,7 @@ pub fn open(device: &str, options: &AfPacketOptions, pools: &[Pool]) -> Result<A
 
     let rx = pools
         .iter()
-        .map(|pool| AfPacketRx::new(PacketSocket::open(&link)?, options, pool.clone()))
+        .map(|pool| AfPacketRx::new(PacketSocket::open(&link)?, options, mtu, pool.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let tx = pools
         .iter()

@@ -13,14 +13,17 @@ pub(super) struct Ring {
     base: NonNull<u8>,
     slot_bytes: usize,
     slots: usize,
+    /// The number of slots is a power of two: this cuts an index to it.
+    mask: usize,
 }
 
 // SAFETY: the mapping is this value's own; nothing about it belongs to a thread.
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Maps the ring that was set up on `socket` with this geometry.
+    /// Maps the ring that was set up on `socket` with this geometry. The number of slots is a power of two.
     pub(super) fn map(socket: &PacketSocket, slot_bytes: usize, slots: usize) -> Result<Self, DeviceError> {
+        debug_assert!(slots.is_power_of_two());
         // SAFETY: a new shared mapping at an address of the kernel's choice affects no existing memory.
         let base = unsafe {
             libc::mmap(
@@ -33,7 +36,9 @@ impl Ring {
             )
         };
         match NonNull::new(base.cast::<u8>()) {
-            Some(start) if base != libc::MAP_FAILED => Ok(Self { base: start, slot_bytes, slots }),
+            Some(start) if base != libc::MAP_FAILED => {
+                Ok(Self { base: start, slot_bytes, slots, mask: slots - 1 })
+            }
             _ => {
                 let error = io::Error::last_os_error();
                 Err(DeviceError::call(
@@ -46,14 +51,23 @@ impl Ring {
         }
     }
 
-    pub(super) fn slots(&self) -> usize {
-        self.slots
+    /// The index that follows.
+    #[inline]
+    pub(super) fn after(&self, index: usize) -> usize {
+        (index + 1) & self.mask
     }
 
     /// First byte of a slot, counted round the ring.
+    #[inline]
     fn slot(&self, index: usize) -> NonNull<u8> {
-        // SAFETY: the remainder is below the number of slots, all of which are in the mapping.
-        unsafe { self.base.add(index % self.slots * self.slot_bytes) }
+        // SAFETY: what the mask leaves is below the number of slots, all of which are in the mapping.
+        unsafe { self.base.add((index & self.mask) * self.slot_bytes) }
+    }
+
+    /// Where a slot is, for a prefetch.
+    #[inline]
+    pub(super) fn address(&self, index: usize) -> *const u8 {
+        self.slot(index).as_ptr()
     }
 
     /// The word at `offset` in slot `index` that says whose the slot is. `offset` is a multiple of 4 and below the slot's size.

@@ -1,34 +1,41 @@
-//! Receiving: a ring of blocks that the kernel fills (`TPACKET_V3`), copied frame by frame into the pool.
+//! Receiving: a ring of slots that the kernel fills (`TPACKET_V2`), copied frame by frame into the pool.
+//!
+//! Slots rather than blocks (`TPACKET_V3`): a frame can be read as soon as it is there, where a block that is not full is handed over
+//! by a timer, a millisecond late. A slot holds what the link carries. Of a longer packet, which is a segmentation that a device
+//! left whole, the kernel queues a copy at the socket, and the slot keeps its place in the order.
 
-use super::block::{self, Packet};
 use super::ring::Ring;
 use super::segment::Segmentation;
+use super::slot::{self, Packet};
 use super::socket::PacketSocket;
-use super::vnet::Gso;
+use super::tx::LINK_HEADER_MAX;
+use super::vnet::{Gso, VNET_HEADER_LEN};
 use super::{AfPacketOptions, DeviceError, checksum};
 use crate::prefetch::prefetch;
 use crate::{Burst, ChecksumStatus, Frame, Pool, PoolFrame, QueueCounters, RxOffload, RxQueue};
 use core::sync::atomic::Ordering;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Bytes of a block: the longest segmentation that a device hands over (64 KiB) fits. No more, as a block that is not full when
-/// it retires is lost room, and the number of blocks bounds for how many milliseconds a worker may be held up without loss.
-pub(super) const BLOCK_BYTES: usize = 128 * 1024;
-/// The kernel wants to know a frame size, but uses it for nothing but the sum below.
-const NOMINAL_FRAME_BYTES: usize = 2048;
-/// After this time a block is handed over though it is not full, in milliseconds; the shortest that there is.
-const RETIRE_MS: u32 = 1;
+/// Slots are a multiple of this long, so that this many make whole pages: two cache lines, which the processor loads as a pair.
+const SLOT_ALIGN: usize = 128;
+/// The kernel takes memory for a ring in pieces of so many slots.
+const BLOCK_SLOTS: usize = 32;
+/// Longest packet that is read from the socket's queue: more than any device leaves whole unless told to (64 KiB).
+const LONG_MAX: usize = 128 * 1024;
+/// Half of the kernel's memory, in bytes, that packets in the socket's queue may take: the kernel doubles it.
+const LONG_QUEUE_BYTES: i32 = 8 * 1024 * 1024;
+/// How many slots ahead memory is asked for.
+const PREFETCH_SLOTS: usize = 2;
 const ETHERNET_VLAN_TPID: u16 = 0x8100;
 const VLAN_TAG: usize = 4;
 const TWO_ADDRESSES: usize = 12;
 
-/// Where reading stands in the block that is ours.
-#[derive(Clone, Copy, Debug)]
+/// Where reading stands in the slot that is ours.
+#[derive(Clone, Copy, Debug, Default)]
 struct Position {
-    /// Packets not yet done with, the one at `offset` among them.
-    packets: u32,
-    offset: usize,
-    /// The packet at `offset` is being cut up, and this segment comes next.
+    /// The packet is longer than the slot; so many bytes of it are in the buffer for such, behind the header of [`super::vnet`].
+    long: Option<usize>,
+    /// The packet is being cut up, and this segment comes next.
     cutting: Option<(Segmentation, usize)>,
 }
 
@@ -38,9 +45,12 @@ pub struct AfPacketRx {
     ring: Ring,
     socket: PacketSocket,
     pool: Pool,
-    /// The block that is read, or that the kernel hands over next.
-    block: usize,
+    /// The slot that is read, or that the kernel hands over next.
+    slot: usize,
+    /// `None` as long as the slot is the kernel's, as far as is known.
     position: Option<Position>,
+    /// A packet that is longer than a slot.
+    long: Box<[u8]>,
     counters: QueueCounters,
 }
 
@@ -49,25 +59,28 @@ impl AfPacketRx {
     pub(super) fn new(
         socket: PacketSocket,
         options: &AfPacketOptions,
+        mtu: u32,
         pool: Pool,
     ) -> Result<Self, DeviceError> {
         let packet = libc::SOL_PACKET;
-        let version = libc::tpacket_versions::TPACKET_V3 as i32;
+        let version = libc::tpacket_versions::TPACKET_V2 as i32;
         socket.set(packet, libc::PACKET_VERSION, &version, "setsockopt(PACKET_VERSION)")?;
         socket.set(packet, libc::PACKET_VNET_HDR, &1i32, "setsockopt(PACKET_VNET_HDR)")?;
         socket.set(packet, libc::PACKET_IGNORE_OUTGOING, &1i32, "setsockopt(PACKET_IGNORE_OUTGOING)")?;
-        let blocks = options.rx_blocks.max(2);
-        let request = libc::tpacket_req3 {
-            tp_block_size: BLOCK_BYTES as u32,
-            tp_block_nr: blocks,
-            tp_frame_size: NOMINAL_FRAME_BYTES as u32,
-            tp_frame_nr: blocks.saturating_mul((BLOCK_BYTES / NOMINAL_FRAME_BYTES) as u32),
-            tp_retire_blk_tov: RETIRE_MS,
-            tp_sizeof_priv: 0,
-            tp_feature_req_word: 0,
+        // Any number but zero: what does not fit into a slot is queued.
+        socket.set(packet, libc::PACKET_COPY_THRESH, &1i32, "setsockopt(PACKET_COPY_THRESH)")?;
+        let queue = &LONG_QUEUE_BYTES;
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, queue, "setsockopt(SO_RCVBUFFORCE)")?;
+        let slot_bytes = (slot::FRAME_MAX + mtu as usize + LINK_HEADER_MAX).next_multiple_of(SLOT_ALIGN);
+        let slots = (options.rx_frames as usize).max(64).next_power_of_two();
+        let request = libc::tpacket_req {
+            tp_block_size: (slot_bytes * BLOCK_SLOTS) as u32,
+            tp_block_nr: (slots / BLOCK_SLOTS) as u32,
+            tp_frame_size: slot_bytes as u32,
+            tp_frame_nr: slots as u32,
         };
         socket.set(packet, libc::PACKET_RX_RING, &request, "setsockopt(PACKET_RX_RING)")?;
-        let ring = Ring::map(&socket, BLOCK_BYTES, blocks as usize)?;
+        let ring = Ring::map(&socket, slot_bytes, slots)?;
         socket.close_gate()?;
         socket.bind(libc::ETH_P_ALL as u16)?;
         let membership = libc::packet_mreq {
@@ -77,66 +90,94 @@ impl AfPacketRx {
             mr_address: [0; 8],
         };
         socket.set(packet, libc::PACKET_ADD_MEMBERSHIP, &membership, "setsockopt(PACKET_ADD_MEMBERSHIP)")?;
-        Ok(Self { ring, socket, pool, block: 0, position: None, counters: QueueCounters::default() })
+        let long = vec![0; VNET_HEADER_LEN + LONG_MAX].into_boxed_slice();
+        Ok(Self { ring, socket, pool, slot: 0, position: None, long, counters: QueueCounters::default() })
     }
 
     pub(super) fn socket(&self) -> &PacketSocket {
         &self.socket
     }
 
-    /// Takes the next block over if the kernel is done with it.
-    fn open_block(&mut self) -> bool {
-        // Acquire: pairs with the kernel's barrier between filling the block and handing it over.
-        let status = self.ring.status(self.block, block::STATUS).load(Ordering::Acquire);
+    /// Takes the next slot over if the kernel is done with it.
+    #[inline]
+    fn open_slot(&mut self) -> Option<Position> {
+        // Acquire: pairs with the kernel's barrier between filling the slot and handing it over.
+        let status = self.ring.status(self.slot, slot::STATUS).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
-            return false;
+            return None;
         }
-        // SAFETY: the status says that the block is ours, and it is handed back only in `close_block`.
-        let contents = block::contents(unsafe { self.ring.bytes(self.block) });
-        let (packets, offset) = contents.unwrap_or_default();
-        self.position = Some(Position { packets, offset, cutting: None });
-        true
+        let ahead = self.ring.address(self.slot + PREFETCH_SLOTS);
+        for line in 0..3 {
+            prefetch(ahead.wrapping_add(line * 64));
+        }
+        let long = (status & libc::TP_STATUS_COPY != 0).then(|| self.read_long());
+        Some(Position { long, cutting: None })
     }
 
-    /// Gives the block back.
-    fn close_block(&mut self) {
-        self.position = None;
-        self.ring.hand_over(self.block, block::STATUS, libc::TP_STATUS_KERNEL);
-        self.block = (self.block + 1) % self.ring.slots();
+    /// Reads the packet of which the slot has only the first bytes; returns how many bytes there are of it.
+    #[cold]
+    fn read_long(&mut self) -> usize {
+        // Without its packet the slot has an empty one, which is counted as an error.
+        let len = self.socket.receive(&mut self.long).unwrap_or(0);
+        len.saturating_sub(VNET_HEADER_LEN)
+    }
+
+    /// Gives the slot back.
+    #[inline]
+    fn close_slot(&mut self) {
+        self.ring.hand_over(self.slot, slot::STATUS, libc::TP_STATUS_KERNEL);
+        self.slot = self.ring.after(self.slot);
+    }
+
+    /// Makes the next frame of the packet in the slot, which is the only one unless it is being cut up. `None`, counted, if it is
+    /// lost. Gives the slot back with its last frame.
+    #[inline]
+    fn next_frame(&mut self, position: Position) -> Option<PoolFrame> {
+        // SAFETY: the slot is ours since `open_slot`, and the slice is gone before `close_slot`.
+        let slot = unsafe { self.ring.bytes(self.slot) };
+        let mut packet = Packet::read(slot);
+        if let Some(len) = position.long {
+            packet = packet.and_then(|packet| whole(packet, &self.long, len));
+        }
+        let (frame, cutting) = match packet {
+            Some(packet) if packet.vnet.gso == Gso::None => {
+                (take_whole(&packet, &self.pool, &mut self.counters), None)
+            }
+            Some(packet) => take_next(&packet, position.cutting, &self.pool, &mut self.counters),
+            // Not the layout that the kernel promises, or not in the queue: the packet is lost.
+            None => {
+                self.counters.errors += 1;
+                (None, None)
+            }
+        };
+        self.position = cutting.map(|cutting| Position { cutting: Some(cutting), ..position });
+        if self.position.is_none() {
+            self.close_slot();
+        }
+        frame
     }
 }
 
-impl Position {
-    /// Done with the packet here.
-    fn advance(&mut self, packet: &Packet<'_>) {
-        self.packets -= 1;
-        self.offset = packet.next;
-        self.cutting = None;
-    }
+/// The packet with all its bytes, `len` of them; `None` if there are none.
+fn whole<'a>(packet: Packet<'a>, long: &'a [u8], len: usize) -> Option<Packet<'a>> {
+    let bytes = long.get(VNET_HEADER_LEN..)?;
+    let kept = bytes.get(..len.min(bytes.len()))?;
+    (len > 0).then(|| packet.with_bytes(kept, len > kept.len()))
+}
 
-    /// Makes the next frame of the packet here, which is the only one unless it is being cut up. `None`, counted, if it is lost.
-    fn next_frame(
-        &mut self,
-        packet: &Packet<'_>,
-        pool: &Pool,
-        counters: &mut QueueCounters,
-    ) -> Option<PoolFrame> {
-        if packet.vnet.gso == Gso::None {
-            self.advance(packet);
-            return take_whole(packet, pool, counters);
-        }
-        let Some((cut, index)) = self.cutting.or_else(|| start_cutting(packet)) else {
-            self.advance(packet);
-            counters.errors += 1;
-            return None;
-        };
-        if index + 1 < cut.count() {
-            self.cutting = Some((cut, index + 1));
-        } else {
-            self.advance(packet);
-        }
-        take_segment(packet, &cut, index, pool, counters)
-    }
+/// The next segment of a packet, and which one follows.
+fn take_next(
+    packet: &Packet<'_>,
+    cutting: Option<(Segmentation, usize)>,
+    pool: &Pool,
+    counters: &mut QueueCounters,
+) -> (Option<PoolFrame>, Option<(Segmentation, usize)>) {
+    let Some((cut, index)) = cutting.or_else(|| start_cutting(packet)) else {
+        counters.errors += 1;
+        return (None, None);
+    };
+    let following = (index + 1 < cut.count()).then_some((cut, index + 1));
+    (take_segment(packet, &cut, index, pool, counters), following)
 }
 
 /// How a segmentation is cut up, and its first segment; `None` if it is not whole or of a kind that cannot be cut up.
@@ -248,44 +289,23 @@ impl RxQueue for AfPacketRx {
     fn receive(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
         let before = burst.len();
         // Lost frames count too, so that a call stays bounded when there are no buffers.
-        let mut room = burst.remaining_capacity();
-        while room > 0 {
-            if self.position.is_none() && !self.open_block() {
-                break;
-            }
-            let Some(position) = &mut self.position else { break };
-            // SAFETY: the block is ours since `open_block`, and the slice is gone before `close_block`.
-            let block = unsafe { self.ring.bytes(self.block) };
-            while room > 0 && position.packets > 0 {
-                let Some(packet) = Packet::at(block, position.offset) else {
-                    // Not the layout that the kernel promises: the rest of the block is lost.
-                    self.counters.errors += u64::from(position.packets);
-                    position.packets = 0;
-                    break;
-                };
-                let next = block.as_ptr().wrapping_add(packet.next);
-                prefetch(next);
-                prefetch(next.wrapping_add(64));
-                room -= 1;
-                if let Some(frame) = position.next_frame(&packet, &self.pool, &mut self.counters) {
-                    burst.push(frame);
-                }
-            }
-            if position.packets == 0 {
-                self.close_block();
+        for _ in 0..burst.remaining_capacity() {
+            let Some(position) = self.position.take().or_else(|| self.open_slot()) else { break };
+            if let Some(frame) = self.next_frame(position) {
+                burst.push(frame);
             }
         }
         burst.len() - before
     }
 
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
-        // Half-read blocks do not make the socket readable.
+        // What is half read does not make the socket readable.
         if self.position.is_some() { None } else { Some(self.socket.as_fd()) }
     }
 
     fn counters(&mut self) -> QueueCounters {
-        // Packets, drops, freezes; reading them clears them.
-        if let Ok([_, drops, _]) = self.socket.get::<[u32; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS) {
+        // Packets and drops; reading them clears them.
+        if let Ok([_, drops]) = self.socket.get::<[u32; 2]>(libc::SOL_PACKET, libc::PACKET_STATISTICS) {
             self.counters.missed += u64::from(drops);
         }
         if self.socket.take_error() {

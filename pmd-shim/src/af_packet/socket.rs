@@ -119,6 +119,15 @@ impl PacketSocket {
         self.set(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32, "setsockopt(SO_DETACH_FILTER)")
     }
 
+    /// Takes a packet from the socket's queue; returns its length, of which as much as fits is in `buffer`. Never blocks.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        // SAFETY: pointer and length are of one live, writable slice.
+        let outcome =
+            unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+        usize::try_from(outcome).map_err(|_| io::Error::last_os_error())
+    }
+
     /// Reads and clears what went wrong since the last time, such as the interface going down.
     pub(super) fn take_error(&self) -> bool {
         self.get::<libc::c_int>(libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|error| error != 0)

@@ -16,7 +16,7 @@ const LENGTH: usize = 4;
 /// Where the data starts: behind the header, where without an address the kernel looks for it.
 const DATA: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
 /// Ethernet header and a VLAN tag.
-const LINK_HEADER_MAX: usize = 18;
+pub(super) const LINK_HEADER_MAX: usize = 18;
 const ETHERNET: usize = 14;
 /// The kernel takes memory for a ring in pieces of this size, or of a slot if that is larger.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -53,7 +53,7 @@ impl AfPacketTx {
         let mtu = mtu as usize;
         let slot_bytes = (DATA + VNET_HEADER_LEN + mtu + LINK_HEADER_MAX).next_power_of_two().max(2048);
         let block_bytes = slot_bytes.max(BLOCK_BYTES);
-        let slots = (options.tx_frames.max(64) as usize).next_multiple_of(block_bytes / slot_bytes);
+        let slots = (options.tx_frames as usize).max(64).next_power_of_two();
         let send_bytes = i32::try_from(slots * slot_bytes * 2).unwrap_or(i32::MAX);
         socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &send_bytes, "setsockopt(SO_SNDBUFFORCE)")?;
         let request = libc::tpacket_req {
@@ -91,7 +91,7 @@ impl AfPacketTx {
         *vnet = header;
         data.copy_from_slice(frame);
         self.ring.hand_over(self.next, STATUS, libc::TP_STATUS_SEND_REQUEST);
-        self.next = (self.next + 1) % self.ring.slots();
+        self.next = self.ring.after(self.next);
         self.counters.packets += 1;
         self.counters.bytes += frame.len() as u64;
         self.pending = true;
