@@ -16,6 +16,14 @@ const RECORD_HEADER: usize = 16;
 /// # Panics
 /// When a time is after the year 2106.
 pub fn write(frames: &[Timed]) -> Vec<u8> {
+    write_cut(frames, 0)
+}
+
+/// The same of frames of whose ends so many bytes were not captured.
+///
+/// # Panics
+/// When a time is after the year 2106.
+pub fn write_cut(frames: &[Timed], missing: u32) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [MAGIC_NANOSECONDS, 4 << 16 | 2, 0, 0, u32::from(u16::MAX), ETHERNET] {
         file.extend(word.to_le_bytes());
@@ -23,7 +31,7 @@ pub fn write(frames: &[Timed]) -> Vec<u8> {
     for (time, frame) in frames {
         let seconds = u32::try_from(time / 1_000_000_000).expect("a time before 2106");
         let len = u32::try_from(frame.len()).expect("a frame that fits a capture");
-        for word in [seconds, (time % 1_000_000_000) as u32, len, len] {
+        for word in [seconds, (time % 1_000_000_000) as u32, len, len + missing] {
             file.extend(word.to_le_bytes());
         }
         file.extend(frame);

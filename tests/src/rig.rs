@@ -6,6 +6,7 @@ use nva_dataplane::addr::Mac;
 use nva_dataplane::counters::PortCounters;
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::{Observer, Options, Outcome, Pipeline, Transmit};
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::{DropReason, PortId, Verdict};
@@ -109,7 +110,8 @@ impl Rig {
     /// The same on what is there already: of both there may be one for many paths.
     pub fn on(snapshot: Arc<Snapshot>, pool: Pool, flow_capacity: usize, seed: [u8; 16]) -> Self {
         let now = Time::from_millis(1_700_000_000_000);
-        let pipeline = Pipeline::new(snapshot, &Options { flow_capacity, seed }, now);
+        let pipeline =
+            Pipeline::new(snapshot, &Options { flow_capacity, seed, placement: Placement::ALONE }, now);
         let outbox = Outbox { pool: pool.clone(), sent: Vec::new(), count: 0 };
         Self { pipeline, pool, outbox, hits: Hits::default(), now, received: [0; 2] }
     }

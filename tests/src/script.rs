@@ -138,6 +138,7 @@ pub struct Script {
     now: u64,
     waited: bool,
     linger: Duration,
+    missing: u32,
     steps: Vec<Step>,
     /// What is to leave, by port, in order.
     leaves: BTreeMap<Port, Vec<Timed>>,
@@ -154,6 +155,7 @@ impl Script {
             now: START,
             waited: true,
             linger: Duration::ZERO,
+            missing: 0,
             steps: Vec::new(),
             leaves: BTreeMap::new(),
             ran: false,
@@ -163,6 +165,12 @@ impl Script {
     /// With this backend down.
     pub fn down(&mut self, backend: &str) -> &mut Self {
         self.arguments.extend(["--down".into(), backend.into()]);
+        self
+    }
+
+    /// Of each frame the last bytes were not captured.
+    pub fn cut(&mut self, missing: u32) -> &mut Self {
+        self.missing = missing;
         self
     }
 
@@ -237,7 +245,8 @@ impl Script {
         for port in Port::ALL {
             let frames: Vec<Timed> =
                 self.steps.iter().filter(|s| s.port == port).map(|s| (s.time, s.frame.clone())).collect();
-            let path = folder.write(&format!("{}.in", port.name()), capture::write(&frames));
+            let path =
+                folder.write(&format!("{}.in", port.name()), capture::write_cut(&frames, self.missing));
             option("--in", format!("{}={}", port.name(), path.display()));
             let mac: Vec<String> = port.station().iter().map(|byte| format!("{byte:02x}")).collect();
             option("--mac", format!("{}={}", port.name(), mac.join(":")));

@@ -78,6 +78,14 @@ fn frames_cut_short() {
 }
 
 #[test]
+fn frames_that_the_capture_cut() {
+    // The packet itself is whole; what is missing is padding, but nobody knows.
+    let mut script = Script::new("snapped", &web());
+    script.cut(1).send(Untrusted, &dns(), drops("malformed"));
+    script.run();
+}
+
+#[test]
 fn a_jumbo_frame_is_too_big_and_no_trouble() {
     let jumbo = dns().data(&[7; 8900]);
     let mut script = Script::new("H-22: jumbo", &web());

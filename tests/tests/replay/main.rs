@@ -8,6 +8,7 @@ mod errors;
 mod fragments;
 mod guard;
 mod headers;
+mod honesty;
 mod neighbors;
 mod policy;
 mod state;
