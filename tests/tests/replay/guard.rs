@@ -41,6 +41,7 @@ fn martian_sources() {
     for source in ["::", "::1", "ff0e::1", "::ffff:198.51.100.9"] {
         refused_source("H-08", V6, source, "spoofed");
     }
+    refused_source("a connected prefix's broadcast address", V4, "203.0.113.255", "spoofed");
     refused_source("good on its link only", V4, "169.254.1.1", "no_route");
     refused_source("good on its link only", V6, "fe80::1", "no_route");
 }
@@ -71,6 +72,12 @@ fn martian_destinations() {
     }
     let mapped = from_outside(syn(V6).to("[::ffff:10.2.0.4]:443"));
     twins("to a mapped address", &web(), &good(V6), WEB, &mapped, "spoofed");
+}
+
+#[test]
+fn no_error_is_sent_to_a_broadcast_address() {
+    let bad = from_outside(syn(V4).from("203.0.113.255:40000").ttl(1));
+    twins("RFC 1812, 4.3.2.7", &web(), &good(V4), WEB, &bad, "spoofed");
 }
 
 #[test]

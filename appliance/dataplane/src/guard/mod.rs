@@ -24,8 +24,9 @@ pub struct Guard {
     /// Skips the blocklist.
     allowlist: PrefixSet,
     blocklist: PrefixSet,
-    /// Ports' own addresses and frontends: nobody else sends from them.
-    own: PrefixSet,
+    /// Ports' own addresses and frontends, from which nobody else sends, and the connected prefixes' broadcast addresses, from which
+    /// nobody does.
+    never_sources: PrefixSet,
     /// Broadcast addresses of the connected IPv4 prefixes.
     broadcasts: PrefixSet,
     address_space: PrefixSet,
@@ -39,16 +40,16 @@ impl Guard {
         let protection = &config.protection;
         let addresses = config.ports.iter().flat_map(|port| &port.addresses);
         let frontends = config.load_balancers.iter().flat_map(|lb| &lb.frontends);
-        let own: Vec<Prefix> = addresses
-            .clone()
+        let broadcasts: Vec<Prefix> = addresses.clone().filter_map(|a| broadcast(&a.prefix)).collect();
+        let never_sources: Vec<Prefix> = addresses
             .map(|a| Prefix::host(a.address))
             .chain(frontends.map(|f| Prefix::host(f.address)))
+            .chain(broadcasts.iter().copied())
             .collect();
-        let broadcasts: Vec<Prefix> = addresses.filter_map(|a| broadcast(&a.prefix)).collect();
         Self {
             allowlist: PrefixSet::from_prefixes(&protection.allowlist),
             blocklist: PrefixSet::from_prefixes(&protection.blocklist),
-            own: PrefixSet::from_prefixes(&own),
+            never_sources: PrefixSet::from_prefixes(&never_sources),
             broadcasts: PrefixSet::from_prefixes(&broadcasts),
             address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
             anti_spoofing: protection.anti_spoofing,
@@ -59,7 +60,7 @@ impl Guard {
     /// Judges a packet that came in through `port`. `payload` is that of its transport, `source_route` the way to its source.
     ///
     /// # Errors
-    /// - [`DropReason::Spoofed`]: a source that no packet can have, one of the appliance's own, the destination's own (a land packet), one of the
+    /// - [`DropReason::Spoofed`]: a source that no packet can have (RFC 1812, 5.3.7: broadcasts of the connected prefixes too), one of the appliance's own, the destination's own (a land packet), one of the
     ///   virtual network on an untrusted port, or one that the reverse-path check refuses;
     /// - [`DropReason::NoRoute`]: a destination that is never forwarded to, or a link-local source, which is good on its link only;
     /// - [`DropReason::Blocklisted`]: a source on the blocklist that is not on the allowlist;
@@ -77,7 +78,7 @@ impl Guard {
         if self.broadcasts.contains(destination) {
             return Err(DropReason::NoRoute);
         }
-        if self.own.contains(source) {
+        if self.never_sources.contains(source) {
             return Err(DropReason::Spoofed);
         }
         if self.blocklist.contains(source) && !self.allowlist.contains(source) {
