@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) enum Purpose {
     /// `nva run`.
     Run,
-    /// `nva replay`, where devices, workers and probes play no part.
+    /// `nva replay`, where devices and probes play no part.
     Replay,
 }
 
@@ -29,7 +29,6 @@ const REMOVE_KEY: &str = "remove the key to run without it";
 /// Everything that is not built. A version that builds something deletes its row.
 const UNBUILT: &[Unbuilt] = &[
     Unbuilt { in_replay: false, asked: other_drivers, advice: "use af_packet" },
-    Unbuilt { in_replay: false, asked: more_workers, advice: "name one core" },
     Unbuilt { in_replay: true, asked: |c| given("gateway", c.gateway.is_some()), advice: REMOVE_SECTION },
     Unbuilt {
         in_replay: true,
@@ -108,10 +107,6 @@ fn other_drivers(config: &Config) -> Vec<String> {
         .collect()
 }
 
-fn more_workers(config: &Config) -> Vec<String> {
-    given("dataplane.workers", config.dataplane.workers.len() > 1)
-}
-
 fn used_probes(config: &Config) -> Vec<String> {
     let mut paths = Vec::new();
     for (lb, balancer) in config.load_balancers.iter().enumerate() {
@@ -179,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_workers_are_nothing_to_replay() {
-        let text = PORT.replace("af_packet", "af_xdp") + "dataplane: {workers: [1, 2]}\n";
-        assert_eq!(paths(&text, Purpose::Run), ["ports[0].driver", "dataplane.workers"]);
+    fn devices_are_nothing_to_replay() {
+        let text = PORT.replace("af_packet", "af_xdp");
+        assert_eq!(paths(&text, Purpose::Run), ["ports[0].driver"]);
         assert!(paths(&text, Purpose::Replay).is_empty());
     }
 

@@ -12,6 +12,8 @@ mod fragment;
 mod inspect;
 mod known;
 mod place;
+#[cfg(test)]
+mod place_tests;
 mod timers;
 
 use crate::counters::Counters;

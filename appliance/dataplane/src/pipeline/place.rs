@@ -96,7 +96,7 @@ impl<F: Frame> Pipeline<F> {
         dst.is_v6_link_local() || matches!(self.snapshot.local.kind(p.port, dst), Some(Local::PortAddress(_)))
     }
 
-    fn home(&self, key: &FlowKey) -> Home {
+    pub(super) fn home(&self, key: &FlowKey) -> Home {
         self.snapshot.homes.of(key.src, key.dst, |address| {
             let port = self.snapshot.routes.lookup(address).map(|hop| hop.port);
             port.is_some_and(|port| self.facts(port).trust == Trust::Untrusted)
