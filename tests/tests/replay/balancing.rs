@@ -6,6 +6,7 @@ use nva_tests::ports::Port::{Trusted, Untrusted};
 use nva_tests::ports::network;
 use nva_tests::script::{Expect, Script, drops, forwards};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 const ALLOW: &str = "web-nsg/allow";
 
@@ -283,7 +284,7 @@ fn inbound_nat() {
 
 #[test]
 fn floating_ip() {
-    let rules = format!("    rules:\n{}", service("tcp", 443, 443, ", floating_ip: true"));
+    let rules = format!("    rules:\n{}", service("tcp", 443, 443, ", floating_ip: true, tcp_reset: true"));
     let config = network(&format!("{}{}", allow_all(), balancer(ONE_EACH, &rules)));
     for ends in BOTH {
         let to_backend = |packet: &Packet| {
@@ -299,6 +300,11 @@ fn floating_ip() {
         // The backend's answers pass the appliance by: the client's segments alone must be enough.
         script.send(Untrusted, &talk(2), to_backend(&talk(2)));
         script.send(Untrusted, &talk(2).data(b"data"), to_backend(&talk(2).data(b"data")));
+        // It lives as long as an established connection, and ends without a reset: nobody here knows its sequence numbers.
+        script.wait(Duration::from_secs(200));
+        script.send(Untrusted, &talk(6), to_backend(&talk(6)));
+        script.wait(Duration::from_secs(250));
+        script.send(Untrusted, &talk(6), drops("invalid_state"));
         script.run();
     }
 }

@@ -109,7 +109,11 @@ impl<F: Frame> Pipeline<F> {
             key,
             translated: translated.dst,
             translated_port: translated.dst_port,
-            tcp,
+            tcp: if target.is_some_and(|target| target.floating_ip) {
+                tcp.map(|_| TcpState::one_sided())
+            } else {
+                tcp
+            },
             rule: p.rule,
             backend: p.backend,
             generation: self.snapshot.generation,

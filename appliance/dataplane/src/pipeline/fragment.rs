@@ -43,6 +43,9 @@ impl<F: Frame> Pipeline<F> {
             self.seek(p, first)?;
             return drop_for(DropReason::InvalidState);
         };
+        if self.is_over(p, id, side)? {
+            return drop_for(DropReason::InvalidState);
+        }
         self.check_ingress(frame, p, id, side)?;
         (p.rule, p.backend) = self.flows.decided_by(id);
         let departure = self.way_out(frame, p, id, side)?;

@@ -22,9 +22,7 @@ impl<F: Frame> Pipeline<F> {
         id: FlowId,
         side: Side,
     ) -> Step<Option<Departure>> {
-        if self.flows.flow(id).generation != self.snapshot.generation
-            && self.refresh(p, id, side)? == Refreshed::Over
-        {
+        if self.is_over(p, id, side)? {
             return ControlFlow::Continue(None);
         }
         self.check_ingress(frame, p, id, side)?;
@@ -69,9 +67,18 @@ impl<F: Frame> Pipeline<F> {
         rewrite::trim(frame, p.packet);
     }
 
+    /// Brings the flow up to date with a configuration that changed since its last packet. `true`: it ended with that.
+    #[inline(always)]
+    pub(super) fn is_over(&mut self, p: &mut Passage<'_>, id: FlowId, side: Side) -> Step<bool> {
+        if self.flows.flow(id).generation == self.snapshot.generation {
+            return ControlFlow::Continue(false);
+        }
+        ControlFlow::Continue(self.refresh(p, id, side)? == Refreshed::Over)
+    }
+
     /// Chooses the flow's ways anew when the configuration changed, and judges it again where its group says so.
     #[cold]
-    pub(super) fn refresh(&mut self, p: &mut Passage<'_>, id: FlowId, side: Side) -> Step<Refreshed> {
+    fn refresh(&mut self, p: &mut Passage<'_>, id: FlowId, side: Side) -> Step<Refreshed> {
         if side == Side::Initiator {
             if self.lost_its_backend(id) {
                 self.flows.remove(id);
@@ -138,7 +145,7 @@ impl<F: Frame> Pipeline<F> {
 
 /// What became of a flow under a new configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refreshed {
+enum Refreshed {
     GoesOn,
     /// It was removed; its packet may open another.
     Over,

@@ -62,6 +62,14 @@ impl TcpState {
     /// No connection.
     pub const NONE: Self = Self { end: [0; 2], ack: [0; 2], offered: [0; 2], details: Details::NONE };
 
+    /// A connection of which one side only is seen (direct server return): it lives as an established one does, and no segment can
+    /// be held against it.
+    pub fn one_sided() -> Self {
+        let mut state = Self::NONE;
+        state.details.set_phase(Phase::Established);
+        state
+    }
+
     /// What the flow's timeout depends on.
     #[inline]
     pub fn class(&self) -> Class {

@@ -661,3 +661,10 @@ fn no_connection_takes_no_segment() {
         assert_eq!(step(&mut state, seg(A, flags, 0, 0), [0; 2]), Drop);
     }
 }
+
+#[test]
+fn a_connection_seen_from_one_side_lives_as_an_established_one() {
+    let state = TcpState::one_sided();
+    assert!(state.is_established());
+    assert_eq!(state.class(), Class::TcpEstablished);
+}
