@@ -504,7 +504,11 @@ mod tests {
                 assert!(help.contains("Examples:\n"), "{} has no examples", command.get_name());
             }
             // Longer lines are broken again where help is wrapped.
-            assert!(help.lines().all(|line| line.chars().count() <= 96), "{} has long lines", command.get_name());
+            assert!(
+                help.lines().all(|line| line.chars().count() <= 96),
+                "{} has long lines",
+                command.get_name()
+            );
             command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(visit);
         }
         visit(&Cli::command());

@@ -103,7 +103,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     match arguments.mode {
         Mode::Time => time(arguments, &chosen),
-        Mode::Allocations => chosen.into_iter().try_for_each(|scenario| allocations::check(scenario, arguments.seed)),
+        Mode::Allocations => {
+            chosen.into_iter().try_for_each(|scenario| allocations::check(scenario, arguments.seed))
+        }
         Mode::Count => chosen.into_iter().try_for_each(|scenario| count(arguments, scenario)),
     }
 }
@@ -121,6 +123,7 @@ fn time(arguments: &Arguments, chosen: &[&Scenario]) -> Result<(), String> {
     for scenario in chosen {
         let mut rig = Rig::new(scenario, arguments.seed)?;
         let cost = measure::cost(&mut rig, arguments.rounds, arguments.packets);
+        rig.check(scenario)?;
         println!(
             "{:<16} {:>9} {:>6} {:>8.1} {:>8.1} {:>8.1}  {:>7.1} ..{:>7.1}",
             scenario.name,
@@ -148,5 +151,5 @@ fn count(arguments: &Arguments, scenario: &Scenario) -> Result<(), String> {
         packets += rig.step();
     }
     println!("{} {packets}", scenario.name);
-    Ok(())
+    rig.check(scenario)
 }

@@ -70,6 +70,10 @@ pub(crate) struct Rig {
     sources: [LoopRx<Pool>; 2],
     sink: Sink,
     now: Time,
+    /// Packets that went through the path, the handshakes not counted.
+    stepped: u64,
+    /// Frames that were filled and freed without the path.
+    freed: u64,
     /// Frames come and go on this thread.
     _owner: pmd_shim::pool::Owner,
 }
@@ -115,13 +119,14 @@ impl Rig {
         );
         let sink = Sink { pool: pool.clone(), sent: 0, last: None, keep: false };
         let empty = || LoopRx::new(pool.clone(), Arc::default(), 0, BURST, RxOffload::default());
-        let mut rig = Self { pipeline, sources: [empty(), empty()], sink, now, _owner: owner };
+        let mut rig =
+            Self { pipeline, sources: [empty(), empty()], sink, now, stepped: 0, freed: 0, _owner: owner };
         let tables = match scenario.kind {
             Kind::Established => rig.establish(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
         };
-        rig.sources = tables
-            .map(|table| LoopRx::new(pool.clone(), Arc::new(table), 0, BURST, RxOffload::default()));
+        rig.sources =
+            tables.map(|table| LoopRx::new(pool.clone(), Arc::new(table), 0, BURST, RxOffload::default()));
         Ok(rig)
     }
 
@@ -135,6 +140,7 @@ impl Rig {
             self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
         }
         self.pipeline.advance(self.now, &mut self.sink);
+        self.stepped += packets as u64;
         packets
     }
 
@@ -144,19 +150,27 @@ impl Rig {
         for source in &mut self.sources {
             let mut burst = Burst::new();
             packets += source.receive(&mut burst);
-            self.sink.sent += burst.drain(..).filter(|frame| !frame.bytes().is_empty()).count() as u64;
+            self.freed += burst.drain(..).filter(|frame| !frame.bytes().is_empty()).count() as u64;
         }
         packets
     }
 
-    /// Frames that left so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sink.sent
-    }
-
-    /// Live flows.
-    pub(crate) fn flows(&self) -> usize {
-        self.pipeline.flow_count()
+    /// Whether every packet so far ended as the scenario says: a path that drops everything would be fast.
+    pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
+        let expected = match scenario.kind {
+            Kind::Established => self.stepped,
+            Kind::Denied => 0,
+        };
+        if self.sink.sent == expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "{}: {} frames left, not {expected}: {:?}",
+                scenario.name,
+                self.sink.sent,
+                self.pipeline.counters().ports
+            ))
+        }
     }
 
     /// Handshakes for every flow; gives each port's packets, in random order of flows.
@@ -174,6 +188,7 @@ impl Rig {
             backends.push(backend);
         }
         self.sink.keep = false;
+        self.sink.sent = 0;
         let count = scenario.flows.max(1024);
         let table = |random: &mut Random, build: &dyn Fn(usize, usize) -> Vec<u8>| {
             let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
@@ -194,7 +209,9 @@ impl Rig {
         burst.push(pool.copy_from(bytes).ok_or("no buffer is free")?);
         self.sink.last = None;
         self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
-        self.sink.last.take().ok_or_else(|| format!("a packet of the handshake was not forwarded: {:?}", self.pipeline.counters()))
+        self.sink.last.take().ok_or_else(|| {
+            format!("a packet of the handshake was not forwarded: {:?}", self.pipeline.counters())
+        })
     }
 }
 
@@ -263,6 +280,7 @@ fn config_text(rules: usize, allowed: bool) -> String {
     for n in 0..16 {
         let _ = writeln!(text, "    - {{name: web-{n}, address: 10.2.0.{}}}", n + 4);
     }
-    text += "  rules: [{name: https, frontend: vip, protocol: tcp, port: 443, pool: web, backend_port: 8443}]\n";
+    text +=
+        "  rules: [{name: https, frontend: vip, protocol: tcp, port: 443, pool: web, backend_port: 8443}]\n";
     text
 }

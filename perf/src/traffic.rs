@@ -44,7 +44,13 @@ pub(crate) fn from_client(index: usize, segment: Segment, size: usize) -> Vec<u8
 }
 
 /// The same from a backend (address and port as the appliance translated to) back to the client.
-pub(crate) fn from_backend(index: usize, backend: ([u8; 4], u16), mac: [u8; 6], segment: Segment, size: usize) -> Vec<u8> {
+pub(crate) fn from_backend(
+    index: usize,
+    backend: ([u8; 4], u16),
+    mac: [u8; 6],
+    segment: Segment,
+    size: usize,
+) -> Vec<u8> {
     let (address, port) = client(index);
     let builder = PacketBuilder::ethernet2(mac, STATION).ipv4(backend.0, address, 64);
     let builder = match segment {

@@ -2,7 +2,9 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod counters;
 pub mod emit;
+pub mod explain;
 pub mod flow;
 pub mod fragments;
 pub mod guard;
@@ -12,16 +14,14 @@ pub mod host;
 pub mod intrinsics;
 pub mod lb;
 pub mod names;
+pub mod pipeline;
+pub mod placement;
 pub mod policy;
 pub mod prefix_set;
 pub mod route;
+pub mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod time;
 pub mod verdict;
 pub mod wire;
-pub mod counters;
-pub mod explain;
-pub mod pipeline;
-pub mod placement;
-pub mod snapshot;
