@@ -24,3 +24,4 @@ mod refusals;
 mod reload;
 mod stand_still;
 mod traffic;
+mod workers;
