@@ -177,3 +177,144 @@ impl<F> Peers<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nva_dataplane::addr::{Addr, Mac};
+    use nva_dataplane::route::Learning;
+    use nva_dataplane::verdict::PortId;
+    use pmd_shim::idle;
+
+    fn news(number: u16) -> News {
+        let how = Learning::Request { may_create: true };
+        News { port: PortId(number), address: Addr::UNSPECIFIED, mac: Some(Mac::BROADCAST), how }
+    }
+
+    fn inboxes(workers: usize) -> Vec<Arc<Inbox<usize>>> {
+        Inbox::all(workers).expect("some descriptors")
+    }
+
+    #[test]
+    fn frames_come_in_order_and_what_is_too_many_comes_back() {
+        let inboxes = inboxes(3);
+        let mut peers = Peers::new(0, &inboxes);
+        for frame in 0..FRAMES {
+            assert_eq!(peers.hand_over(2, frame), Ok(()));
+        }
+        assert_eq!(peers.hand_over(2, FRAMES), Err(FRAMES));
+        assert_eq!(peers.hand_over(1, 7), Ok(()));
+        for nobody in [0, 3] {
+            assert_eq!(peers.hand_over(nobody, 7), Err(7));
+        }
+        let mut next = 0;
+        let mut burst = Burst::new();
+        while inboxes[2].take(&mut burst) > 0 {
+            burst.drain(..).for_each(|frame| {
+                assert_eq!(frame, next);
+                next += 1;
+            });
+        }
+        assert_eq!((next, inboxes[0].take(&mut burst)), (FRAMES, 0));
+    }
+
+    #[test]
+    fn news_wait_for_room_and_reach_all_others() {
+        let inboxes = inboxes(3);
+        let mut peers = Peers::new(1, &inboxes);
+        let count = 2 * NEWS as u16;
+        for number in 0..count + 5 {
+            peers.tell(news(number));
+            if number < NEWS as u16 {
+                peers.flush();
+            }
+        }
+        for at in [0, 2] {
+            let mut heard = Vec::new();
+            while let Some(news) = inboxes[at].news() {
+                heard.push(news.port.0);
+                peers.flush();
+            }
+            assert_eq!(heard, (0..count).collect::<Vec<_>>(), "worker {at}");
+        }
+        assert_eq!(inboxes[1].news(), None);
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_only_while_it_sleeps() {
+        let inboxes = inboxes(2);
+        let mut peers = Peers::new(0, &inboxes);
+        let sleeper = &inboxes[1];
+        let is_woken = || idle::wait(&[sleeper.wait_handle().expect("it has a bell")], 0).expect("a poll");
+        let give = |peers: &mut Peers<usize>| {
+            assert_eq!(peers.hand_over(1, 1), Ok(()));
+            peers.flush();
+        };
+        let mut burst = Burst::new();
+
+        give(&mut peers);
+        assert!(!is_woken(), "it is awake");
+        assert!(!sleeper.lie_down(), "there is a frame");
+        assert_eq!(sleeper.take(&mut burst), 1);
+        assert!(sleeper.lie_down());
+        peers.flush();
+        assert!(!is_woken(), "nothing was given");
+        give(&mut peers);
+        give(&mut peers);
+        assert!(is_woken());
+        sleeper.get_up();
+        assert!(!is_woken());
+        assert_eq!(sleeper.take(&mut burst), 2);
+        assert!(sleeper.lie_down());
+        peers.tell(news(1));
+        peers.flush();
+        assert!(is_woken());
+    }
+
+    #[test]
+    fn two_threads_never_sleep_on_something() {
+        const FRAMES: usize = 20_000;
+        let inboxes = inboxes(2);
+        std::thread::scope(|scope| {
+            for own in 0..2 {
+                let inboxes = &inboxes;
+                scope.spawn(move || {
+                    // One frame goes to and fro: each side sleeps for every one.
+                    let mut peers = Peers::new(own, inboxes);
+                    let inbox = &inboxes[own];
+                    let mut burst = Burst::new();
+                    let mut next = own;
+                    if own == 0 {
+                        assert_eq!(peers.hand_over(1, 1), Ok(()));
+                        peers.flush();
+                        next = 2;
+                    }
+                    while next < FRAMES {
+                        if inbox.lie_down() {
+                            let handle = inbox.wait_handle().expect("it has a bell");
+                            assert!(idle::wait(&[handle], 60_000).expect("a poll"), "{own} sleeps on {next}");
+                            inbox.get_up();
+                        }
+                        if inbox.take(&mut burst) > 0 {
+                            assert_eq!(burst.drain(..).collect::<Vec<_>>(), [next]);
+                            assert_eq!(peers.hand_over(1 - own, next + 1), Ok(()));
+                            peers.flush();
+                            next += 2;
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn one_alone_has_nobody() {
+        let inboxes = inboxes(1);
+        let mut peers = Peers::new(0, &inboxes);
+        peers.tell(news(1));
+        peers.flush();
+        assert_eq!(peers.hand_over(0, 5), Err(5));
+        assert!(inboxes[0].wait_handle().is_none() && inboxes[0].lie_down());
+        assert_eq!(inboxes[0].news(), None);
+    }
+}
