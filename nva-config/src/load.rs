@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Config, Problem};
-use crate::report::{Place, Report};
+use crate::report::Report;
 use crate::{check, raw, tree};
 
 /// One configuration file as the caller read it.
@@ -54,12 +54,6 @@ pub fn load(sources: &[Source], files: Option<&dyn Files>) -> Result<Config, Vec
         return Err(report.finish().err().unwrap_or_default());
     };
     let mut config = check::check(&raw, files, &mut report);
-    if raw.ports.items.is_empty() {
-        report.warn(
-            Place { file: 0, line: 1, column: 1 },
-            "there are no ports, so nothing is forwarded; list `ports`",
-        );
-    }
     if report.is_clean() {
         config.places = tree::places(&root, &report);
     }

@@ -192,8 +192,8 @@ fn an_empty_file_forwards_nothing() {
     for text in ["", "\n# nothing yet\n", "---\n", "version: 1\n", "\u{feff}version: 1\nports:\n"] {
         let config = load_one(text).unwrap_or_else(|p| panic!("{text:?}: {p:?}"));
         assert!(config.ports.is_empty());
-        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(warnings, ["nva.yaml:1:1: there are no ports, so nothing is forwarded; list `ports`"]);
+        // Good as it is: whoever shows the configuration says that it forwards nothing.
+        assert!(config.warnings.is_empty());
     }
     assert!(load(&[], None).unwrap().ports.is_empty());
 }
