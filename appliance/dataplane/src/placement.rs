@@ -12,9 +12,12 @@
 //! 4. on one side: the smaller address.
 //!
 //! *Invariant:* a flow is at the worker of one of the two addresses that any of its packets has, whatever the configuration was when
-//! it began. Translation changes a flow's target only, and a flow that is translated is at its initiator's worker. So a flow that is at
-//! neither worker is nowhere. Where rule 3 or 4 decides, or 1 or 2 with one backend at most, it can be at its home only; between two
-//! backends it may also be a balanced flow, at the worker of the other address. `Homes` says which.
+//! it began: translation changes a flow's target only, and a flow that is translated is at its initiator's worker. So a flow that is at
+//! neither worker is nowhere. Under one configuration it can be at its home only, save where a backend or a frontend may be answering
+//! another one that asked a frontend.
+//!
+//! What this does not see: a backend that is balanced to another one while it also speaks with that one directly, from the same port to
+//! the same port. One worker would refuse the second of these flows, as their answers are alike; two may each take one.
 
 use crate::addr::Addr;
 use crate::snapshot::port_id;
@@ -131,23 +134,113 @@ impl Homes {
 
     /// Whose worker a new flow with these addresses belongs to. `outside` says whether an address is on the untrusted side.
     pub(crate) fn of(&self, src: Addr, dst: Addr, outside: impl Fn(Addr) -> bool) -> Home {
-        let [from_backend, to_backend] = [src, dst].map(|address| self.backends.contains(&address));
-        let at_source = if self.frontends.contains(&dst) {
+        let ends = [src, dst];
+        let [from_frontend, to_frontend] = ends.map(|address| self.frontends.contains(&address));
+        let [from_backend, to_backend] = ends.map(|address| self.backends.contains(&address));
+        let at_source = if to_frontend {
             true
-        } else if self.frontends.contains(&src) {
+        } else if from_frontend {
             false
         } else if from_backend != to_backend {
             to_backend
         } else {
-            match [src, dst].map(outside) {
+            match ends.map(outside) {
                 [true, false] => true,
                 [false, true] => false,
                 _ => src <= dst,
             }
         };
         let (address, other) = if at_source { (src, dst) } else { (dst, src) };
-        // A backend that speaks to a frontend may also answer a client that has the frontend's address.
-        let is_certain = !(from_backend && (to_backend || self.frontends.contains(&dst)));
-        Home { address, other, is_certain }
+        // What a backend or a frontend sends may be the answer to another one that asked a frontend.
+        let may_be_answer = from_backend && to_backend || to_frontend && (from_backend || from_frontend);
+        Home { address, other, is_certain: !may_be_answer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two addresses of each kind that rules tell apart.
+    fn everybody() -> (Homes, Vec<Addr>) {
+        let addr = |kind: u8, last| Addr::v4([10, kind, 0, last]);
+        let kinds: Vec<[Addr; 2]> = (0..6).map(|kind| [addr(kind, 1), addr(kind, 2)]).collect();
+        let homes = Homes {
+            frontends: kinds[0].into_iter().chain(kinds[5]).collect(),
+            backends: kinds[1].into_iter().chain(kinds[2]).chain(kinds[5]).collect(),
+            ..Homes::default()
+        };
+        (homes, kinds.concat())
+    }
+
+    /// Backends and others are on either side; frontends are nowhere.
+    fn outside(address: Addr) -> bool {
+        matches!(address.as_v4(), Some([_, 2 | 3, ..]))
+    }
+
+    /// Of a flow: where it is, and the addresses of both sides' packets.
+    fn check(homes: &Homes, at: Addr, packets: [(Addr, Addr); 2]) {
+        for (src, dst) in packets {
+            let home = homes.of(src, dst, outside);
+            assert!([src, dst].contains(&at), "{at} is neither {src} nor {dst}");
+            assert!(
+                home.address == at || !home.is_certain,
+                "{src} to {dst} is sure of {}, not {at}",
+                home.address
+            );
+        }
+    }
+
+    #[test]
+    fn every_packet_finds_its_flow() {
+        let (homes, all) = everybody();
+        for (src, dst) in all.iter().flat_map(|src| all.iter().map(|dst| (*src, *dst))) {
+            if src == dst {
+                continue;
+            }
+            let at = homes.of(src, dst, outside).address;
+            if homes.frontends.contains(&dst) {
+                assert_eq!(at, src);
+                for backend in homes.backends.iter().filter(|backend| **backend != src) {
+                    check(&homes, at, [(src, dst), (*backend, src)]);
+                }
+            }
+            // Routed, or returned directly by the backend.
+            check(&homes, at, [(src, dst), (dst, src)]);
+        }
+    }
+
+    #[test]
+    fn what_passes_between_the_sides_is_at_the_outer_address() {
+        let (homes, all) = everybody();
+        let is_plain = |address: &&Addr| !homes.frontends.contains(*address) && !outside(**address);
+        for inner in all.iter().filter(is_plain) {
+            for outer in all.iter().filter(|address| matches!(address.as_v4(), Some([_, 3, ..]))) {
+                for (src, dst) in [(*inner, *outer), (*outer, *inner)] {
+                    let home = homes.of(src, dst, outside);
+                    assert_eq!((home.address, home.other, home.is_certain), (*outer, *inner, true));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_and_every_worker_has_its_part() {
+        let address = |n: u16| {
+            [Addr::v4([10, 0, (n >> 8) as u8, n as u8]), Addr::from_bits(0xfd << 120 | u128::from(n))]
+        };
+        for count in [2, 3, 7] {
+            let [one, other] = [[1; 16], [2; 16]].map(|seed| Placement::new(0, count, seed));
+            let mut parts = vec![0; count];
+            let mut same = 0;
+            for address in (0..4000).flat_map(address) {
+                parts[one.worker_of(address)] += 1;
+                same += usize::from(one.worker_of(address) == other.worker_of(address));
+            }
+            let fair = 8000 / count;
+            assert!(parts.iter().all(|part| (fair * 9 / 10..fair * 11 / 10).contains(part)), "{parts:?}");
+            assert!((fair * 8 / 10..fair * 12 / 10).contains(&same), "{same} of 8000 for {count}");
+        }
+        assert_eq!(Placement::ALONE.worker_of(Addr::UNSPECIFIED), 0);
     }
 }

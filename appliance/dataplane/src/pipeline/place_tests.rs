@@ -391,8 +391,8 @@ proptest! {
         let (mut team, mut alone) = (Team::new(count, &snapshot), Team::new(1, &snapshot));
         let mut seen = Vec::new();
         for (event, astray) in events {
-            for (port, frame) in frames(&event, &seen) {
-                let worker = astray.map_or_else(|| team.steer(port, &frame), |worker| worker % count);
+            for (number, (port, frame)) in frames(&event, &seen).into_iter().enumerate() {
+                let worker = astray.map_or_else(|| team.steer(port, &frame), |astray| (astray + number) % count);
                 team.receive(worker, port, &frame);
                 team.settle();
                 alone.receive(0, port, &frame);
