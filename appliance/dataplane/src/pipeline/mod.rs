@@ -11,6 +11,8 @@ mod errors;
 mod fragment;
 mod inspect;
 mod known;
+mod link;
+mod mark;
 mod place;
 #[cfg(test)]
 mod place_tests;
@@ -19,15 +21,16 @@ mod timers;
 use crate::counters::Counters;
 use crate::flow::{FlowHash, FlowTable};
 use crate::fragments::FragmentTable;
-use crate::host::{self, HostOutcome, Limiter};
+use crate::host::Limiter;
 use crate::placement::Placement;
 use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
-use crate::wire::{self, Arp, FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
+use crate::wire::{self, FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
+use mark::{Mark, Origin};
 use place::hand_over;
 use pmd_shim::{BURST, Burst, Frame};
 use std::sync::Arc;
@@ -326,66 +329,6 @@ impl<F: Frame> Pipeline<F> {
         self.admit(frame, p)
     }
 
-    /// What stays on the link: router discovery, redirects, and whatever is addressed to more than this station.
-    #[inline(always)]
-    fn on_link(&self, p: &Passage<'_>) -> Step<()> {
-        let of_the_link =
-            matches!(p.packet.transport, Transport::Icmp(Icmp { class: IcmpClass::LinkLocal, .. }));
-        if of_the_link || p.packet.cast != wire::Cast::Unicast {
-            return drop_for(DropReason::NotForUs);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn arp<T: Transmit<F>>(
-        &mut self,
-        mut frame: F,
-        arp: &Arp,
-        port: PortId,
-        now: Time,
-        tx: &mut T,
-    ) -> Outcome {
-        let facts = host::PortFacts { id: port, mac: self.facts(port).mac };
-        let outcome = host::arp(&mut frame, arp, &facts, &self.snapshot.local, &mut self.neighbors, now);
-        self.resolved(frame, outcome, port, tx)
-    }
-
-    fn nd<T: Transmit<F>>(&mut self, mut frame: F, p: &Passage<'_>, tx: &mut T) -> Outcome {
-        let facts = host::PortFacts { id: p.port, mac: self.facts(p.port).mac };
-        let outcome =
-            host::nd(&mut frame, p.packet, &facts, &self.snapshot.local, &mut self.neighbors, p.now);
-        self.resolved(frame, outcome, p.port, tx)
-    }
-
-    /// Carries out what address resolution decided: an answer leaves, and so do frames that waited for what was learnt.
-    fn resolved<T: Transmit<F>>(
-        &mut self,
-        frame: F,
-        outcome: HostOutcome,
-        port: PortId,
-        tx: &mut T,
-    ) -> Outcome {
-        let verdict = match outcome {
-            HostOutcome::Reply(learned) => {
-                self.transmit(port, frame, Origin::Replied, tx);
-                if let Some(id) = learned {
-                    self.release_waiting(id, tx);
-                }
-                Verdict::Reply(None)
-            }
-            HostOutcome::Consume => Verdict::Consume,
-            HostOutcome::Learned(id) => {
-                self.release_waiting(id, tx);
-                Verdict::Consume
-            }
-            HostOutcome::Drop(reason) => Verdict::Drop(reason),
-        };
-        if let Some(news) = self.neighbors.take_news().filter(|_| !self.placement.is_alone()) {
-            tx.tell(news);
-        }
-        Outcome { verdict, rule: None, backend: None }
-    }
-
     /// Carries a step's result out: the frame leaves, waits, or ends here. `None`: another worker goes on with it.
     #[inline(always)]
     fn finish<T: Transmit<F>>(
@@ -441,50 +384,4 @@ impl<F: Frame> Pipeline<F> {
 fn icmp_errors(placement: Placement, now: Time) -> Limiter {
     let workers = placement.count() as u32;
     Limiter::new((ICMP_ERRORS_PER_SECOND / workers).max(1), (ICMP_ERROR_BURST / workers).max(1), now)
-}
-
-/// What travels with a frame in its mark word: where it was received and what it was counted as, so that a refused or waiting
-/// frame can be counted anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    port: PortId,
-    origin: Origin,
-}
-
-/// What a frame is, seen from the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// The appliance made it by itself; it was never received.
-    Own,
-    /// Received, not counted yet.
-    Received,
-    /// Received and counted as forwarded.
-    Forwarded,
-    /// Received and counted as replied.
-    Replied,
-    /// Received by another worker; a fragment that is to meet the others of its datagram here.
-    Gathered,
-    /// Received by another worker, which has no flow for it.
-    Sought,
-    /// Received by another worker; to be decided here, as all that may have its flow have been asked.
-    Placed,
-}
-
-impl Mark {
-    const fn to_bits(self) -> u32 {
-        self.port.0 as u32 | (self.origin as u32) << 16
-    }
-
-    const fn from_bits(bits: u32) -> Self {
-        let origin = match bits >> 16 {
-            0 => Origin::Own,
-            1 => Origin::Received,
-            2 => Origin::Forwarded,
-            3 => Origin::Replied,
-            4 => Origin::Gathered,
-            5 => Origin::Sought,
-            _ => Origin::Placed,
-        };
-        Self { port: PortId(bits as u16), origin }
-    }
 }
