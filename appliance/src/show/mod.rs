@@ -8,7 +8,7 @@ pub(crate) use client::Client;
 pub(crate) use top::top;
 
 use crate::cli::{ShowArgs, Shown};
-use crate::output::{Failure, Style, conclude, print, print_json};
+use crate::output::{Failure, Style, complain, conclude, print, print_json};
 use crate::run::protocol::{Backend, Flows, Request, Rule, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,7 +31,13 @@ fn try_show(args: &ShowArgs) -> Result<(), Failure> {
         }),
         Shown::Flows => {
             let flows: Flows = client.ask(&Request::Flows { limit: args.limit, address: args.address })?;
-            if args.json { print_json(&flows.flows) } else { print(&tables::flows(&flows, Style::stdout())) }
+            if !args.json {
+                return print(&tables::flows(&flows, Style::stdout()));
+            }
+            if flows.more {
+                complain(format_args!("{} of {} flows; --limit lists more", flows.flows.len(), flows.open));
+            }
+            print_json(&flows.flows)
         }
     }
 }
