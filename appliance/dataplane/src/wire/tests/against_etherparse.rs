@@ -73,10 +73,15 @@ fn check(frame: &[u8], packet: &Packet, verified: bool) -> Result<(), TestCaseEr
             slice.payload().clone()
         }
     };
-    if packet.key.protocol != protocol::AH {
-        prop_assert_eq!(payload.ip_number.0, packet.key.protocol);
-        prop_assert_eq!(range(frame, payload.payload), (packet.l4, packet.end));
+    if packet.key.protocol == protocol::AH {
+        // To etherparse the payload is what follows that header, also in a fragment; here it is a transport of its own.
+        if let Some(fragment) = packet.fragment {
+            prop_assert_eq!(fragment.len, packet.end - packet.l4);
+        }
+        return check_transport(frame, packet, &frame[packet.l4.into()..packet.end.into()]);
     }
+    prop_assert_eq!(payload.ip_number.0, packet.key.protocol);
+    prop_assert_eq!(range(frame, payload.payload), (packet.l4, packet.end));
     if let Some(fragment) = packet.fragment {
         prop_assert_eq!(usize::from(fragment.len), payload.payload.len());
     } else if verified
