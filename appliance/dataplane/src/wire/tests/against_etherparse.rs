@@ -65,7 +65,10 @@ fn check(frame: &[u8], packet: &Packet, verified: bool) -> Result<(), TestCaseEr
             prop_assert_eq!(Addr::v6(header.destination()), packet.key.dst);
             prop_assert_eq!(header.hop_limit(), packet.ttl);
             prop_assert_eq!(packet.ip_len(), 40 + usize::from(header.payload_length()));
-            prop_assert_eq!(slice.is_payload_fragmented(), packet.fragment.is_some());
+            // Behind an authentication header etherparse may find a fragment header; here that is its payload.
+            if packet.key.protocol != protocol::AH {
+                prop_assert_eq!(slice.is_payload_fragmented(), packet.fragment.is_some());
+            }
             // With a payload length of 0, etherparse takes all there is for a jumbogram.
             if walks_on || header.payload_length() == 0 {
                 return Ok(());
