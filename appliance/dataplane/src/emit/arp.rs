@@ -1,6 +1,6 @@
 //! Writes ARP packets (RFC 826).
 
-use super::headers::{ETHERNET_LEN, NotWritten, concat, ethernet};
+use super::headers::{ETHERNET_LEN, NotWritten, concat, ethernet, put};
 use crate::addr::{Addr, Mac};
 use crate::wire::{Arp, ethertype};
 use pmd_shim::Frame;
@@ -62,9 +62,7 @@ fn write<F: Frame>(
         &target.mac.0,
         &target.address,
     ]);
-    frame.set_len(LEN).map_err(|_| NotWritten)?;
-    frame.bytes_mut().copy_from_slice(&packet);
-    Ok(())
+    put(frame, &packet)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::checksum::Sum;
 use crate::addr::{Addr, Mac};
+use pmd_shim::Frame;
 
 /// A packet could not be written: the frame's buffer is too small, an address is of the wrong family, or the frame does
 /// not hold what is to be answered.
@@ -25,6 +26,13 @@ pub(super) fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
         *to = *from;
     }
     whole
+}
+
+/// Makes the frame this packet.
+pub(super) fn put<F: Frame, const N: usize>(frame: &mut F, packet: &[u8; N]) -> Result<(), NotWritten> {
+    frame.set_len(N).map_err(|_| NotWritten)?;
+    frame.bytes_mut().copy_from_slice(packet);
+    Ok(())
 }
 
 /// An Ethernet header.

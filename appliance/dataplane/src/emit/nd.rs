@@ -1,7 +1,7 @@
 //! Writes neighbour discovery messages (RFC 4861, 4.3 and 4.4).
 
 use super::checksum::pseudo_header;
-use super::headers::{ETHERNET_LEN, IPV6_LEN, NotWritten, concat, ethernet, ipv6};
+use super::headers::{ETHERNET_LEN, IPV6_LEN, NotWritten, concat, ethernet, ipv6, put};
 use crate::addr::{Addr, Mac};
 use crate::wire::icmpv6::kind;
 use crate::wire::{ethertype, protocol};
@@ -110,9 +110,7 @@ impl Message {
             &ipv6(&src, &dst, protocol::ICMPV6, HOP_LIMIT, MESSAGE_LEN as u16),
             &summed,
         ]);
-        frame.set_len(LEN).map_err(|_| NotWritten)?;
-        frame.bytes_mut().copy_from_slice(&packet);
-        Ok(())
+        put(frame, &packet)
     }
 }
 

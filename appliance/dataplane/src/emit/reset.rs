@@ -3,10 +3,10 @@
 //! Only to an end whose next expected sequence number is known, so that it is taken and not challenged (RFC 5961, 3.2).
 
 use super::checksum::pseudo_header;
-use super::headers::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, TTL, ethernet, ipv4, ipv6};
+use super::headers::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, NotWritten, TTL, concat, ethernet, ipv4, ipv6, put};
 use crate::addr::{Addr, Mac};
 use crate::wire::{TcpFlags, ethertype, protocol};
-use pmd_shim::{Frame, NoTailroom};
+use pmd_shim::Frame;
 
 const TCP_LEN: usize = 20;
 
@@ -30,34 +30,21 @@ pub struct Reset {
 /// Writes the reset into a new, empty frame, from the port's own station to the next hop's.
 ///
 /// # Errors
-/// [`NoTailroom`] when the frame's buffer is too small.
-pub fn write<F: Frame>(frame: &mut F, reset: &Reset, station: Mac, neighbor: Mac) -> Result<(), NoTailroom> {
+/// [`NotWritten`] when the frame's buffer is too small.
+pub fn write<F: Frame>(frame: &mut F, reset: &Reset, station: Mac, neighbor: Mac) -> Result<(), NotWritten> {
     let tcp = tcp(reset);
     match (reset.src.as_v4(), reset.dst.as_v4()) {
         (Some(src), Some(dst)) => {
             let link = ethernet(neighbor, station, ethertype::IPV4);
-            fill(frame, &link, &ipv4(src, dst, protocol::TCP, TCP_LEN as u16), &tcp, IPV4_LEN)
+            let ip = ipv4(src, dst, protocol::TCP, TCP_LEN as u16);
+            put(frame, &concat::<{ ETHERNET_LEN + IPV4_LEN + TCP_LEN }>(&[&link, &ip, &tcp]))
         }
         _ => {
             let link = ethernet(neighbor, station, ethertype::IPV6);
             let ip = ipv6(&reset.src, &reset.dst, protocol::TCP, TTL, TCP_LEN as u16);
-            fill(frame, &link, &ip, &tcp, IPV6_LEN)
+            put(frame, &concat::<{ ETHERNET_LEN + IPV6_LEN + TCP_LEN }>(&[&link, &ip, &tcp]))
         }
     }
-}
-
-fn fill<F: Frame>(
-    frame: &mut F,
-    link: &[u8; ETHERNET_LEN],
-    ip: &[u8],
-    tcp: &[u8; TCP_LEN],
-    ip_len: usize,
-) -> Result<(), NoTailroom> {
-    frame.set_len(ETHERNET_LEN + ip_len + TCP_LEN)?;
-    for (to, from) in frame.bytes_mut().iter_mut().zip(link.iter().chain(ip).chain(tcp)) {
-        *to = *from;
-    }
-    Ok(())
 }
 
 fn tcp(reset: &Reset) -> [u8; TCP_LEN] {

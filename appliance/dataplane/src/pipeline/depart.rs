@@ -9,11 +9,10 @@ use crate::flow::{FlowId, Side, Way};
 use crate::route::{NeighborId, NextHop};
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
+use crate::wire::ETHERNET_HEADER_LEN;
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use pmd_shim::Frame;
-
-const ETHERNET_LEN: usize = 14;
 
 impl<F: Frame> Pipeline<F> {
     /// The port and neighbour towards an address; `None` where no route leads, or no room is left for another neighbour.
@@ -89,7 +88,7 @@ impl<F: Frame> Pipeline<F> {
         let facts = self.facts(port);
         let (station, mtu) = (facts.mac, facts.mtu);
         rewrite::set_link(frame.bytes_mut(), station, mac);
-        if frame.bytes().len() > usize::from(mtu) + ETHERNET_LEN {
+        if frame.bytes().len() > usize::from(mtu) + ETHERNET_HEADER_LEN {
             return self.deliver_split(frame, port, mtu, tx);
         }
         self.transmit(port, frame, Origin::Forwarded, tx);
