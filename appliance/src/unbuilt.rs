@@ -29,6 +29,7 @@ const REMOVE_KEY: &str = "remove the key to run without it";
 /// Everything that is not built. A version that builds something deletes its row.
 const UNBUILT: &[Unbuilt] = &[
     Unbuilt { in_replay: false, asked: other_drivers, advice: "use af_packet" },
+    Unbuilt { in_replay: true, asked: host_services, advice: REMOVE_KEY },
     Unbuilt { in_replay: true, asked: |c| given("gateway", c.gateway.is_some()), advice: REMOVE_SECTION },
     Unbuilt {
         in_replay: true,
@@ -104,6 +105,14 @@ fn other_drivers(config: &Config) -> Vec<String> {
     ports
         .filter(|(_, port)| port.driver != Driver::AfPacket)
         .map(|(place, _)| format!("ports[{place}].driver"))
+        .collect()
+}
+
+fn host_services(config: &Config) -> Vec<String> {
+    let ports = config.ports.iter().enumerate();
+    ports
+        .filter(|(_, port)| port.host_services.is_some())
+        .map(|(place, _)| format!("ports[{place}].host_services"))
         .collect()
 }
 

@@ -21,7 +21,7 @@ fn prefix(text: &str) -> Prefix {
 fn ports_and_routes() {
     let config = contract();
     assert_eq!(config.name, "nva-1");
-    assert_eq!(config.dataplane.workers, [1]);
+    assert_eq!(config.dataplane.workers, Workers::Cores(vec![1]));
     assert_eq!(config.dataplane.flow_capacity, 1_000_000);
     assert_eq!(config.dataplane.flow_idle_timeout, FlowTimeouts::default());
     let [untrusted, trusted] = config.ports.as_slice() else { panic!("{:?}", config.ports) };

@@ -23,4 +23,4 @@ pub use burst::{BURST, Burst};
 pub use frame::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
 pub use pool::{HEADROOM, Pool, PoolFrame, PoolOptions};
 pub use port::{PortRx, PortTx};
-pub use queue::{FrameSource, QueueCounters, RxQueue, TxQueue};
+pub use queue::{FramePool, FrameSource, QueueCounters, RxQueue, TxQueue};

@@ -1,6 +1,7 @@
 //! The seam between a worker and a driver: receive queues, transmit queues, and where new frames come from.
 
 use crate::{Burst, Frame};
+use std::error::Error;
 use std::os::fd::BorrowedFd;
 
 /// What a queue counted by itself, outside the verdicts of the data plane.
@@ -55,4 +56,19 @@ pub trait FrameSource {
 
     /// A new, empty frame; `None` when all are in use.
     fn allocate(&mut self) -> Option<Self::Frame>;
+}
+
+/// A worker's frames: made at start-up, handed to the thread that will use them.
+pub trait FramePool: FrameSource + Clone + Send + 'static {
+    /// The calling thread is the pool's own as long as this lives.
+    type Owner;
+
+    /// Makes the calling thread the owner, for which taking and freeing frames costs no synchronisation.
+    ///
+    /// # Errors
+    /// Why it cannot be: another thread is, or the driver does not know what to do with one more thread.
+    fn adopt(&self) -> Result<Self::Owner, Box<dyn Error + Send + Sync>>;
+
+    /// How many frames there are, free or not.
+    fn capacity(&self) -> usize;
 }

@@ -67,7 +67,7 @@ pub(super) fn report(control: &Control) -> Stats {
         flows_expired: sum.counters.flows_expired,
         originated: sum.counters.originated,
         total,
-        workers: state.config.dataplane.workers.iter().enumerate().map(worker).collect(),
+        workers: control.cores.iter().enumerate().map(worker).collect(),
         ports,
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Control {
     pub(crate) epoch: Instant,
     /// The ports' devices.
     pub(crate) links: Vec<Link>,
+    /// The core of each worker.
+    pub(crate) cores: Vec<usize>,
     /// The workers' mailboxes.
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     state: Mutex<State>,
@@ -46,11 +48,11 @@ pub(crate) struct Beginning {
 
 impl Control {
     /// Compiles the first generation.
-    pub(crate) fn begin(config: Config, links: Vec<Link>, epoch: Instant) -> Beginning {
+    pub(crate) fn begin(config: Config, links: Vec<Link>, cores: Vec<usize>, epoch: Instant) -> Beginning {
         let mut names = Names::default();
         let generation = 1;
         let snapshot = compile(&config, &links, &mut names, generation);
-        let workers = config.dataplane.workers.len();
+        let workers = cores.len();
         let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
         let state = State {
             boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
@@ -60,7 +62,7 @@ impl Control {
             watchdog: Watchdog::new(workers, epoch),
         };
         let mailboxes = (0..workers).map(|_| Arc::new(Mailbox::new(generation))).collect();
-        let control = Arc::new(Self { epoch, links, mailboxes, state: Mutex::new(state) });
+        let control = Arc::new(Self { epoch, links, cores, mailboxes, state: Mutex::new(state) });
         Beginning { control, snapshot, boards }
     }
 
@@ -143,6 +145,8 @@ fn needs_restart(old: &Config, new: &Config, links: &[Link]) -> Vec<String> {
     };
     differ("name", old.name != new.name);
     differ("dataplane.workers", old.dataplane.workers != new.dataplane.workers);
+    differ("dataplane.idle", old.dataplane.idle != new.dataplane.idle);
+    differ("dataplane.dpdk", old.dataplane.dpdk != new.dataplane.dpdk);
     differ("dataplane.flow_capacity", old.dataplane.flow_capacity != new.dataplane.flow_capacity);
     let ports = |config: &Config| -> Vec<(String, Driver, String)> {
         config.ports.iter().map(|port| (port.name.clone(), port.driver, port.device.clone())).collect()

@@ -10,6 +10,7 @@
 mod answer;
 pub(crate) mod board;
 pub(crate) mod control;
+mod cores;
 mod exchange;
 mod mailbox;
 mod notify;
@@ -40,9 +41,9 @@ use nva_config::Config;
 use nva_dataplane::pipeline::{Options, Pipeline};
 use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Snapshot;
-use open::Opened;
+use open::{Opened, Queues};
 use outbox::Outbox;
-use pmd_shim::PoolFrame;
+use pmd_shim::{Frame, FramePool, RxQueue, TxQueue};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket::ControlSocket;
@@ -66,17 +67,38 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     // Before anything else: a signal that comes early is kept, not lost.
     let signals = signals()?;
     let config = configuration(args)?;
-    let cores = cores(&config)?;
+    let cores = cores::cores(&config.dataplane.workers)?;
+    let devices = config.ports.iter().map(|port| port.device.as_str());
+    for stranger in cores::strangers(devices, &cores) {
+        complain(Style::stderr().warn(format_args!("{}: {stranger}", config.name)));
+    }
     let seed = seed()?;
-    let opened = open::open(&config, &Placement::new(0, cores.len(), seed))?;
+    let opened = open::open(&config, &cores, &Placement::new(0, cores.len(), seed))?;
+    forward(args, &signals, config, cores, seed, opened)
+}
+
+/// Forwards between open ports until it is told to end.
+fn forward<R, T, P>(
+    args: &RunArgs,
+    signals: &Receiver<i32>,
+    config: Config,
+    cores: Vec<CoreId>,
+    seed: [u8; 16],
+    opened: Opened<R, T, P>,
+) -> Result<(), Failure>
+where
+    R: RxQueue + Send + 'static,
+    T: TxQueue<Frame = R::Frame> + Send + 'static,
+    P: FramePool<Frame = R::Frame>,
+{
     let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
     let socket = ControlSocket::bind(&path)?;
     let name = config.name.clone();
 
     let epoch = Instant::now();
-    let Opened { links, queues, locks } = opened;
-    let held: Vec<String> = config.ports.iter().map(|port| port.device.clone()).collect();
-    let Beginning { control, snapshot, boards } = Control::begin(config, links, epoch);
+    let Opened { links, queues, held, guards } = opened;
+    let numbers = cores.iter().map(|core| core.id).collect();
+    let Beginning { control, snapshot, boards } = Control::begin(config, links, numbers, epoch);
     let inboxes = Inbox::all(cores.len())
         .map_err(|error| Failure::failed(format!("what wakes the workers: {error}")))?;
     let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes };
@@ -90,12 +112,12 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
 
     print(&format!("{name}: forwarding on {}\n", counted(control.links.len(), "port")))?;
     tell_manager("READY=1");
-    let ended = attend(&control, &signals, &workers, args);
+    let ended = attend(&control, signals, &workers, args);
     tell_manager("STOPPING=1");
     let stuck = stop(&control, workers);
     drop(socket);
     print(&farewell(&control, &held))?;
-    drop(locks);
+    drop(guards);
     match (ended, stuck) {
         (Ended::Asked, 0) => Ok(()),
         (Ended::Asked, stuck) => Err(Failure::failed(format!(
@@ -125,21 +147,6 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The cores of the workers.
-fn cores(config: &Config) -> Result<Vec<CoreId>, Failure> {
-    let available = core_affinity::get_core_ids().unwrap_or_default();
-    let find = |wanted: &usize| {
-        available.iter().copied().find(|core| core.id == *wanted).ok_or_else(|| {
-            let there: Vec<String> = available.iter().map(|core| core.id.to_string()).collect();
-            Failure::failed(format!(
-                "dataplane.workers: core {wanted} is not there for this process; use some of {}",
-                there.join(", ")
-            ))
-        })
-    };
-    config.dataplane.workers.iter().map(find).collect()
-}
-
 /// Secrets of the hash tables, different in every run.
 fn seed() -> Result<[u8; 16], Failure> {
     use std::io::Read;
@@ -166,30 +173,36 @@ fn signals() -> Result<Receiver<i32>, Failure> {
 }
 
 /// What all workers begin with.
-struct Start<'a> {
+struct Start<'a, F> {
     control: &'a Control,
     snapshot: Arc<Snapshot>,
     seed: [u8; 16],
     epoch: Instant,
-    inboxes: &'a [Arc<Inbox<PoolFrame>>],
+    inboxes: &'a [Arc<Inbox<F>>],
 }
 
-impl Start<'_> {
+impl<F: Frame> Start<'_, F> {
     /// Starts a worker on its core.
-    fn worker(
+    fn worker<R, T, P>(
         &self,
         index: usize,
         core: CoreId,
-        queues: open::Queues,
+        queues: Queues<R, T, P>,
         board: Arc<Board>,
-    ) -> Result<JoinHandle<()>, Failure> {
+    ) -> Result<JoinHandle<()>, Failure>
+    where
+        R: RxQueue<Frame = F> + Send + 'static,
+        T: TxQueue<Frame = F> + Send + 'static,
+        P: FramePool<Frame = F>,
+    {
         let failed = |what: String| Failure::failed(format!("worker {index}: {what}"));
         let mailbox = self.control.mailboxes.get(index).map(Arc::clone);
         let mailbox = mailbox.ok_or_else(|| failed("has no mailbox".into()))?;
         let inbox = self.inboxes.get(index).map(Arc::clone).ok_or_else(|| failed("has no inbox".into()))?;
         let peers = Peers::new(index, self.inboxes);
         let workers = self.inboxes.len();
-        let capacity = self.control.state().config.dataplane.flow_capacity;
+        let dataplane = &self.control.state().config.dataplane;
+        let (capacity, idle) = (dataplane.flow_capacity, dataplane.idle);
         let placement = Placement::new(index, workers, self.seed);
         let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
@@ -204,7 +217,8 @@ impl Start<'_> {
             let generation = snapshot.generation();
             let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
             let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers);
-            let worker = Worker { pipeline, rx: queues.rx, inbox, outbox, mailbox, board, generation, epoch };
+            let worker =
+                Worker { pipeline, rx: queues.rx, inbox, outbox, mailbox, board, generation, epoch, idle };
             let _ = send.send(owner.as_ref().map(|_| ()).map_err(ToString::to_string));
             worker.run();
         };

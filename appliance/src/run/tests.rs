@@ -7,7 +7,7 @@ use super::outbox::Outbox;
 use super::protocol::{Flows, Response, Stats};
 use super::worker::{self, Worker};
 use etherparse::PacketBuilder;
-use nva_config::{Config, Source};
+use nva_config::{Config, IdlePolicy, Source};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::pipeline::{Options, Pipeline};
 use nva_dataplane::placement::Placement;
@@ -65,7 +65,8 @@ impl Rig {
         let epoch = Instant::now();
         let link = |last| Link { mac: Mac([2, 0, 0, 0, 0, last]), mtu: 1500 };
         let config = config("allow-dns", "allow", 1000);
-        let Beginning { control, snapshot, boards } = Control::begin(config, vec![link(1), link(2)], epoch);
+        let Beginning { control, snapshot, boards } =
+            Control::begin(config, vec![link(1), link(2)], vec![0], epoch);
         let first = Arc::downgrade(&snapshot);
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1518 }).expect("a little memory");
         let queue = || MemoryQueue::new(2048);
@@ -83,6 +84,7 @@ impl Rig {
             board: Arc::clone(&boards[0]),
             generation,
             epoch,
+            idle: IdlePolicy::Adaptive,
         };
         let thread = Some(std::thread::spawn(move || worker.run()));
         Self { control, first, pool, outside, to_inside, thread }
@@ -225,7 +227,7 @@ fn what_needs_a_restart_is_refused_and_changes_nothing() {
     assert!(refused[0].starts_with("dataplane.flow_capacity "), "{refused:?}");
     let mut other = config("deny-dns", "deny", 1000);
     other.ports[0].device = "eth9".into();
-    other.dataplane.workers = vec![1];
+    other.dataplane.workers = nva_config::Workers::Auto;
     assert_eq!(rig.replace(other).map_err(|differences| differences.len()), Err(2));
     rig.receive(1..2);
     let stats = rig.received(1);

@@ -2,13 +2,14 @@
 //!
 //! One turn of the loop reads the clock once. Between two bursts it takes up a new configuration, answers a question, shows its
 //! counters. It never waits for another thread, never allocates, and makes no system call but those of the queues; only when
-//! nothing has come for [`SPIN`] does it sleep in the kernel until something does.
+//! nothing has come for [`SPIN`] does it sleep in the kernel until something does, and not at all where it is to poll always.
 
 use super::board::Board;
 use super::exchange::Inbox;
 use super::mailbox::{Edition, FlowPage, FlowQuestion, Mailbox};
 use super::outbox::Outbox;
 use super::rest::rest;
+use nva_config::IdlePolicy;
 use nva_dataplane::pipeline::Pipeline;
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
@@ -43,6 +44,8 @@ pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
     pub(crate) generation: u32,
     /// The zero of the clock, the same for all workers.
     pub(crate) epoch: Instant,
+    /// What it does when there is nothing to do.
+    pub(crate) idle: IdlePolicy,
 }
 
 impl<R, T, S> Worker<R, T, S>
@@ -75,7 +78,7 @@ where
                 self.answer(question);
                 busy_until = busy_until.max(now + NEXT_QUESTION);
             }
-            if idle {
+            if idle && self.idle == IdlePolicy::Adaptive {
                 self.sleep(now);
             }
         }

@@ -52,6 +52,7 @@ impl Connected {
                 }
             }
             check_mtu(port, report);
+            check_host_services(port, report);
         }
         connected
     }
@@ -123,6 +124,17 @@ fn check_mtu(port: &raw::Port, report: &mut Report<'_>) {
     }
 }
 
+/// The kernel's sockets are reached at the port's addresses, so there must be one.
+fn check_host_services(port: &raw::Port, report: &mut Report<'_>) {
+    if let Some(services) = &port.host_services
+        && port.addresses.items.is_empty()
+        && port.addresses.complete
+    {
+        let message = "`host_services` are reached at the port's addresses, and it has none; give it one in `addresses`";
+        report.problem(services.at, message);
+    }
+}
+
 /// The ports, in the order of the file.
 pub(super) fn ports(raw: &Raw) -> Vec<Port> {
     raw.ports.items.iter().filter_map(port).collect()
@@ -140,6 +152,9 @@ fn port(raw: &raw::Port) -> Option<Port> {
         mtu: raw.mtu?.value,
         addresses: addresses.collect(),
         trust: raw.trust?.value,
+        host_services: raw.host_services.as_ref().map(|services| {
+            services.items.iter().flat_map(|service| service.value.iter().copied()).collect()
+        }),
     })
 }
 

@@ -2,6 +2,7 @@
 //! check it again. The meaning of each key is that of the configuration contract, quoted in the documentation of each field.
 
 mod balancing;
+mod dataplane;
 mod guard;
 mod mac;
 mod network;
@@ -11,6 +12,7 @@ mod records;
 mod words;
 
 pub use balancing::*;
+pub use dataplane::*;
 pub use guard::*;
 pub use mac::*;
 pub use network::*;

@@ -1,37 +1,8 @@
 //! Ports, routes, neighbours and the virtual network.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::{GroupIndex, MacAddress, PortIndex, Prefix, words};
-
-/// `dataplane`.
-#[derive(Clone, Debug)]
-pub struct Dataplane {
-    /// `workers`: the core of each worker; never empty, no core twice. Default `[1]`.
-    pub workers: Vec<usize>,
-    /// `flow_capacity`: flow records over all workers. Default 1 000 000.
-    pub flow_capacity: usize,
-    /// `flow_idle_timeout`.
-    pub flow_idle_timeout: FlowTimeouts,
-}
-
-/// `dataplane.flow_idle_timeout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowTimeouts {
-    /// Established TCP. Default 4 min.
-    pub tcp: Duration,
-    /// TCP before the handshake is complete. Default 10 s.
-    pub tcp_half_open: Duration,
-    /// TCP after a FIN from both sides, or a RST. Default 10 s.
-    pub tcp_closing: Duration,
-    /// UDP. Default 60 s.
-    pub udp: Duration,
-    /// ICMP queries. Default 10 s.
-    pub icmp: Duration,
-    /// Other protocols. Default 60 s.
-    pub other: Duration,
-}
+use super::{GroupIndex, MacAddress, PortIndex, PortRange, Prefix, words};
 
 /// One of `ports`.
 #[derive(Clone, Debug)]
@@ -48,6 +19,38 @@ pub struct Port {
     pub addresses: Vec<InterfaceAddress>,
     /// `trust`. Default `untrusted`.
     pub trust: Trust,
+    /// `host_services`: what reaches the kernel's sockets through this port's host interface. `None`: the port has no such interface.
+    pub host_services: Option<Vec<HostService>>,
+}
+
+/// One of `ports[].host_services`: packets of this protocol to one of these ports of the port's own addresses go to the kernel's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostService {
+    /// The transport protocol.
+    pub protocol: HostProtocol,
+    /// Destination ports; 0 is not among them.
+    pub ports: PortRange,
+}
+
+impl HostService {
+    /// Services that have a name: BFD over one hop and several (RFC 5881, section 4; RFC 5883, section 5), its echoes, and BGP (RFC 4271).
+    pub(crate) const NAMED: [(&'static str, &'static [Self]); 2] = [
+        ("bfd", &[Self::new(HostProtocol::Udp, 3784, 3785), Self::new(HostProtocol::Udp, 4784, 4784)]),
+        ("bgp", &[Self::new(HostProtocol::Tcp, 179, 179)]),
+    ];
+
+    const fn new(protocol: HostProtocol, first: u16, last: u16) -> Self {
+        Self { protocol, ports: PortRange { first, last } }
+    }
+}
+
+/// The protocol of a [`HostService`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostProtocol {
+    /// `tcp`.
+    Tcp,
+    /// `udp`.
+    Udp,
 }
 
 /// An address with the prefix that it stands in.
@@ -136,24 +139,6 @@ pub struct Interface {
     pub application_security_groups: Vec<usize>,
 }
 
-impl Default for Dataplane {
-    fn default() -> Self {
-        Self { workers: vec![1], flow_capacity: 1_000_000, flow_idle_timeout: FlowTimeouts::default() }
-    }
-}
-
-impl Default for FlowTimeouts {
-    fn default() -> Self {
-        Self {
-            tcp: Duration::from_secs(240),
-            tcp_half_open: Duration::from_secs(10),
-            tcp_closing: Duration::from_secs(10),
-            udp: Duration::from_secs(60),
-            icmp: Duration::from_secs(10),
-            other: Duration::from_secs(60),
-        }
-    }
-}
-
 words!(Driver { AfPacket = "af_packet", AfXdp = "af_xdp", Dpdk = "dpdk" });
 words!(Trust { Untrusted = "untrusted", Trusted = "trusted" });
+words!(HostProtocol { Tcp = "tcp", Udp = "udp" });

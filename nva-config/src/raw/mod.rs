@@ -4,6 +4,7 @@
 //! such a hole leaves it, so that one mistake is reported once.
 
 mod balancing;
+mod dataplane;
 mod fields;
 mod guard;
 mod network;
@@ -51,7 +52,7 @@ pub(crate) fn read(root: &Node, report: &mut Report<'_>) -> Option<Raw> {
     }
     let raw = Raw {
         name: fields.or("name", "nva-1".to_owned(), report, scalar::name),
-        dataplane: fields.section("dataplane", report, network::dataplane),
+        dataplane: fields.section("dataplane", report, dataplane::dataplane),
         ports: fields.list("ports", report, network::port),
         routes: fields.list("routes", report, network::route),
         neighbors: fields.list("neighbors", report, network::neighbor),

@@ -1,21 +1,15 @@
-//! `dataplane`, `ports`, `routes`, `neighbors` and `virtual_network` as written.
+//! `ports`, `routes`, `neighbors` and `virtual_network` as written.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::fields::{Fields, List, Opt, elements, fields, placed};
-use super::scalar::{address, count, duration, interface_address, mac, name, prefix, prefixes, text, word};
-use crate::model::{Dataplane, Driver, FlowTimeouts, MacAddress, Prefix, Trust};
+use super::fields::{Fields, List, Opt, fields, placed};
+use super::scalar::{
+    address, count, host_services, interface_address, mac, name, prefix, prefixes, text, word,
+};
+use crate::model::{Driver, HostService, MacAddress, Prefix, Trust};
 use crate::report::{At, Report, quote};
 use crate::tree::Node;
 
-/// Flow records; more than this is beyond any machine's memory.
-const FLOW_CAPACITY_MAX: u64 = 1 << 30;
-/// Cores of a machine.
-const CORE_MAX: u64 = 4095;
-/// A flow that is idle for longer is gone in every peer's table.
-const FLOW_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a kernel interface's name, without the final NUL (`IFNAMSIZ`).
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -27,6 +21,8 @@ pub(crate) struct Port {
     pub(crate) mtu: Opt<u16>,
     pub(crate) addresses: List<At<(IpAddr, u8)>>,
     pub(crate) trust: Opt<Trust>,
+    /// `None`: the key was not written.
+    pub(crate) host_services: Option<List<At<Vec<HostService>>>>,
 }
 
 /// One of `routes`.
@@ -62,52 +58,6 @@ pub(crate) struct Interface {
     pub(crate) application_security_groups: List<At<String>>,
 }
 
-pub(super) fn dataplane(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Dataplane {
-    let default = Dataplane::default();
-    let workers = fields.or("workers", default.workers, report, workers);
-    let flow_capacity =
-        fields.or("flow_capacity", default.flow_capacity, report, count(1..=FLOW_CAPACITY_MAX));
-    let flow_idle_timeout = fields.section("flow_idle_timeout", report, flow_timeouts);
-    Dataplane {
-        workers: workers.map_or(Vec::new(), |w| w.value),
-        flow_capacity: flow_capacity.map_or(0, |c| c.value),
-        flow_idle_timeout: flow_idle_timeout.unwrap_or_default(),
-    }
-}
-
-fn workers(node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
-    let cores = elements(node, report, placed(count::<usize>(0..=CORE_MAX)));
-    if cores.items.is_empty() && cores.complete {
-        report.problem(node.at, "`workers` is empty; list the core of at least one worker");
-    }
-    let mut seen = HashSet::new();
-    for core in &cores.items {
-        if !seen.insert(core.value) {
-            report.problem(
-                core.at,
-                format!("core {} has a worker already; give each worker its own", core.value),
-            );
-        }
-    }
-    Some(cores.items.into_iter().map(|core| core.value).collect())
-}
-
-fn flow_timeouts(fields: &mut Fields<'_>, report: &mut Report<'_>) -> FlowTimeouts {
-    let mut read = |key, default| {
-        let range = Duration::from_millis(1)..=FLOW_IDLE_MAX;
-        fields.or(key, default, report, duration(range)).map_or(default, |time| time.value)
-    };
-    let default = FlowTimeouts::default();
-    FlowTimeouts {
-        tcp: read("tcp", default.tcp),
-        tcp_half_open: read("tcp_half_open", default.tcp_half_open),
-        tcp_closing: read("tcp_closing", default.tcp_closing),
-        udp: read("udp", default.udp),
-        icmp: read("icmp", default.icmp),
-        other: read("other", default.other),
-    }
-}
-
 pub(super) fn port(node: &Node, report: &mut Report<'_>) -> Option<Port> {
     let mut fields = fields(node, report)?;
     let port = Port {
@@ -117,6 +67,9 @@ pub(super) fn port(node: &Node, report: &mut Report<'_>) -> Option<Port> {
         mtu: fields.or("mtu", 1500, report, count(576..=9216)),
         addresses: fields.list("addresses", report, placed(interface_address)),
         trust: fields.or("trust", Trust::Untrusted, report, word),
+        host_services: fields
+            .has("host_services")
+            .then(|| fields.list("host_services", report, placed(host_services))),
     };
     fields.finish(report);
     check_device(&port, report);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{MacAddress, PortRange, Prefix, Word, parse_address_and_len};
+use crate::model::{HostProtocol, HostService, MacAddress, PortRange, Prefix, Word, parse_address_and_len};
 use crate::report::{Report, list, nearest, quote};
 use crate::tree::{Node, Value};
 
@@ -206,6 +206,59 @@ pub(super) fn duration(
     }
 }
 
+/// `512M` or `2G`, in MiB.
+pub(crate) fn parse_mebibytes(text: &str) -> Option<u64> {
+    let (number, unit_mib) = match (text.strip_suffix('M'), text.strip_suffix('G')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 1024),
+        _ => return None,
+    };
+    parse_count(number)?.checked_mul(unit_mib)
+}
+
+/// An amount of memory in a range of MiB.
+pub(super) fn mebibytes(range: RangeInclusive<u32>) -> impl Fn(&Node, &mut Report<'_>) -> Option<u32> {
+    move |node, report| {
+        let text = scalar(node, "an amount of memory", report)?;
+        let Some(value) = parse_mebibytes(text) else {
+            let message = "is no amount of memory; write a number with a unit, such as 512M or 2G";
+            return refuse(node, text, message, report);
+        };
+        if let Some(value) = u32::try_from(value).ok().filter(|value| range.contains(value)) {
+            return Some(value);
+        }
+        let (min, max) = (range.start(), range.end() / 1024);
+        refuse(node, text, format_args!("is out of range; write an amount from {min}M to {max}G"), report)
+    }
+}
+
+/// A service of the kernel's sockets: `tcp/179`, `udp/4000-4010`, or one of [`HostService::NAMED`].
+pub(super) fn host_services(node: &Node, report: &mut Report<'_>) -> Option<Vec<HostService>> {
+    let text = scalar(node, "a service", report)?;
+    if let Some((_, services)) = HostService::NAMED.iter().find(|(name, _)| *name == text) {
+        return Some(services.to_vec());
+    }
+    let numbered = text.split_once('/').and_then(|(protocol, ports)| {
+        let (_, protocol) = HostProtocol::WORDS.iter().find(|(word, _)| *word == protocol)?;
+        let (first, last) = parse_port_range(ports).filter(|_| ports != "*")?;
+        Some((*protocol, first, last))
+    });
+    let Some((protocol, first, last)) = numbered else {
+        let names = list(HostService::NAMED.iter().map(|(name, _)| *name), "or");
+        let message = format_args!("is no service; write for example tcp/179, udp/4000-4010, {names}");
+        return refuse(node, text, message, report);
+    };
+    if first > last {
+        return refuse(node, text, format_args!("runs backwards; write {protocol}/{last}-{first}"), report);
+    }
+    match (u16::try_from(first), u16::try_from(last)) {
+        (Ok(first), Ok(last)) if first > 0 => {
+            Some(vec![HostService { protocol, ports: PortRange { first, last } }])
+        }
+        _ => refuse(node, text, "is out of range; write ports from 1 to 65535", report),
+    }
+}
+
 /// An address alone.
 fn any_address(node: &Node, report: &mut Report<'_>) -> Option<IpAddr> {
     let text = scalar(node, "an IP address", report)?;
@@ -362,7 +415,7 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_refused(text in "[0-9a-z_.:*-]{0,24}") {
-            let _ = (parse_count(&text), parse_duration(&text), parse_port_range(&text), name_mistake(&text));
+            let _ = (parse_count(&text), parse_duration(&text), parse_port_range(&text), name_mistake(&text), parse_mebibytes(&text));
         }
 
         #[test]
@@ -382,6 +435,9 @@ mod tests {
             ["", "5", "s", "5 s", "5sec", "5S", "1.5s", "-5s", "1h30m", "5µs", "18446744073709551615h"]
         {
             assert_eq!(parse_duration(text), None, "{text:?}");
+        }
+        for text in ["", "M", "512", "512MB", "1.5G", "-1G", "18446744073709551615G"] {
+            assert_eq!(parse_mebibytes(text), None, "{text:?}");
         }
         for text in ["", "-", "1-", "-1", "1-2-3", "a", "**", "1,2"] {
             assert_eq!(parse_port_range(text), None, "{text:?}");

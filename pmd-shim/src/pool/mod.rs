@@ -30,7 +30,7 @@ mod tests;
 pub use chunk::HEADROOM;
 pub use frame::PoolFrame;
 
-use crate::FrameSource;
+use crate::{FramePool, FrameSource};
 use chunk::{FIXED_ROOM, Geometry};
 use core::fmt;
 use core::marker::PhantomData;
@@ -207,6 +207,18 @@ impl FrameSource for Pool {
     #[inline]
     fn allocate(&mut self) -> Option<PoolFrame> {
         self.frame()
+    }
+}
+
+impl FramePool for Pool {
+    type Owner = Owner;
+
+    fn adopt(&self) -> Result<Owner, Box<dyn core::error::Error + Send + Sync>> {
+        Ok(Self::adopt(self)?)
+    }
+
+    fn capacity(&self) -> usize {
+        Self::capacity(self)
     }
 }
 
