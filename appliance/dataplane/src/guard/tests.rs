@@ -28,6 +28,7 @@ fn port(name: &str, trust: Trust, addresses: &[(&str, &str)]) -> Port {
         mtu: 1500,
         addresses: addresses.iter().map(owned).collect(),
         trust,
+        host_services: None,
     }
 }
 
