@@ -7,7 +7,7 @@ use crate::cli::{PortsArgs, PortsCommand};
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, complain, conclude, print};
 use nva_config::Driver;
-use pmd_shim::af_packet::{DeviceError, ingress, link, lock};
+use pmd_shim::kernel::{DeviceError, ingress, link, lock};
 use std::process::ExitCode;
 
 /// Runs the command.

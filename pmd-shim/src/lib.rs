@@ -12,6 +12,7 @@ pub mod faulty;
 mod frame;
 pub mod hugepages;
 pub mod idle;
+pub mod kernel;
 pub mod memory;
 pub mod pcap;
 pub mod pool;

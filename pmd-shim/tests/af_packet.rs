@@ -4,7 +4,8 @@ mod common;
 
 use common::{Netns, skipped};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, BpfInstruction, Steering, ingress, link};
+use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, BpfInstruction, Steering};
+use pmd_shim::kernel::{ingress, link};
 use pmd_shim::{
     Burst, ChecksumStatus, Frame, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue, TxQueue, idle,
 };

@@ -10,7 +10,8 @@ use nva_config::{Config, Port};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Link;
-use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, DeviceError, ingress, link};
+use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort};
+use pmd_shim::kernel::{DeviceError, ingress, link};
 use pmd_shim::{Pool, PoolOptions, PortRx, PortTx};
 use std::any::Any;
 

@@ -1,7 +1,7 @@
 //! Which queue of a port a frame goes to.
 
-use super::DeviceError;
 use super::socket::PacketSocket;
+use crate::kernel::DeviceError;
 use std::os::raw::c_int;
 
 /// One instruction of a classic BPF program (`struct sock_filter`).

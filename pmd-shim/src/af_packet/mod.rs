@@ -10,13 +10,7 @@
 //! All of it happens in the network namespace of the thread that calls [`open`]; the queues then work on any thread.
 
 mod checksum;
-mod error;
 mod fanout;
-pub mod ingress;
-mod ipv6;
-pub mod link;
-mod lock;
-mod netlink;
 mod ring;
 mod rx;
 mod segment;
@@ -25,14 +19,13 @@ mod socket;
 mod tx;
 mod vnet;
 
-pub use error::DeviceError;
 pub use fanout::{BpfInstruction, Steering};
-pub use lock::{DeviceLock, lock};
 pub use rx::AfPacketRx;
 pub use tx::AfPacketTx;
 
 use crate::Pool;
-use link::{Link, LinkState};
+use crate::kernel::link::{self, Link, LinkState};
+use crate::kernel::{DeviceError, DeviceLock, ingress, lock};
 use socket::PacketSocket;
 
 /// How a port is opened.
@@ -96,9 +89,9 @@ impl AfPacketPort {
 pub fn open(device: &str, options: &AfPacketOptions, pools: &[Pool]) -> Result<AfPacketPort, DeviceError> {
     let lock = lock(device)?;
     let link = Link::open(device)?;
-    refuse_addresses(device)?;
+    link::refuse_addresses(device)?;
     let mac = link.mac()?;
-    let mtu = usable_mtu(device, link.mtu()?, options.mtu)?;
+    let mtu = link.usable_mtu(options.mtu)?;
     ingress::hold(device)?;
     link.set_up()?;
 
@@ -117,34 +110,4 @@ pub fn open(device: &str, options: &AfPacketOptions, pools: &[Pool]) -> Result<A
         socket.open_gate()?;
     }
     Ok(AfPacketPort { mac, mtu, ifindex: link.ifindex(), rx, tx, link, lock })
-}
-
-/// An interface that the kernel is reached by is not ours to take: holding it would cut the machine off.
-fn refuse_addresses(device: &str) -> Result<(), DeviceError> {
-    let addresses = link::routable_addresses(device)?;
-    if addresses.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    Err(DeviceError::check(
-        device,
-        "the kernel has addresses on the interface",
-        format!(
-            "remove {} with `ip addr flush dev {device}` if the interface is meant for the appliance",
-            list.join(", ")
-        ),
-    ))
-}
-
-/// The MTU to work with.
-fn usable_mtu(device: &str, kernel: u32, wanted: Option<u32>) -> Result<u32, DeviceError> {
-    match wanted {
-        Some(wanted) if wanted > kernel => Err(DeviceError::check(
-            device,
-            "the interface's MTU is smaller than the configured one",
-            format!("configure at most {kernel} or run `ip link set dev {device} mtu {wanted}`"),
-        )),
-        Some(wanted) => Ok(wanted),
-        None => Ok(kernel),
-    }
 }

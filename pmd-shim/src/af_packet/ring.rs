@@ -1,7 +1,7 @@
 //! The memory that the kernel and a packet socket share.
 
-use super::DeviceError;
 use super::socket::PacketSocket;
+use crate::kernel::DeviceError;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::io;

@@ -1,7 +1,7 @@
 //! A packet socket on one interface.
 
-use super::DeviceError;
-use super::link::Link;
+use crate::kernel::DeviceError;
+use crate::kernel::link::Link;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 

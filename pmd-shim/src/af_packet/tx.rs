@@ -1,9 +1,10 @@
 //! Sending: a ring of slots that the kernel empties (`TPACKET_V2`), with one system call a burst.
 
+use super::AfPacketOptions;
 use super::ring::Ring;
 use super::socket::PacketSocket;
 use super::vnet::VNET_HEADER_LEN;
-use super::{AfPacketOptions, DeviceError};
+use crate::kernel::DeviceError;
 use crate::{Burst, Frame, PoolFrame, QueueCounters, TxQueue};
 use core::ptr;
 use core::sync::atomic::Ordering;

@@ -10,13 +10,13 @@ const REPLY_MAX: usize = 32 * 1024;
 
 /// A request in the making: a fixed part and attributes behind it.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(crate) struct Message {
     body: Vec<u8>,
 }
 
 impl Message {
     /// A message that starts with these bytes of fixed part.
-    pub(super) fn new(fixed: &[u8]) -> Self {
+    pub(crate) fn new(fixed: &[u8]) -> Self {
         let mut message = Self::default();
         message.append(fixed);
         message
@@ -28,7 +28,7 @@ impl Message {
     }
 
     /// Adds an attribute.
-    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
+    pub(crate) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         // Values are a handful of bytes, so the length fits.
         let len = (ATTRIBUTE_HEADER + value.len()) as u16;
         let mut header = [0; ATTRIBUTE_HEADER];
@@ -40,7 +40,7 @@ impl Message {
     }
 
     /// Adds an attribute that consists of attributes.
-    pub(super) fn nested(self, kind: u16, attributes: Self) -> Self {
+    pub(crate) fn nested(self, kind: u16, attributes: Self) -> Self {
         self.attribute(kind, &attributes.body)
     }
 
@@ -58,7 +58,7 @@ impl Message {
 }
 
 /// The value of the first attribute of this kind.
-pub(super) fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
     while let Some([len0, len1, kind0, kind1]) = attributes.first_chunk::<4>().copied() {
         let len = usize::from(u16::from_ne_bytes([len0, len1]));
         let value = attributes.get(ATTRIBUTE_HEADER..len)?;
@@ -73,12 +73,12 @@ pub(super) fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
 
 /// A socket to the kernel's routing subsystem, in the calling thread's network namespace.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: OwnedFd,
 }
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let fd = unsafe {
             libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
@@ -91,13 +91,13 @@ impl Netlink {
     }
 
     /// Asks for a change and waits for its outcome.
-    pub(super) fn change(&self, message_type: u16, flags: libc::c_int, message: &Message) -> io::Result<()> {
+    pub(crate) fn change(&self, message_type: u16, flags: libc::c_int, message: &Message) -> io::Result<()> {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
         self.exchange(&message.with_header(message_type, flags), |_| {})
     }
 
     /// Asks for a list; `each` gets the part of each entry behind the header.
-    pub(super) fn dump(
+    pub(crate) fn dump(
         &self,
         message_type: u16,
         message: &Message,

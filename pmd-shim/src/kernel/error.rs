@@ -19,7 +19,7 @@ pub struct DeviceError {
 
 impl DeviceError {
     /// A failed system call. `remedy` is for causes other than the usual ones: no privilege, no such device, no memory.
-    pub(super) fn call(device: &str, call: &'static str, error: io::Error, remedy: &'static str) -> Self {
+    pub(crate) fn call(device: &str, call: &'static str, error: io::Error, remedy: &'static str) -> Self {
         let remedy = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => "needs CAP_NET_RAW and CAP_NET_ADMIN; run as root",
             Some(libc::ENODEV | libc::ENXIO) => "check the name with `ip link`",
@@ -30,7 +30,7 @@ impl DeviceError {
     }
 
     /// A failed check.
-    pub(super) fn check(device: &str, check: &'static str, remedy: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn check(device: &str, check: &'static str, remedy: impl Into<Cow<'static, str>>) -> Self {
         Self { device: device.to_owned(), call: check, errno: None, remedy: remedy.into() }
     }
 }

@@ -130,6 +130,20 @@ impl Link {
         Ok(unsafe { request.ifr_ifru.ifru_mtu }.cast_unsigned())
     }
 
+    /// The MTU to work with: the wanted one if the interface has as much, or else the interface's.
+    pub(crate) fn usable_mtu(&self, wanted: Option<u32>) -> Result<u32, DeviceError> {
+        let (device, kernel) = (&self.device, self.mtu()?);
+        match wanted {
+            Some(wanted) if wanted > kernel => Err(DeviceError::check(
+                device,
+                "the interface's MTU is smaller than the configured one",
+                format!("configure at most {kernel} or run `ip link set dev {device} mtu {wanted}`"),
+            )),
+            Some(wanted) => Ok(wanted),
+            None => Ok(kernel),
+        }
+    }
+
     fn flags(&self) -> Result<libc::c_int, DeviceError> {
         let mut request = self.request();
         self.ioctl("ioctl(SIOCGIFFLAGS)", libc::SIOCGIFFLAGS, &mut request)?;
@@ -193,6 +207,23 @@ pub fn routable_addresses(device: &str) -> Result<Vec<IpAddr>, DeviceError> {
         .and_then(|netlink| netlink.dump(libc::RTM_GETADDR, &Message::new(&[0; FIXED]), &mut collect))
         .map_err(|error| DeviceError::call(device, "netlink(RTM_GETADDR)", error, "try again"))?;
     Ok(addresses)
+}
+
+/// An interface that the kernel is reached by is not ours to take: holding it would cut the machine off.
+pub(crate) fn refuse_addresses(device: &str) -> Result<(), DeviceError> {
+    let addresses = routable_addresses(device)?;
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    Err(DeviceError::check(
+        device,
+        "the kernel has addresses on the interface",
+        format!(
+            "remove {} with `ip addr flush dev {device}` if the interface is meant for the appliance",
+            list.join(", ")
+        ),
+    ))
 }
 
 /// The settings by which the kernel forwards packets between interfaces of this network namespace, as `sysctl` names them; empty when
