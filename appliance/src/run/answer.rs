@@ -45,7 +45,12 @@ pub(super) fn report(control: &Control) -> Stats {
             let rx = sum.rx.get(index).copied().unwrap_or_default();
             let tx = sum.tx.get(index).copied().unwrap_or_default();
             let traffic = Traffic::new(&counters, &rx, &tx);
-            Port { port: port.name.clone(), device: port.device.clone(), traffic }
+            Port {
+                port: port.name.clone(),
+                device: port.device.clone(),
+                driver: control.machine.drivers.get(index).cloned().unwrap_or_default(),
+                traffic,
+            }
         })
         .collect();
     let mut total = Traffic::default();
@@ -67,7 +72,7 @@ pub(super) fn report(control: &Control) -> Stats {
         flows_expired: sum.counters.flows_expired,
         originated: sum.counters.originated,
         total,
-        workers: control.cores.iter().enumerate().map(worker).collect(),
+        workers: control.machine.cores.iter().enumerate().map(worker).collect(),
         ports,
     }
 }

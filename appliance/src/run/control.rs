@@ -9,14 +9,22 @@ use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// What an appliance runs on, from its start to its end.
+pub(crate) struct Machine {
+    /// The ports' devices.
+    pub(crate) links: Vec<Link>,
+    /// How each port is driven, in words.
+    pub(crate) drivers: Vec<String>,
+    /// The core of each worker.
+    pub(crate) cores: Vec<usize>,
+}
+
 /// The control side of a running appliance.
 pub(crate) struct Control {
     /// The zero of the workers' clock.
     pub(crate) epoch: Instant,
-    /// The ports' devices.
-    pub(crate) links: Vec<Link>,
-    /// The core of each worker.
-    pub(crate) cores: Vec<usize>,
+    /// What it runs on.
+    pub(crate) machine: Machine,
     /// The workers' mailboxes.
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     state: Mutex<State>,
@@ -48,11 +56,11 @@ pub(crate) struct Beginning {
 
 impl Control {
     /// Compiles the first generation.
-    pub(crate) fn begin(config: Config, links: Vec<Link>, cores: Vec<usize>, epoch: Instant) -> Beginning {
+    pub(crate) fn begin(config: Config, machine: Machine, epoch: Instant) -> Beginning {
         let mut names = Names::default();
         let generation = 1;
-        let snapshot = compile(&config, &links, &mut names, generation);
-        let workers = cores.len();
+        let snapshot = compile(&config, &machine.links, &mut names, generation);
+        let workers = machine.cores.len();
         let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
         let state = State {
             boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
@@ -62,7 +70,7 @@ impl Control {
             watchdog: Watchdog::new(workers, epoch),
         };
         let mailboxes = (0..workers).map(|_| Arc::new(Mailbox::new(generation))).collect();
-        let control = Arc::new(Self { epoch, links, cores, mailboxes, state: Mutex::new(state) });
+        let control = Arc::new(Self { epoch, machine, mailboxes, state: Mutex::new(state) });
         Beginning { control, snapshot, boards }
     }
 
@@ -77,12 +85,12 @@ impl Control {
     /// A sentence for each difference that a running appliance cannot take up.
     pub(crate) fn replace(&self, config: Config) -> Result<u32, Vec<String>> {
         let mut state = self.state();
-        let differences = needs_restart(&state.config, &config, &self.links);
+        let differences = needs_restart(&state.config, &config, &self.machine.links);
         if !differences.is_empty() {
             return Err(differences);
         }
         let generation = state.generation.wrapping_add(1);
-        let snapshot = compile(&config, &self.links, &mut state.names, generation);
+        let snapshot = compile(&config, &self.machine.links, &mut state.names, generation);
         for (place, mailbox) in self.mailboxes.iter().enumerate() {
             let board = board(&config, &state.names);
             let unused =

@@ -33,7 +33,7 @@ use crate::files::{self, Depth};
 use crate::output::{Failure, Style, complain, conclude, print};
 use crate::unbuilt::{Purpose, unbuilt};
 use board::Board;
-use control::{Beginning, Control};
+use control::{Beginning, Control, Machine};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use exchange::{Inbox, Peers};
@@ -73,7 +73,7 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
         complain(Style::stderr().warn(format_args!("{}: {stranger}", config.name)));
     }
     let seed = seed()?;
-    let opened = open::open(&config, &cores, &Placement::new(0, cores.len(), seed))?;
+    let opened = open::open_kernel(&config, &cores, &Placement::new(0, cores.len(), seed))?;
     forward(args, &signals, config, cores, seed, opened)
 }
 
@@ -93,12 +93,11 @@ where
 {
     let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
     let socket = ControlSocket::bind(&path)?;
-    let name = config.name.clone();
 
     let epoch = Instant::now();
-    let Opened { links, queues, held, guards } = opened;
-    let numbers = cores.iter().map(|core| core.id).collect();
-    let Beginning { control, snapshot, boards } = Control::begin(config, links, numbers, epoch);
+    let Opened { links, drivers, queues, held, guards } = opened;
+    let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
+    let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
     let inboxes = Inbox::all(cores.len())
         .map_err(|error| Failure::failed(format!("what wakes the workers: {error}")))?;
     let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes };
@@ -110,7 +109,7 @@ where
         .serve(&control)
         .map_err(|error| Failure::failed(format!("no thread for the control socket: {error}")))?;
 
-    print(&format!("{name}: forwarding on {}\n", counted(control.links.len(), "port")))?;
+    print(&welcome(&control))?;
     tell_manager("READY=1");
     let ended = attend(&control, signals, &workers, args);
     tell_manager("STOPPING=1");
@@ -285,6 +284,17 @@ fn stop(control: &Control, workers: Vec<JoinHandle<()>>) -> usize {
     // A worker that panicked has said so by itself.
     ended.into_iter().for_each(|worker| drop(worker.join()));
     stuck.len()
+}
+
+/// What it forwards between, and how.
+fn welcome(control: &Control) -> String {
+    let config = Arc::clone(&control.state().config);
+    let ports = config.ports.iter().zip(&control.machine.drivers);
+    let mut text: String = ports
+        .map(|(port, driver)| format!("{}: port {}: {}, {driver}\n", config.name, port.name, port.device))
+        .collect();
+    text.push_str(&format!("{}: forwarding on {}\n", config.name, counted(config.ports.len(), "port")));
+    text
 }
 
 /// The summary, and what stays behind.

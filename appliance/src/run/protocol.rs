@@ -84,6 +84,8 @@ pub(crate) struct Port {
     pub(crate) port: String,
     /// The device behind it.
     pub(crate) device: String,
+    /// How it is driven, in words.
+    pub(crate) driver: String,
     /// Its counters.
     #[serde(flatten)]
     pub(crate) traffic: Traffic,
@@ -386,7 +388,8 @@ mod tests {
         let rx = QueueCounters { packets: 3, bytes: 180, missed: 4, no_buffer: 5, errors: 6 };
         let traffic = Traffic::new(&port, &rx, &QueueCounters { missed: 7, ..QueueCounters::default() });
         assert_eq!(traffic.received, traffic.verdicts());
-        let port = Port { port: "trusted".into(), device: "eth2".into(), traffic };
+        let port =
+            Port { port: "trusted".into(), device: "eth2".into(), driver: "packet sockets".into(), traffic };
         let text = serde_json::to_string(&port).expect("plain data");
         for part in [r#""port":"trusted""#, r#""received":3"#, r#""rx_missed":4"#, r#""tx_refused":7"#] {
             assert!(text.contains(part), "{text}");

@@ -3,13 +3,14 @@
 use super::protocol::{Stats, Traffic};
 use crate::output::{Align, Style, Table};
 
-/// The table of ports and, where there are any, of drops by reason.
+/// The table of ports and, where there are any, of what devices lost and of drops by reason.
 pub(crate) fn render(stats: &Stats, style: Style) -> String {
     let mut text = ports(stats).render(style, 2);
-    let drops = drops(&stats.total);
-    if !drops.is_empty() {
-        text.push('\n');
-        text.push_str(&drops.render(style, 2));
+    for table in [lost(stats), drops(&stats.total)] {
+        if !table.is_empty() {
+            text.push('\n');
+            text.push_str(&table.render(style, 2));
+        }
     }
     text
 }
@@ -38,6 +39,26 @@ pub(crate) fn ports(stats: &Stats) -> Table {
         table.row(row(&port.port, &port.traffic));
     }
     table.row(row("total", &stats.total));
+    table
+}
+
+/// One row for each port whose device lost something beside what the table of ports shows.
+fn lost(stats: &Stats) -> Table {
+    let mut table = Table::new(&[
+        ("lost at", Align::Left),
+        ("rx no buffer", Align::Right),
+        ("rx errors", Align::Right),
+        ("tx refused", Align::Right),
+        ("tx errors", Align::Right),
+    ]);
+    for port in &stats.ports {
+        let traffic = &port.traffic;
+        let numbers = [traffic.rx_no_buffer, traffic.rx_errors, traffic.tx_refused, traffic.tx_errors];
+        if numbers.iter().any(|number| *number > 0) {
+            let numbers = numbers.map(|number| number.to_string());
+            table.row(std::iter::once(port.port.clone()).chain(numbers));
+        }
+    }
     table
 }
 

@@ -1,7 +1,7 @@
 //! A worker between two memory ports with the control side beside it, everything as in life but the devices.
 
 use super::answer;
-use super::control::{Beginning, Control};
+use super::control::{Beginning, Control, Machine};
 use super::exchange::{Inbox, Peers};
 use super::outbox::Outbox;
 use super::protocol::{Flows, Response, Stats};
@@ -65,8 +65,9 @@ impl Rig {
         let epoch = Instant::now();
         let link = |last| Link { mac: Mac([2, 0, 0, 0, 0, last]), mtu: 1500 };
         let config = config("allow-dns", "allow", 1000);
-        let Beginning { control, snapshot, boards } =
-            Control::begin(config, vec![link(1), link(2)], vec![0], epoch);
+        let drivers = vec!["memory".into(), "memory".into()];
+        let machine = Machine { links: vec![link(1), link(2)], drivers, cores: vec![0] };
+        let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
         let first = Arc::downgrade(&snapshot);
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1518 }).expect("a little memory");
         let queue = || MemoryQueue::new(2048);

@@ -167,7 +167,12 @@ mod tests {
             flows_created: 9,
             flows_expired: 5,
             originated: 0,
-            ports: vec![Port { port: "trusted".into(), device: "eth2".into(), traffic: traffic.clone() }],
+            ports: vec![Port {
+                port: "trusted".into(),
+                device: "eth2".into(),
+                driver: "packet sockets".into(),
+                traffic: traffic.clone(),
+            }],
             total: traffic,
             workers: vec![Worker { worker: 0, core: 1, flows: 4, stalled_seconds: None }],
         }
@@ -179,6 +184,7 @@ mod tests {
         assert!(text.starts_with("nva-1  pid 42, up 1 h 2 min, configuration 3, 4 of 100 flows\n"), "{text}");
         assert!(text.contains("denied_by_rule") && !text.contains("malformed"), "{text}");
         assert!(text.contains("trusted") && text.contains("total"), "{text}");
+        assert!(!text.contains("lost at"), "{text}");
         assert!(!text.contains("bug") && !text.contains("not turned"), "{text}");
     }
 
@@ -187,9 +193,12 @@ mod tests {
         let mut wrong = some_stats();
         wrong.total.received += 1;
         wrong.workers[0].stalled_seconds = Some(2.5);
+        wrong.ports[0].traffic.rx_no_buffer = 17;
         let text = stats(&wrong, Style::PLAIN);
         assert!(text.contains("worker 0 on core 1 has not turned for 2.5 s"), "{text}");
         assert!(text.contains("11 frames received but 10 verdicts"), "{text}");
+        let lost = text.lines().skip_while(|line| !line.contains("lost at")).nth(1).unwrap_or_default();
+        assert_eq!(lost.split_whitespace().collect::<Vec<_>>(), ["trusted", "17", "0", "0", "0"], "{text}");
     }
 
     #[test]

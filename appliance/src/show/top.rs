@@ -195,7 +195,12 @@ mod tests {
             flows_created: 0,
             flows_expired: 0,
             originated: 0,
-            ports: vec![Port { port: "p".into(), device: "d".into(), traffic: traffic.clone() }],
+            ports: vec![Port {
+                port: "p".into(),
+                device: "d".into(),
+                driver: String::new(),
+                traffic: traffic.clone(),
+            }],
             total: traffic,
             workers: Vec::new(),
         }
