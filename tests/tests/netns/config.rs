@@ -1,6 +1,6 @@
 //! The configuration of the tests, with what they vary.
 
-use super::lab::{OWN, OWN6, VIP, VIP6, WEB, WEB6};
+use super::lab::{DEVICES, OWN, OWN6, VIP, VIP6, WEB, WEB6};
 use std::fmt::Write;
 
 /// The port of the virtual addresses, and where the backends serve it.
@@ -15,6 +15,51 @@ pub(crate) const CLOSED_BEHIND: u16 = 8081;
 pub(crate) const DATAGRAM: u16 = 9000;
 /// A UDP port that no rule allows, though the backends serve it.
 pub(crate) const CLOSED_DATAGRAM: u16 = 9999;
+
+/// Which driver the appliance's ports have: the environment's `NVA_TEST_DRIVER`, else packet sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// `af_packet`.
+    AfPacket,
+    /// `af_xdp`.
+    AfXdp,
+    /// `dpdk`, with its own driver on packet sockets.
+    Dpdk,
+}
+
+impl Driver {
+    /// The driver of this run.
+    ///
+    /// # Panics
+    /// With a word in the environment that names none.
+    pub(crate) fn of_this_run() -> Self {
+        match std::env::var("NVA_TEST_DRIVER").as_deref() {
+            Ok("af_packet") | Err(_) => Self::AfPacket,
+            Ok("af_xdp") => Self::AfXdp,
+            Ok("dpdk") => Self::Dpdk,
+            Ok(other) => panic!("NVA_TEST_DRIVER is {other}; there are af_packet, af_xdp and dpdk"),
+        }
+    }
+
+    /// Whether what a kernel leaves to its devices, checksums and segmentation, reaches the appliance finished.
+    pub(crate) fn finishes_offloads(self) -> bool {
+        self == Self::AfPacket
+    }
+
+    /// The keys `driver` and `device` of a port.
+    fn keys(self, device: &str) -> String {
+        match self {
+            Self::AfPacket => format!("driver: af_packet, device: {device}"),
+            Self::AfXdp => format!("driver: af_xdp, device: {device}"),
+            Self::Dpdk => format!("driver: dpdk, device: \"net_af_packet_{device},iface={device}\""),
+        }
+    }
+
+    /// What the appliance needs to be told of it.
+    fn dataplane(self) -> &'static str {
+        if self == Self::Dpdk { ", dpdk: {hugepages: none}" } else { "" }
+    }
+}
 
 /// What the tests vary.
 #[derive(Clone, Debug)]
@@ -55,14 +100,17 @@ impl Config {
         let Self { mtu: [mtu1, mtu2, mtu3], behind, drain_period, .. } = self;
         let rule = Self::rule(*behind);
         let (web, web6) = (self.backends("", WEB), self.backends("-v6", WEB6));
+        let driver = Driver::of_this_run();
+        let dataplane = driver.dataplane();
+        let [eth1, eth2, eth3] = DEVICES.map(|device| driver.keys(device));
         let mut text = format!(
             r#"version: 1
 name: netns
-dataplane: {{workers: [1], flow_capacity: 20_000}}
+dataplane: {{workers: [1], flow_capacity: 20_000{dataplane}}}
 ports:
-  - {{name: untrusted, driver: af_packet, device: eth1, mtu: {mtu1}, addresses: [{OWN}/24, "{OWN6}/64"], trust: untrusted}}
-  - {{name: web1, driver: af_packet, device: eth2, mtu: {mtu2}, addresses: [10.2.0.1/24, "fd00:2::1/64"], trust: trusted}}
-  - {{name: web2, driver: af_packet, device: eth3, mtu: {mtu3}, addresses: [10.3.0.1/24, "fd00:3::1/64"], trust: trusted}}
+  - {{name: untrusted, {eth1}, mtu: {mtu1}, addresses: [{OWN}/24, "{OWN6}/64"], trust: untrusted}}
+  - {{name: web1, {eth2}, mtu: {mtu2}, addresses: [10.2.0.1/24, "fd00:2::1/64"], trust: trusted}}
+  - {{name: web2, {eth3}, mtu: {mtu3}, addresses: [10.3.0.1/24, "fd00:3::1/64"], trust: trusted}}
 virtual_network:
   address_space: [10.0.0.0/8, "fd00::/8"]
   subnets:

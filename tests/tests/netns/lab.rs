@@ -6,6 +6,7 @@
 //!                                      └ eth3 ──── eth0 web-2
 //! ```
 
+use super::config::Driver;
 use super::offload;
 use super::space::{Space, ip};
 use std::path::PathBuf;
@@ -91,6 +92,9 @@ impl Lab {
         configure(&lab.client, CLIENT, CLIENT6, OWN, OWN6);
         configure(&lab.web[0], WEB[0], WEB6[0], "10.2.0.1", "fd00:2::1");
         configure(&lab.web[1], WEB[1], WEB6[1], "10.3.0.1", "fd00:3::1");
+        if !Driver::of_this_run().finishes_offloads() {
+            lab.offloads_off();
+        }
         Some(lab)
     }
 

@@ -1,4 +1,5 @@
-//! `nva run` end to end: over AF_PACKET ports on veth, in network namespaces, with the kernel's own stacks as client and backends.
+//! `nva run` end to end: on veth, in network namespaces, with the kernel's own stacks as client and backends. The ports' driver is
+//! that of [`config::Driver::of_this_run`].
 //!
 //! Each test builds a network of its own, and takes it away again however it ends. One runs at a time, as the appliance's worker is
 //! pinned to a core. A test that cannot run here prints `skipped: NAME: REASON` and passes.

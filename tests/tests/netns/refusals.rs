@@ -71,7 +71,7 @@ fn a_port_by_which_the_machine_is_reached_is_refused() {
 #[test]
 fn a_missing_device_is_named() {
     let Some(lab) = Lab::build("a_missing_device_is_named") else { return };
-    write_config(&lab.folder, &Config::default().text().replace("device: eth3", "device: eth9"));
+    write_config(&lab.folder, &Config::default().text().replace("eth3", "eth9"));
     let said = sentence(&run(&lab, &mut run_command(&lab.folder)));
     assert!(said.contains("eth9"), "{said}");
     for what in ["hold", "release"] {

@@ -103,7 +103,7 @@ fn a_bad_configuration_changes_nothing() {
     let bad = [
         config.text().replace("access: allow", "access: perhaps"),
         config.text().replace("pool: web,", "pool: nowhere,"),
-        config.text().replace("device: eth3", "device: eth4"),
+        config.text().replace("eth3", "eth4"),
         format!("{}protection: {{connections: {{per_source: 5}}}}\n", config.text()),
         String::from("["),
     ];
