@@ -1,10 +1,14 @@
 //! Waiting in the kernel when there has been nothing to do for long.
 
+use arrayvec::ArrayVec;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// How many handles one call can wait for; a worker has one for each receive queue.
+/// How many handles one call can wait for; a worker has one for each receive queue, or a few.
 pub const WAIT_HANDLES_MAX: usize = 64;
+
+/// What a worker waits for.
+pub type WaitHandles<'a> = ArrayVec<BorrowedFd<'a>, WAIT_HANDLES_MAX>;
 
 /// Sleeps until one of `handles` is readable, a signal arrives or `timeout_ms` milliseconds have passed.
 ///

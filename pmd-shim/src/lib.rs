@@ -7,6 +7,8 @@
 //! This is the only crate of the workspace where `unsafe` is allowed; each block says why it is sound.
 
 pub mod af_packet;
+#[cfg(feature = "af_xdp")]
+pub mod af_xdp;
 mod burst;
 pub mod faulty;
 mod frame;

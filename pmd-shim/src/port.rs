@@ -4,6 +4,9 @@
 //! enum, looked at once a burst.
 
 use crate::af_packet::{AfPacketRx, AfPacketTx};
+#[cfg(feature = "af_xdp")]
+use crate::af_xdp::{AfXdpRx, AfXdpTx};
+use crate::idle::WaitHandles;
 use crate::memory::{LoopRx, MemoryRx, MemoryTx, SinkTx};
 use crate::{Burst, Pool, PoolFrame, QueueCounters, RxQueue, TxQueue};
 use core::fmt;
@@ -13,6 +16,9 @@ use std::os::fd::BorrowedFd;
 pub enum PortRx {
     /// A packet socket.
     AfPacket(AfPacketRx),
+    /// AF_XDP sockets.
+    #[cfg(feature = "af_xdp")]
+    AfXdp(AfXdpRx),
     /// Frames that were pushed to a queue in memory.
     Memory(MemoryRx<PoolFrame>),
     /// A table of packets, over and over.
@@ -25,6 +31,9 @@ pub enum PortRx {
 pub enum PortTx {
     /// A packet socket.
     AfPacket(AfPacketTx),
+    /// AF_XDP sockets.
+    #[cfg(feature = "af_xdp")]
+    AfXdp(AfXdpTx),
     /// A queue in memory.
     Memory(MemoryTx<PoolFrame>),
     /// Counts and frees.
@@ -39,6 +48,8 @@ impl RxQueue for PortRx {
     fn receive(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
         match self {
             Self::AfPacket(queue) => queue.receive(burst),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.receive(burst),
             Self::Memory(queue) => queue.receive(burst),
             Self::Loop(queue) => queue.receive(burst),
             Self::Other(queue) => queue.receive(burst),
@@ -48,15 +59,30 @@ impl RxQueue for PortRx {
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::AfPacket(queue) => queue.wait_handle(),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.wait_handle(),
             Self::Memory(queue) => queue.wait_handle(),
             Self::Loop(queue) => queue.wait_handle(),
             Self::Other(queue) => queue.wait_handle(),
         }
     }
 
+    fn wait_handles<'a>(&'a self, handles: &mut WaitHandles<'a>) -> bool {
+        match self {
+            Self::AfPacket(queue) => queue.wait_handles(handles),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.wait_handles(handles),
+            Self::Memory(queue) => queue.wait_handles(handles),
+            Self::Loop(queue) => queue.wait_handles(handles),
+            Self::Other(queue) => queue.wait_handles(handles),
+        }
+    }
+
     fn counters(&mut self) -> QueueCounters {
         match self {
             Self::AfPacket(queue) => queue.counters(),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.counters(),
             Self::Memory(queue) => queue.counters(),
             Self::Loop(queue) => queue.counters(),
             Self::Other(queue) => queue.counters(),
@@ -70,6 +96,8 @@ impl TxQueue for PortTx {
     fn send(&mut self, burst: &mut Burst<PoolFrame>) -> usize {
         match self {
             Self::AfPacket(queue) => queue.send(burst),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.send(burst),
             Self::Memory(queue) => queue.send(burst),
             Self::Sink(queue) => queue.send(burst),
             Self::Other(queue) => queue.send(burst),
@@ -79,6 +107,8 @@ impl TxQueue for PortTx {
     fn counters(&mut self) -> QueueCounters {
         match self {
             Self::AfPacket(queue) => queue.counters(),
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(queue) => queue.counters(),
             Self::Memory(queue) => queue.counters(),
             Self::Sink(queue) => queue.counters(),
             Self::Other(queue) => queue.counters(),
@@ -90,6 +120,8 @@ impl fmt::Debug for PortRx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AfPacket(_) => "PortRx::AfPacket",
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(_) => "PortRx::AfXdp",
             Self::Memory(_) => "PortRx::Memory",
             Self::Loop(_) => "PortRx::Loop",
             Self::Other(_) => "PortRx::Other",
@@ -101,6 +133,8 @@ impl fmt::Debug for PortTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AfPacket(_) => "PortTx::AfPacket",
+            #[cfg(feature = "af_xdp")]
+            Self::AfXdp(_) => "PortTx::AfXdp",
             Self::Memory(_) => "PortTx::Memory",
             Self::Sink(_) => "PortTx::Sink",
             Self::Other(_) => "PortTx::Other",

@@ -1,5 +1,6 @@
 //! The seam between a worker and a driver: receive queues, transmit queues, and where new frames come from.
 
+use crate::idle::WaitHandles;
 use crate::{Burst, Frame};
 use std::error::Error;
 use std::os::fd::BorrowedFd;
@@ -13,7 +14,7 @@ pub struct QueueCounters {
     pub bytes: u64,
     /// Received: lost before the queue because its ring was full. Sent: refused because the ring was full.
     pub missed: u64,
-    /// Received: lost because no buffer was free.
+    /// Received: lost because no buffer was free. Sent: lost because no buffer was free to copy them to.
     pub no_buffer: u64,
     /// Failures that the device or the kernel reported.
     pub errors: u64,
@@ -27,9 +28,16 @@ pub trait RxQueue {
     /// Appends what has arrived to `burst`, at most as many frames as it has room for; returns how many. Never blocks.
     fn receive(&mut self, burst: &mut Burst<Self::Frame>) -> usize;
 
-    /// What to wait for (readable) when there has been nothing to do for long; `None` where waiting makes no sense.
+    /// What to wait for (readable) when there has been nothing to do for long; `None` where waiting makes no sense, or where there is more
+    /// than one thing to wait for.
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// Adds to `handles` all that has to be waited for, one of which becomes readable when a frame comes. Returns false where waiting makes
+    /// no sense, or when `handles` has no room for them.
+    fn wait_handles<'a>(&'a self, handles: &mut WaitHandles<'a>) -> bool {
+        self.wait_handle().is_some_and(|handle| handles.try_push(handle).is_ok())
     }
 
     /// What the queue counted.

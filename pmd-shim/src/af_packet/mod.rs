@@ -26,7 +26,7 @@ pub use tx::AfPacketTx;
 use crate::Pool;
 use crate::kernel::link::{self, Link, LinkState};
 use crate::kernel::{DeviceError, DeviceLock, ingress, lock};
-use socket::PacketSocket;
+pub(crate) use socket::PacketSocket;
 
 /// How a port is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,13 +84,7 @@ impl AfPacketRx {
         let ring = Ring::map(&socket, slot_bytes, slots)?;
         socket.close_gate()?;
         socket.bind(libc::ETH_P_ALL as u16)?;
-        let membership = libc::packet_mreq {
-            mr_ifindex: socket.ifindex(),
-            mr_type: libc::PACKET_MR_PROMISC as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        socket.set(packet, libc::PACKET_ADD_MEMBERSHIP, &membership, "setsockopt(PACKET_ADD_MEMBERSHIP)")?;
+        socket.be_promiscuous()?;
         let long = vec![0; VNET_HEADER_LEN + LONG_MAX].into_boxed_slice();
         Ok(Self { ring, socket, pool, slot: 0, position: None, long, counters: QueueCounters::default() })
     }

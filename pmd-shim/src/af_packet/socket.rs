@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A raw packet socket. It receives nothing before it is bound to a protocol.
 #[derive(Debug)]
-pub(super) struct PacketSocket {
+pub(crate) struct PacketSocket {
     fd: OwnedFd,
     device: String,
     ifindex: i32,
 }
 
 impl PacketSocket {
-    pub(super) fn open(link: &Link) -> Result<Self, DeviceError> {
+    pub(crate) fn open(link: &Link) -> Result<Self, DeviceError> {
         // SAFETY: takes no pointers.
         let fd = unsafe {
             libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
@@ -31,10 +31,6 @@ impl PacketSocket {
 
     pub(super) fn device(&self) -> &str {
         &self.device
-    }
-
-    pub(super) fn ifindex(&self) -> i32 {
-        self.ifindex
     }
 
     /// Sets an option. `T` is the integer or C structure that the option takes.
@@ -104,6 +100,22 @@ impl PacketSocket {
             return Err(DeviceError::call(&self.device, "bind(AF_PACKET)", error, "set the interface up"));
         }
         Ok(())
+    }
+
+    /// Has the interface receive every frame, whatever its destination, as long as the socket lives.
+    pub(crate) fn be_promiscuous(&self) -> Result<(), DeviceError> {
+        let membership = libc::packet_mreq {
+            mr_ifindex: self.ifindex,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            &membership,
+            "setsockopt(PACKET_ADD_MEMBERSHIP)",
+        )
     }
 
     /// Lets nothing through until [`open_gate`](Self::open_gate).

@@ -10,6 +10,7 @@ mod tests;
 
 pub use random::Random;
 
+use crate::idle::WaitHandles;
 use crate::{BURST, Burst, ChecksumStatus, Frame, FrameSource, QueueCounters, RxQueue, TxQueue};
 use core::fmt;
 use std::collections::VecDeque;
@@ -211,6 +212,10 @@ impl<Q: RxQueue, S: FrameSource<Frame = Q::Frame>> RxQueue for Faulty<Q, S> {
     fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
         // What is held back comes out by being polled for, not by anything that arrives.
         if self.held() > 0 { None } else { self.queue.wait_handle() }
+    }
+
+    fn wait_handles<'a>(&'a self, handles: &mut WaitHandles<'a>) -> bool {
+        self.held() == 0 && self.queue.wait_handles(handles)
     }
 
     fn counters(&mut self) -> QueueCounters {

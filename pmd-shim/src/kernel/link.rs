@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Hardware type of Ethernet (`ARPHRD_ETHER`).
 const HARDWARE_ETHERNET: u16 = 1;
@@ -77,11 +77,16 @@ impl Link {
     }
 
     /// A request about this interface, with everything else zero.
-    fn request(&self) -> libc::ifreq {
+    pub(super) fn request(&self) -> libc::ifreq {
         // SAFETY: a structure of integers, for which zero is a value.
         let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
         request.ifr_name = self.name;
         request
+    }
+
+    /// Any socket to ask about the interface with.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn ioctl(

@@ -4,6 +4,8 @@
 //! forwarding, and only then are queues opened. Nothing here configures addresses or routes.
 
 mod error;
+#[cfg(feature = "af_xdp")]
+mod ethtool;
 pub mod ingress;
 mod ipv6;
 pub mod link;

@@ -1,10 +1,13 @@
 //! A few requests to the kernel's routing netlink (RFC 3549), each answered before the next.
 
+use core::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
+/// The attribute of an error message that says why (`NLMSGERR_ATTR_MSG`).
+const REASON: u16 = 1;
 /// Large enough for any part of a dump: the kernel never sends more than 32 KiB at a time.
 const REPLY_MAX: usize = 32 * 1024;
 
@@ -96,6 +99,36 @@ impl Netlink {
         self.exchange(&message.with_header(message_type, flags), |_| {})
     }
 
+    /// Asks for one thing; `each` gets the part of the answer behind the header.
+    #[cfg(feature = "af_xdp")]
+    pub(crate) fn get(
+        &self,
+        message_type: u16,
+        message: &Message,
+        each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        self.exchange(&message.with_header(message_type, flags), each)
+    }
+
+    /// From here on refusals come with the kernel's own words, where it has some.
+    #[cfg(feature = "af_xdp")]
+    pub(crate) fn ask_for_reasons(&self) {
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            let on: libc::c_int = 1;
+            // SAFETY: pointer and length are of one live integer. Where the kernel does not know the option, refusals stay numbers.
+            unsafe {
+                libc::setsockopt(
+                    self.socket.as_raw_fd(),
+                    libc::SOL_NETLINK,
+                    option,
+                    core::ptr::from_ref(&on).cast(),
+                    size_of_val(&on) as libc::socklen_t,
+                );
+            }
+        }
+    }
+
     /// Asks for a list; `each` gets the part of each entry behind the header.
     pub(crate) fn dump(
         &self,
@@ -152,11 +185,43 @@ fn split(messages: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 
 /// What an error message says; number 0 acknowledges.
 fn outcome(body: &[u8]) -> io::Result<()> {
-    match body.first_chunk::<4>().map(|number| i32::from_ne_bytes(*number)) {
-        Some(0) => Ok(()),
-        Some(number) => Err(io::Error::from_raw_os_error(-number)),
-        None => Err(io::ErrorKind::InvalidData.into()),
+    let Some((number, rest)) = body.split_first_chunk::<4>() else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let error = match i32::from_ne_bytes(*number) {
+        0 => return Ok(()),
+        number => io::Error::from_raw_os_error(-number),
+    };
+    // Behind the header of the refused message, which is there only if it was asked for.
+    let reason = rest.get(HEADER..).and_then(|attributes| attribute(attributes, REASON));
+    Err(match reason.and_then(|reason| str::from_utf8(reason.trim_ascii_end()).ok()) {
+        Some(reason) => {
+            io::Error::new(error.kind(), Refusal { reason: reason.trim_end_matches('\0').into(), error })
+        }
+        None => error,
+    })
+}
+
+/// A refusal with the kernel's own words.
+#[derive(Debug)]
+struct Refusal {
+    error: io::Error,
+    reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.error, self.reason)
     }
+}
+
+impl core::error::Error for Refusal {}
+
+/// The number of an error, also of one that came with a reason.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn errno(error: &io::Error) -> Option<i32> {
+    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
+    refusal.map_or(error, |refusal| &refusal.error).raw_os_error()
 }
 
 #[cfg(test)]

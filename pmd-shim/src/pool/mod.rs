@@ -16,6 +16,9 @@
 //! the headers (and the packets' first lines) of a whole burst would compete for two sets of the first-level cache; what
 //! room is left over in a chunk is therefore spent on shifting neighbours against each other by a line, the *colour*.
 //!
+//! AF_XDP sockets are given chunks as they are: the colour and the header lie in the room that the kernel leaves untouched at a
+//! chunk's start, and frames that it writes start behind 256 bytes more.
+//!
 //! Who frees where: the thread that [adopted](Pool::adopt) the pool takes from and gives to a list of its own without any
 //! synchronisation. Every other thread gives back through a lock-free stack that the owner takes over in one swap when
 //! its list has run dry, and takes through a mutex.
@@ -23,12 +26,16 @@
 mod chunk;
 mod frame;
 mod lists;
+#[cfg(feature = "af_xdp")]
+mod loan;
 mod region;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::HEADROOM;
 pub use frame::PoolFrame;
+#[cfg(feature = "af_xdp")]
+pub(crate) use loan::{Loan, Umem};
 
 use crate::{FramePool, FrameSource};
 use chunk::{FIXED_ROOM, Geometry};
