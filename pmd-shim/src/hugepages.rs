@@ -4,17 +4,20 @@
 /// Asks the kernel to back `memory` with huge pages, at once where it can: pages already touched are put together in place
 /// (Linux 6.1: `MADV_COLLAPSE`). Returns whether it agreed; where it does not, everything works as before, only slower.
 pub fn back<T>(memory: &mut [T]) -> bool {
-    let start = memory.as_mut_ptr();
-    let bytes = size_of_val(memory);
-    let offset = start.cast::<u8>().align_offset(PAGE);
+    back_range(memory.as_mut_ptr().cast(), size_of_val(memory))
+}
+
+/// The same for any piece of memory: advice changes how the kernel backs pages, never what is in them.
+pub(crate) fn back_range(start: *mut u8, bytes: usize) -> bool {
+    let offset = start.align_offset(PAGE);
     let Some(whole) =
         bytes.checked_sub(offset).map(|rest| rest & !(PAGE - 1)).filter(|&rest| rest >= HUGE_PAGE)
     else {
         return false;
     };
-    let first = start.cast::<u8>().wrapping_add(offset).cast::<libc::c_void>();
-    // SAFETY: the range lies within `memory`, which is borrowed mutably, and begins and ends on a page boundary. Both pieces of
-    // advice change how the kernel backs the pages, never what is in them.
+    let first = start.wrapping_add(offset).cast::<libc::c_void>();
+    // SAFETY: the range begins and ends on a page boundary, and neither piece of advice reads, writes or unmaps any of it; where it
+    // is not mapped, the kernel says so.
     unsafe {
         libc::madvise(first, whole, libc::MADV_HUGEPAGE) == 0
             && libc::madvise(first, whole, libc::MADV_COLLAPSE) == 0

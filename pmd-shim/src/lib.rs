@@ -10,8 +10,12 @@ pub mod af_packet;
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
 mod burst;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod faulty;
 mod frame;
+#[cfg(test)]
+mod frame_laws;
 pub mod hugepages;
 pub mod idle;
 pub mod kernel;

@@ -73,6 +73,17 @@ fn a_frame_grows_and_shrinks_at_both_ends_and_never_leaves_its_chunk() {
 }
 
 #[test]
+fn frames_do_what_every_frame_must() {
+    for data_room in [60, 1518, 9018] {
+        // One chunk, as neighbours have different room behind.
+        let pool = pool(1, data_room);
+        let room = pool.frame().unwrap().tailroom();
+        crate::frame_laws::hold(&pool, HEADROOM, room);
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+#[test]
 fn refuses_sizes_that_cannot_be() {
     assert!(matches!(Pool::new(PoolOptions { frames: 0, data_room: 64 }), Err(PoolError::Frames(0))));
     let room = Pool::DATA_ROOM_MAX + 1;
