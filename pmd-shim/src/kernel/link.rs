@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Hardware type of Ethernet (`ARPHRD_ETHER`).
 const HARDWARE_ETHERNET: u16 = 1;
@@ -85,8 +85,9 @@ impl Link {
     }
 
     /// Any socket to ask about the interface with.
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    #[cfg(feature = "af_xdp")]
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
     }
 
     fn ioctl(

@@ -83,6 +83,7 @@ impl Geometry {
     }
 
     /// Which chunk the byte `offset` is in, counted from the start of the memory, and where in it.
+    #[cfg(feature = "af_xdp")]
     #[inline]
     pub(super) fn split(&self, offset: usize) -> (usize, usize) {
         // A power of two: a shift, not a division.

@@ -32,34 +32,6 @@ impl PoolFrame {
         frame
     }
 
-    /// The frame of `len` bytes that somebody else wrote to a chunk, `data` bytes behind its header.
-    ///
-    /// # Safety
-    /// As for [`from_chunk`](Self::from_chunk); and `HEADER <= data`, and `data + len` is within the chunk.
-    #[inline]
-    pub(super) unsafe fn written(header: NonNull<Header>, data: usize, len: usize) -> Self {
-        // SAFETY: the caller's promise is handed on.
-        let mut frame = unsafe { Self::from_chunk(header) };
-        let fields = frame.header_mut();
-        debug_assert!(HEADER <= data && data + len <= fields.end as usize);
-        fields.data = data as u32;
-        fields.len = len as u32;
-        frame
-    }
-
-    /// The pool that the chunk belongs to.
-    #[inline]
-    pub(super) fn home(&self) -> NonNull<Shared> {
-        self.header().shared
-    }
-
-    /// Which chunk it is, where in it the frame starts, counted from the header, and how long it is.
-    #[inline]
-    pub(super) fn place(&self) -> (u32, usize, usize) {
-        let Header { index, data, len, .. } = *self.header();
-        (index, data as usize, len as usize)
-    }
-
     #[inline(always)]
     fn header(&self) -> &Header {
         // SAFETY: points to an initialised header that only this handle reaches.
@@ -97,6 +69,38 @@ impl PoolFrame {
         };
         self.header_mut().len += len as u32;
         Ok(())
+    }
+}
+
+/// What the kernel reads and writes by the place in the pool's memory.
+#[cfg(feature = "af_xdp")]
+impl PoolFrame {
+    /// The frame of `len` bytes that somebody else wrote to a chunk, `data` bytes behind its header.
+    ///
+    /// # Safety
+    /// As for [`from_chunk`](Self::from_chunk); and `HEADER <= data`, and `data + len` is within the chunk.
+    #[inline]
+    pub(super) unsafe fn written(header: NonNull<Header>, data: usize, len: usize) -> Self {
+        // SAFETY: the caller's promise is handed on.
+        let mut frame = unsafe { Self::from_chunk(header) };
+        let fields = frame.header_mut();
+        debug_assert!(HEADER <= data && data + len <= fields.end as usize);
+        fields.data = data as u32;
+        fields.len = len as u32;
+        frame
+    }
+
+    /// The pool that the chunk belongs to.
+    #[inline]
+    pub(super) fn home(&self) -> NonNull<Shared> {
+        self.header().shared
+    }
+
+    /// Which chunk it is, where in it the frame starts, counted from the header, and how long it is.
+    #[inline]
+    pub(super) fn place(&self) -> (u32, usize, usize) {
+        let Header { index, data, len, .. } = *self.header();
+        (index, data as usize, len as usize)
     }
 }
 

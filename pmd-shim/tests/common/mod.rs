@@ -46,7 +46,16 @@ impl Netns {
 
     /// A veth pair between two namespaces; both ends are up and have a carrier.
     pub(crate) fn connect(a: (&Self, &str), b: (&Self, &str)) {
-        run(&format!("ip -n {} link add {} type veth peer name {} netns {}", a.0.name, a.1, b.1, b.0.name));
+        Self::connect_queues(a, b, 1);
+    }
+
+    /// The same, with so many queues in either direction.
+    pub(crate) fn connect_queues(a: (&Self, &str), b: (&Self, &str), queues: u32) {
+        let queues = format!("numrxqueues {queues} numtxqueues {queues}");
+        run(&format!(
+            "ip -n {} link add {} {queues} type veth peer name {} {queues} netns {}",
+            a.0.name, a.1, b.1, b.0.name
+        ));
         for (netns, device) in [a, b] {
             netns.run(&format!("ip link set {device} up"));
         }
