@@ -20,6 +20,36 @@ pub struct PortCounters {
     pub dropped: [u64; DropReason::COUNT],
     /// Frames sent out of this port, of whatever origin.
     pub transmitted: u64,
+    /// What passed between the appliance and the kernel, by this port's host interface.
+    pub host: HostCounters,
+}
+
+/// Frames at a port's host interface. Those that came from the kernel were never received by a port, and have no verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    /// Given to the kernel, for addresses of this port; consumed where they were received.
+    pub to_kernel: u64,
+    /// Dropped as `tx_queue_full`, since too many waited for the kernel.
+    pub to_kernel_full: u64,
+    /// Sent by the kernel and passed on, or waiting for their neighbour.
+    pub from_kernel: u64,
+    /// Sent by the kernel and dropped, since no buffer was free.
+    pub from_kernel_full: u64,
+    /// Sent by the kernel and dropped: of another source, of no protocol of sockets, or without a way out.
+    pub refused: u64,
+}
+
+impl HostCounters {
+    /// All five, in the order of reports.
+    pub const fn numbers(&self) -> [u64; 5] {
+        [self.to_kernel, self.to_kernel_full, self.from_kernel, self.from_kernel_full, self.refused]
+    }
+
+    /// From [`numbers`](Self::numbers).
+    pub const fn from_numbers(numbers: [u64; 5]) -> Self {
+        let [to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused] = numbers;
+        Self { to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused }
+    }
 }
 
 impl Default for PortCounters {
@@ -32,6 +62,7 @@ impl Default for PortCounters {
             held: 0,
             dropped: [0; DropReason::COUNT],
             transmitted: 0,
+            host: HostCounters::default(),
         }
     }
 }
@@ -88,7 +119,7 @@ pub struct Counters {
     pub flows_created: u64,
     /// Flow records whose idle timeout ended them.
     pub flows_expired: u64,
-    /// Requests for neighbours' addresses and resets that the appliance sent by itself.
+    /// Requests for neighbours' addresses and resets that the appliance sent by itself, and what the kernel's sockets sent.
     pub originated: u64,
 }
 

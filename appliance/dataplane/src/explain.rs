@@ -102,12 +102,28 @@ impl Walk<'_> {
 
     /// Whether the packet ends here, answered.
     fn local(&mut self, port: PortId, key: &FlowKey) -> Result<bool, DropReason> {
-        let Some(Local::PortAddress(_)) = self.snapshot.local.kind(port, key.dst) else { return Ok(false) };
+        let Some(Local::PortAddress(owner)) = self.snapshot.local.kind(port, key.dst) else {
+            return Ok(false);
+        };
         if matches!(key.protocol, protocol::ICMP | protocol::ICMPV6) {
             self.say("local", format!("{} is the appliance's own address: it answers echo", key.dst));
             return Ok(true);
         }
-        self.say("local", format!("{} is the appliance's own address, and nothing listens there", key.dst));
+        let listens =
+            !key.dst.is_v6_link_local() && self.snapshot.services.listens(owner, key.protocol, key.dst_port);
+        let port_name =
+            |id: PortId| self.snapshot.ports.get(id.index()).map_or("?", |facts| facts.name.as_str());
+        let what = match (listens, port == owner) {
+            (true, true) => "a service of the host: it goes to the kernel's sockets".to_owned(),
+            (true, false) => {
+                format!("a service of the host, which is reached by port {} only", port_name(owner))
+            }
+            (false, _) => "and nothing listens there".to_owned(),
+        };
+        self.say("local", format!("{} is the appliance's own address, {what}", key.dst));
+        if listens && port == owner {
+            return Ok(true);
+        }
         Err(DropReason::DeniedByRule)
     }
 

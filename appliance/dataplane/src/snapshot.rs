@@ -3,7 +3,7 @@
 use crate::addr::{Addr, Mac};
 use crate::flow::Timeouts;
 use crate::guard::Guard;
-use crate::host::{self, LocalTable};
+use crate::host::{self, LocalTable, Services};
 use crate::lb::Balancer;
 use crate::names::Names;
 use crate::placement::Homes;
@@ -51,6 +51,7 @@ pub struct Snapshot {
     pub(crate) generation: u32,
     pub(crate) ports: Vec<PortFacts>,
     pub(crate) local: LocalTable,
+    pub(crate) services: Services,
     pub(crate) routes: RouteTable,
     pub(crate) static_neighbors: Vec<(PortId, Addr, Mac)>,
     pub(crate) guard: Guard,
@@ -80,6 +81,7 @@ impl Snapshot {
         Self {
             generation: options.generation,
             local: local_table(config, &ports),
+            services: Services::build(config),
             routes: route_table(config),
             static_neighbors: config
                 .neighbors

@@ -7,7 +7,7 @@
 //! A board has room for the rules and backends of one generation; a later generation comes with a board of its own.
 
 use crossbeam::utils::CachePadded;
-use nva_dataplane::counters::{Counters, PortCounters};
+use nva_dataplane::counters::{Counters, HostCounters, PortCounters};
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -62,6 +62,9 @@ pub(crate) fn add_port(sum: &mut PortCounters, port: &PortCounters) {
     for (total, dropped) in sum.dropped.iter_mut().zip(&port.dropped) {
         *total += dropped;
     }
+    let mut host = sum.host.numbers();
+    host.iter_mut().zip(port.host.numbers()).for_each(|(total, number)| *total += number);
+    sum.host = HostCounters::from_numbers(host);
 }
 
 fn add_all(sums: &mut Vec<u64>, numbers: &[u64]) {
@@ -88,13 +91,14 @@ pub(crate) struct Board {
 }
 
 const SCALARS: usize = 4;
-const PORT_VERDICTS: usize = 6 + DropReason::COUNT;
+const PORT_NUMBERS: usize = 6 + DropReason::COUNT + HOST;
+const HOST: usize = 5;
 const QUEUE: usize = 5;
 
 impl Board {
     /// A board on which nothing is written yet.
     pub(crate) fn new(ports: usize, rules: usize, backends: usize) -> Self {
-        let len = SCALARS + ports * (PORT_VERDICTS + 2 * QUEUE) + rules + backends;
+        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules + backends;
         Self {
             sequence: CachePadded::default(),
             numbers: (0..len).map(|_| AtomicU64::new(0)).collect(),
@@ -130,7 +134,7 @@ impl Board {
             let port = counters.ports.get(index).unwrap_or(&nothing);
             let verdicts =
                 [port.received, port.forwarded, port.replied, port.consumed, port.held, port.transmitted];
-            verdicts.into_iter().chain(port.dropped).for_each(&mut put);
+            verdicts.into_iter().chain(port.dropped).chain(port.host.numbers()).for_each(&mut put);
             let (rx, tx) = queues.next().unwrap_or_default();
             for queue in [rx, tx] {
                 [queue.packets, queue.bytes, queue.missed, queue.no_buffer, queue.errors]
@@ -187,6 +191,7 @@ impl Board {
                 ..PortCounters::default()
             };
             port.dropped.iter_mut().for_each(|dropped| *dropped = take());
+            port.host = HostCounters::from_numbers(std::array::from_fn(|_| take()));
             reading.counters.ports.push(port);
             for list in [&mut reading.rx, &mut reading.tx] {
                 list.push(QueueCounters {
@@ -236,6 +241,7 @@ mod tests {
                 held: number(),
                 dropped: std::array::from_fn(|_| number()),
                 transmitted: number(),
+                host: HostCounters::from_numbers(std::array::from_fn(|_| number())),
             })
             .collect();
         let counters = Counters {

@@ -27,6 +27,11 @@ pub(super) fn check(source: Addr, destination: Addr) -> Result<(), DropReason> {
     }
 }
 
+/// Whether the address is of one host, anywhere.
+pub(super) fn is_unicast(address: Addr) -> bool {
+    kind(address) == Kind::Unicast
+}
+
 #[inline]
 fn kind(address: Addr) -> Kind {
     if let Some(octets) = address.as_v4() {

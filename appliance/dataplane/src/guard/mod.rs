@@ -91,6 +91,11 @@ impl Guard {
         Ok(())
     }
 
+    /// Whether the address is one host's, anywhere, and none of the appliance's own: where its own packets may go.
+    pub fn is_somebody_else(&self, address: Addr) -> bool {
+        martian::is_unicast(address) && !self.never_sources.contains(address)
+    }
+
     /// Whether a packet on an untrusted port is of a blocked amplification attack. Part of [`check`](Self::check); on its own it is for later packets
     /// of a flow, since a flow that an honest packet opened can carry the attack.
     #[inline]

@@ -10,6 +10,7 @@ mod echo;
 mod limiter;
 mod local;
 mod nd;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use echo::echo;
 pub use limiter::Limiter;
 pub use local::{Local, LocalTable, PortAddresses, PortFacts, link_local};
 pub use nd::nd;
+pub use service::Services;
 
 use crate::route::NeighborId;
 use crate::verdict::DropReason;

@@ -51,11 +51,12 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Stage 3: what is addressed to the appliance itself. It answers echo; nothing else listens here.
+    /// Stage 3: what is addressed to the appliance itself. It answers echo; what the kernel's sockets listen for goes to them.
     fn local(&mut self, frame: &mut F, p: &Passage<'_>) -> Step<()> {
-        let Some(Local::PortAddress(_)) = self.snapshot.local.kind(p.port, p.packet.key.dst) else {
+        let Some(Local::PortAddress(owner)) = self.snapshot.local.kind(p.port, p.packet.key.dst) else {
             return ControlFlow::Continue(());
         };
+        self.let_in(p, owner, &p.packet.key)?;
         if p.packet.fragment.is_some() {
             return drop_for(DropReason::Fragment);
         }

@@ -146,9 +146,11 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn release_waiting<T: Transmit<F>>(&mut self, id: NeighborId, tx: &mut T) {
         let (Some(mac), Some(port)) = (self.neighbors.mac(id), self.neighbors.port(id)) else { return };
         while let Some(frame) = self.neighbors.pop_waiting(id) {
-            let received = Mark::from_bits(frame.mark()).port;
+            let received = Mark::from_bits(frame.mark());
             let verdict = self.deliver(frame, port, mac, tx);
-            self.recount(received, Verdict::Hold, verdict);
+            if received.origin != Origin::Own {
+                self.recount(received.port, Verdict::Hold, verdict);
+            }
         }
     }
 }

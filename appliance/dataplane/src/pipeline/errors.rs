@@ -49,6 +49,7 @@ impl<F: Frame> Pipeline<F> {
         // Who would answer the quoted packet is, as a sender, on the error's own way.
         let answer = quoted.key.reversed();
         let Some((id, side)) = self.flows.find(&answer, self.flows.hash(&answer)) else {
+            self.error_in(frame, p, &quoted)?;
             self.seek(p, &answer)?;
             return drop_for(DropReason::InvalidState);
         };

@@ -40,6 +40,7 @@ impl<F: Frame> Pipeline<F> {
     /// A later fragment goes the way of the first one's flow; there is no transport header to hold against a state.
     fn follow_first(&mut self, frame: &mut F, p: &mut Passage<'_>, first: &wire::FlowKey) -> Step<Departure> {
         let Some((id, side)) = self.flows.find(first, self.flows.hash(first)) else {
+            self.follow_in(frame, p, first)?;
             self.seek(p, first)?;
             return drop_for(DropReason::InvalidState);
         };

@@ -9,7 +9,10 @@ mod depart;
 mod ends;
 mod errors;
 mod fragment;
+mod from_kernel;
 mod inspect;
+#[cfg(test)]
+mod kernel_tests;
 mod known;
 mod link;
 mod mark;
@@ -17,6 +20,7 @@ mod place;
 #[cfg(test)]
 mod place_tests;
 mod timers;
+mod to_kernel;
 
 use crate::counters::Counters;
 use crate::flow::{FlowHash, FlowTable};
@@ -35,6 +39,7 @@ use place::hand_over;
 use pmd_shim::{BURST, Burst, Frame};
 use std::sync::Arc;
 
+pub use from_kernel::worker_for;
 pub use inspect::FlowSummary;
 
 /// Where frames leave, and where new ones come from.
@@ -52,6 +57,14 @@ pub trait Transmit<F: Frame> {
     /// The frame, when that worker has too many waiting. A worker that is alone is never asked.
     fn hand_over(&mut self, _worker: usize, frame: F) -> Result<(), F> {
         Err(frame)
+    }
+
+    /// Gives a received frame to the kernel, at the host interface of a port. Without one it ends here.
+    ///
+    /// # Errors
+    /// The frame, when too many wait for the kernel.
+    fn to_kernel(&mut self, _port: PortId, _frame: F) -> Result<(), F> {
+        Ok(())
     }
 
     /// Lets all other workers' pipelines [hear](Pipeline::hear) something.
@@ -99,6 +112,8 @@ const ICMP_ERROR_BURST: u32 = 100;
 pub struct Pipeline<F: Frame> {
     snapshot: Arc<Snapshot>,
     flows: FlowTable,
+    /// What the kernel's sockets began.
+    asked: FlowTable,
     neighbors: Neighbors<F>,
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
@@ -154,6 +169,8 @@ enum End {
     Decided(Verdict),
     /// Another worker goes on with it.
     Elsewhere(place::Move),
+    /// It is for the kernel's sockets, at the host interface of this port.
+    ToKernel(PortId),
 }
 
 /// Ends a packet's way.
@@ -171,6 +188,7 @@ impl<F: Frame> Pipeline<F> {
     pub fn new(snapshot: Arc<Snapshot>, options: &Options, now: Time) -> Self {
         let mut pipeline = Self {
             flows: FlowTable::new(options.flow_capacity, options.seed, snapshot.timeouts, now),
+            asked: from_kernel::asked(&snapshot, options.seed, now),
             neighbors: Neighbors::new(Default::default(), options.seed),
             fragments: FragmentTable::new(Default::default(), options.seed),
             icmp_errors: icmp_errors(options.placement, now),
@@ -188,6 +206,7 @@ impl<F: Frame> Pipeline<F> {
     pub fn adopt(&mut self, snapshot: Arc<Snapshot>, now: Time) -> Arc<Snapshot> {
         let old = core::mem::replace(&mut self.snapshot, snapshot);
         self.flows.set_timeouts(self.snapshot.timeouts);
+        self.asked.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);
         self.has_moved |= !self.placement.is_alone() && old.homes != self.snapshot.homes;
         self.fit();
@@ -341,6 +360,7 @@ impl<F: Frame> Pipeline<F> {
         match step {
             ControlFlow::Continue(departure) => Some(self.send(frame, departure, p.now, tx)),
             ControlFlow::Break(End::Elsewhere(to)) => hand_over(frame, p.port, to, tx),
+            ControlFlow::Break(End::ToKernel(owner)) => Some(self.deliver_in(frame, p, owner, tx)),
             ControlFlow::Break(End::Decided(verdict)) => {
                 match verdict {
                     Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),

@@ -77,13 +77,16 @@ impl<F: Frame> Pipeline<F> {
     /// Fragments of a datagram meet at its home, in whichever order they come.
     #[inline]
     pub(super) fn gather(&self, p: &Passage<'_>) -> Step<()> {
-        if self.placement.is_alone() || p.origin != Origin::Received || self.is_for_us(p) {
+        if self.placement.is_alone() || p.origin != Origin::Received {
             return ControlFlow::Continue(());
+        }
+        if self.is_for_us(p) {
+            return self.gather_in(p);
         }
         self.go_on(self.placement.worker_of(self.home(&p.packet.key).address), Origin::Gathered)
     }
 
-    fn go_on(&self, worker: usize, origin: Origin) -> Step<()> {
+    pub(super) fn go_on(&self, worker: usize, origin: Origin) -> Step<()> {
         if worker == self.placement.index() {
             return ControlFlow::Continue(());
         }

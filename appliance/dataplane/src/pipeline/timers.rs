@@ -22,6 +22,7 @@ impl<F: Frame> Pipeline<F> {
         self.neighbor_timers(now, tx);
         self.expire_fragments(now);
         self.expire_flows(now, tx);
+        self.expire_asked(now);
         self.drain(now, tx);
     }
 
@@ -31,6 +32,7 @@ impl<F: Frame> Pipeline<F> {
             self.neighbors.next_timer(),
             self.fragments.next_timer(),
             self.flows.next_expiry(),
+            self.asked.next_expiry(),
             self.drains.next_timer(),
         ]
         .into_iter()
@@ -77,6 +79,9 @@ impl<F: Frame> Pipeline<F> {
     /// A packet waited for a neighbour in vain: its sender is told, with the packet as it was sent.
     fn unanswered<T: Transmit<F>>(&mut self, mut frame: F, now: Time, tx: &mut T) {
         let mark = Mark::from_bits(frame.mark());
+        if mark.origin == Origin::Own {
+            return self.unanswered_own(mark.port);
+        }
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
         if let Some(mut packet) = self.parse_again(&frame, mark) {
             self.as_sent(&mut frame, &mut packet);
