@@ -25,6 +25,7 @@ pub mod pool;
 mod port;
 mod prefetch;
 mod queue;
+pub mod tap;
 
 pub use burst::{BURST, Burst};
 pub use frame::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
