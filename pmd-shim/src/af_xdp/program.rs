@@ -212,7 +212,10 @@ impl Slot {
             return Err(DeviceError::check(
                 &self.device,
                 "several XDP programs are attached to the interface",
-                format!("detach them with `ip link set dev {} xdp off`", self.device),
+                format!(
+                    "detach them with `ip link set dev {0} xdpdrv off` and `ip link set dev {0} xdpgeneric off`",
+                    self.device
+                ),
             ));
         };
         let name = bpf::program_by_id(id).and_then(|program| bpf::program_name(program.as_fd())).ok();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// How many frames ahead memory is asked for.
-const PREFETCH_FRAMES: u32 = 4;
+const PREFETCH_FRAMES: u32 = 12;
 /// The fill ring is topped up when so many chunks are missing, so that it is done for several frames at once.
 const REFILL_MIN: usize = 32;
 
@@ -33,6 +33,7 @@ impl Half {
         let Some(loan) = &mut self.loan else { return 0 };
         let count = self.rx.available().min(burst.remaining_capacity() as u32);
         if count == 0 {
+            self.socket.kick_waiting();
             if loan.count() < self.target {
                 self.refill();
             }

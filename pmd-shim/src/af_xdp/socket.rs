@@ -5,6 +5,7 @@ use crate::kernel::DeviceError;
 use crate::kernel::link::Link;
 use crate::pool::{Loan, Umem};
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -54,6 +55,8 @@ pub(super) struct XdpSocket {
     // Dropped in this order: the socket is closed before what it left is looked at.
     socket: Unbound,
     is_zero_copy: bool,
+    /// Frames wait in the transmit ring that the kernel had no room for; it has to be asked again.
+    waits: AtomicBool,
     left: Left,
 }
 
@@ -83,7 +86,7 @@ impl XdpSocket {
             let _ = socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes);
         }
         let left = Left { spare, loans: Mutex::new(Vec::new()) };
-        Ok((Self { socket, is_zero_copy, left }, rings))
+        Ok((Self { socket, is_zero_copy, waits: AtomicBool::new(false), left }, rings))
     }
 
     pub(super) fn queue(&self) -> u32 {
@@ -103,6 +106,30 @@ impl XdpSocket {
             libc::sendto(self.as_fd().as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0)
         };
         if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Remembers whether frames wait in the transmit ring.
+    #[inline]
+    pub(super) fn set_waiting(&self, waits: bool) {
+        // Both halves of a socket belong to one worker; the value orders nothing.
+        if self.waits.load(Ordering::Relaxed) != waits {
+            self.waits.store(waits, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the kernel again for what waits in the transmit ring, if anything does.
+    #[inline]
+    pub(super) fn kick_waiting(&self) {
+        if self.waits.load(Ordering::Relaxed) {
+            self.kick_again();
+        }
+    }
+
+    #[cold]
+    fn kick_again(&self) {
+        let errno = self.kick_tx().err().and_then(|error| error.raw_os_error());
+        // Anything but want of room is not mended by asking; the next frame that is sent reports it.
+        self.set_waiting(matches!(errno, Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR | libc::EBUSY)));
     }
 
     /// Has the driver look at the fill ring.

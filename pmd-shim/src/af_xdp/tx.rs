@@ -139,6 +139,8 @@ impl TxQueue for AfXdpTx {
         self.tx.submit();
         if self.tx.pending() > 0 {
             self.kick();
+            let waits = !self.socket.is_zero_copy() && self.tx.pending() > 0;
+            self.socket.set_waiting(waits);
         }
         taken
     }

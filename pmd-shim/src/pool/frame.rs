@@ -180,10 +180,8 @@ impl Frame for PoolFrame {
 
     #[inline]
     fn prefetch(&self) {
-        let header = self.header.as_ptr().cast_const().cast::<u8>();
-        prefetch(header);
-        // Where a frame starts that nothing was pushed to or popped from; reading the true offset would wait for the line above.
-        prefetch(header.wrapping_add(HEADER + HEADROOM));
+        // The header is at hand: whoever made the frame has just written it.
+        prefetch(self.header.as_ptr().cast_const().cast::<u8>().wrapping_add(self.header().data as usize));
     }
 }
 
