@@ -255,7 +255,8 @@ impl Slot {
 
     fn foreign(&self, program: &AttachedProgram) -> DeviceError {
         let name = match program.name.as_deref() {
-            None => "whose name only root may ask for".to_owned(),
+            None => "only CAP_SYS_ADMIN may ask for its name: grant that if an earlier instance left it"
+                .to_owned(),
             Some("") => "without a name".to_owned(),
             Some(name) => format!("`{name}`"),
         };
