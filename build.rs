@@ -10,11 +10,11 @@ fn main() {
         println!(
             "cargo::error=pmd-shim drives Linux packet interfaces and cannot be built for `{target}`; build for a Linux target"
         );
-        return;
-    }
-    #[cfg(feature = "dpdk")]
-    if let Err(what) = dpdk::build() {
-        println!("cargo::error={what}");
+    } else {
+        #[cfg(feature = "dpdk")]
+        if let Err(what) = dpdk::build() {
+            println!("cargo::error={what}");
+        }
     }
 }
 

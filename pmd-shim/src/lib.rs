@@ -9,10 +9,12 @@
 pub mod af_packet;
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+mod bpf;
 mod burst;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod faulty;
+pub mod flood;
 mod frame;
 #[cfg(test)]
 mod frame_laws;

@@ -34,7 +34,7 @@ impl PacketSocket {
     }
 
     /// Sets an option. `T` is the integer or C structure that the option takes.
-    pub(super) fn set<T: Copy>(
+    pub(crate) fn set<T: Copy>(
         &self,
         level: libc::c_int,
         option: libc::c_int,
@@ -77,7 +77,7 @@ impl PacketSocket {
     }
 
     /// Binds the socket to its interface and a protocol, given in host byte order; 0 receives nothing.
-    pub(super) fn bind(&self, protocol: u16) -> Result<(), DeviceError> {
+    pub(crate) fn bind(&self, protocol: u16) -> Result<(), DeviceError> {
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: protocol.to_be(),
