@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod allocations;
+mod compare;
 mod measure;
 mod rig;
 mod traffic;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use compare::CompareArgs;
 use measure::Cost;
 use rig::{Kind, Rig, Scenario, Sizes};
 use serde::Serialize;
@@ -22,8 +24,12 @@ use std::process::ExitCode;
   cargo run --release -p perf                              every scenario, a table
   cargo run --release -p perf -- --only 1k --json out.json some scenarios, also as JSON
   cargo run --release -p perf -- --mode allocations        proves that a burst allocates nothing
+  sudo target/release/perf compare                         the appliance beside its peers; see perf compare --help
   valgrind --tool=callgrind target/release/perf --mode count --only hit-1k-100-64 --packets 20000")]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to do.
     #[arg(long, value_enum, default_value_t = Mode::Time)]
     mode: Mode,
@@ -42,6 +48,11 @@ struct Arguments {
     /// Writes the figures here too.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compare(CompareArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,7 +97,11 @@ struct Row {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let outcome = match &arguments.command {
+        Some(Command::Compare(args)) => compare::run(args),
+        None => run(&arguments),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("perf: {error}");

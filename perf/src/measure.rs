@@ -29,7 +29,8 @@ pub(crate) struct Cost {
     pub(crate) packets: u64,
 }
 
-fn thread_cpu_ns() -> u64 {
+/// CPU time of the calling thread, in nanoseconds.
+pub(crate) fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }

@@ -1,11 +1,13 @@
 //! The appliance's path between two memory ports: a table of packets goes in, what comes out is counted and freed.
 
+use crate::compare::exchange::{Inbox, Peers};
 use crate::traffic::{self, Random, STATION, Segment};
 use nva_config::{Config, Source};
-use nva_dataplane::addr::Mac;
+use nva_dataplane::addr::{Addr, Mac};
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::{Options, Pipeline, Transmit};
 use nva_dataplane::placement::Placement;
+use nva_dataplane::route::News;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
@@ -68,6 +70,8 @@ impl Sizes {
 pub(crate) struct Rig {
     pipeline: Pipeline<PoolFrame>,
     sources: [LoopRx<Pool>; 2],
+    tables: [Arc<Templates>; 2],
+    pool: Pool,
     sink: Sink,
     now: Time,
     /// Packets that went through the path, the handshakes not counted.
@@ -78,8 +82,22 @@ pub(crate) struct Rig {
     _owner: pmd_shim::pool::Owner,
 }
 
+/// A worker's post among others.
+pub(crate) struct Post {
+    /// Its place. Its flows are those whose client is at home there.
+    pub(crate) placement: Placement,
+    /// The secret that all of them share.
+    pub(crate) seed: [u8; 16],
+    /// What the others have for it.
+    pub(crate) inbox: Arc<Inbox<PoolFrame>>,
+    /// The others.
+    pub(crate) peers: Peers<PoolFrame>,
+}
+
 /// Counts and frees; keeps the last frame's bytes when asked to.
 struct Sink {
+    /// Whom to hand over to, and from whom frames come.
+    others: Option<(Arc<Inbox<PoolFrame>>, Peers<PoolFrame>)>,
     pool: Pool,
     sent: u64,
     last: Option<Vec<u8>>,
@@ -98,11 +116,29 @@ impl Transmit<PoolFrame> for Sink {
     fn allocate(&mut self) -> Option<PoolFrame> {
         self.pool.allocate()
     }
+
+    fn hand_over(&mut self, worker: usize, frame: PoolFrame) -> Result<(), PoolFrame> {
+        match &mut self.others {
+            Some((_, peers)) => peers.hand_over(worker, frame),
+            None => Err(frame),
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        if let Some((_, peers)) = &mut self.others {
+            peers.tell(news);
+        }
+    }
 }
 
 impl Rig {
     /// Builds the path, opens the scenario's connections through it, and lays out the packets to be measured.
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Result<Self, String> {
+        Self::at(scenario, seed, None)
+    }
+
+    /// The same for a worker among others, or alone.
+    pub(crate) fn at(scenario: &Scenario, seed: u64, post: Option<Post>) -> Result<Self, String> {
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
         let owner = pool.adopt().map_err(|e| e.to_string())?;
         let config = load(&config_text(scenario.rules, scenario.kind == Kind::Established))?;
@@ -112,22 +148,61 @@ impl Rig {
         let snapshot = Arc::new(Snapshot::build(&config, options));
         let now = Time::from_millis(1_000);
         let capacity = scenario.flows.max(1024);
-        let pipeline = Pipeline::new(
-            snapshot,
-            &Options { flow_capacity: capacity, seed: [7; 16], placement: Placement::ALONE },
+        let placement = post.as_ref().map_or(Placement::ALONE, |post| post.placement);
+        let secret = post.as_ref().map_or([7; 16], |post| post.seed);
+        let pipeline =
+            Pipeline::new(snapshot, &Options { flow_capacity: capacity, seed: secret, placement }, now);
+        let others = post.map(|post| (post.inbox, post.peers));
+        let sink = Sink { others, pool: pool.clone(), sent: 0, last: None, keep: false };
+        let mut rig = Self {
+            pipeline,
+            sources: [(); 2].map(|()| source(&pool, &Arc::default())),
+            tables: Default::default(),
+            pool: pool.clone(),
+            sink,
             now,
-        );
-        let sink = Sink { pool: pool.clone(), sent: 0, last: None, keep: false };
-        let empty = || LoopRx::new(pool.clone(), Arc::default(), 0, BURST, RxOffload::default());
-        let mut rig =
-            Self { pipeline, sources: [empty(), empty()], sink, now, stepped: 0, freed: 0, _owner: owner };
+            stepped: 0,
+            freed: 0,
+            _owner: owner,
+        };
         let tables = match scenario.kind {
-            Kind::Established => rig.establish(scenario, &pool, seed)?,
+            Kind::Established => rig.establish(scenario, &pool, seed, &placement)?,
             Kind::Denied => denied(seed),
         };
-        rig.sources =
-            tables.map(|table| LoopRx::new(pool.clone(), Arc::new(table), 0, BURST, RxOffload::default()));
+        rig.tables = tables.map(Arc::new);
+        rig.play(&rig.tables.clone());
         Ok(rig)
+    }
+
+    /// Its packets, for each port.
+    pub(crate) fn tables(&self) -> &[Arc<Templates>; 2] {
+        &self.tables
+    }
+
+    /// Receives these packets from now on.
+    pub(crate) fn play(&mut self, tables: &[Arc<Templates>; 2]) {
+        self.sources = [0, 1].map(|port| source(&self.pool, &tables[port]));
+    }
+
+    /// Frames that left.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sink.sent
+    }
+
+    /// One turn of a worker among others: as [`Self::step`] while `receives`, with what the others have for it and what it has for
+    /// them. Packets that it took in, from ports and from others.
+    pub(crate) fn turn(&mut self, receives: bool) -> usize {
+        let mut packets = if receives { self.step() } else { 0 };
+        let Self { pipeline, sink, now, .. } = self;
+        let Some((inbox, _)) = &sink.others else { return packets };
+        let inbox = Arc::clone(inbox);
+        let mut burst = Burst::new();
+        packets += inbox.take(&mut burst);
+        pipeline.accept(*now, &mut burst, sink);
+        if let Some((_, peers)) = &mut sink.others {
+            peers.flush();
+        }
+        packets
     }
 
     /// Packets that go through in one round of both ports.
@@ -174,11 +249,18 @@ impl Rig {
     }
 
     /// Handshakes for every flow; gives each port's packets, in random order of flows.
-    fn establish(&mut self, scenario: &Scenario, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
+    fn establish(
+        &mut self,
+        scenario: &Scenario,
+        pool: &Pool,
+        seed: u64,
+        placement: &Placement,
+    ) -> Result<[Templates; 2], String> {
         let mut random = Random(seed);
         let mut backends = Vec::with_capacity(scenario.flows);
+        let indices = own_flows(scenario.flows, placement);
         self.sink.keep = true;
-        for index in 0..scenario.flows {
+        for &index in &indices {
             // The clock stands while connections are opened: none is idle before the measurement.
             let syn = self.pass(pool, OUTSIDE, &traffic::from_client(index, Segment::Syn, 0))?;
             let backend = destination(&syn).ok_or("a translated frame is too short")?;
@@ -193,12 +275,12 @@ impl Rig {
         let table = |random: &mut Random, build: &dyn Fn(usize, usize) -> Vec<u8>| {
             let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
             random.shuffle(&mut order);
-            Templates::new(order.into_iter().map(|index| build(index, scenario.sizes.pick(random))))
+            Templates::new(order.into_iter().map(|flow| build(flow, scenario.sizes.pick(random))))
         };
-        let outside = |index, size| traffic::from_client(index, Segment::Data, size);
-        let inside = |index: usize, size| {
-            let (backend, mac) = backends[index];
-            traffic::from_backend(index, backend, mac, Segment::Data, size)
+        let outside = |flow: usize, size| traffic::from_client(indices[flow], Segment::Data, size);
+        let inside = |flow: usize, size| {
+            let (backend, mac) = backends[flow];
+            traffic::from_backend(indices[flow], backend, mac, Segment::Data, size)
         };
         Ok([table(&mut random, &outside), table(&mut random, &inside)])
     }
@@ -213,6 +295,20 @@ impl Rig {
             format!("a packet of the handshake was not forwarded: {:?}", self.pipeline.counters())
         })
     }
+}
+
+fn source(pool: &Pool, table: &Arc<Templates>) -> LoopRx<Pool> {
+    LoopRx::new(pool.clone(), Arc::clone(table), 0, BURST, RxOffload::default())
+}
+
+/// The first flows whose client is at home at a worker: all of one that is alone; of others, one flow a client.
+fn own_flows(count: usize, placement: &Placement) -> Vec<usize> {
+    if placement.is_alone() {
+        return (0..count).collect();
+    }
+    let is_own =
+        |index: &usize| placement.worker_of(Addr::v4(traffic::client(*index).0)) == placement.index();
+    (0..).map(|client| client * traffic::FLOWS_A_CLIENT).filter(is_own).take(count).collect()
 }
 
 /// First packets from random clients to a port that the rules deny: 100 000 of them.

@@ -14,11 +14,14 @@ pub(crate) const SERVICE: u16 = 443;
 const CLIENT_ISN: u32 = 1_000_000;
 const SERVER_ISN: u32 = 2_000_000;
 
-/// A client's end of flow `index`: 60 000 flows an address.
+/// Flows that have the same client.
+pub(crate) const FLOWS_A_CLIENT: usize = 60_000;
+
+/// A client's end of flow `index`.
 pub(crate) fn client(index: usize) -> ([u8; 4], u16) {
-    let host = (index / 60_000) as u32 + 1;
+    let host = (index / FLOWS_A_CLIENT) as u32 + 1;
     let [_, b, c, d] = host.to_be_bytes();
-    ([198, 51 + b, 100 + c, d], (index % 60_000) as u16 + 1_024)
+    ([198, 51 + b, 100 + c, d], (index % FLOWS_A_CLIENT) as u16 + 1_024)
 }
 
 /// What a TCP segment does in a connection.

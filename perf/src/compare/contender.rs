@@ -1,0 +1,206 @@
+//! Who is measured on a road: the appliance, `dpdk-testpmd`, or the kernel.
+
+use super::Cores;
+use super::child::{Bookmark, Process};
+use super::interrupt::Interrupt;
+use super::proc;
+use super::quiet::Watched;
+use super::road::{LEFT, RIGHT};
+use super::space::Space;
+use super::testpmd;
+use super::traffic::Kind;
+use pmd_shim::kernel::ingress;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a contender may take to begin.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// Drivers of the appliance, and devices of DPDK, for interfaces of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// Packet sockets.
+    AfPacket,
+    /// XDP sockets.
+    AfXdp,
+}
+
+impl Driver {
+    /// As in the appliance's configuration.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AfPacket => "af_packet",
+            Self::AfXdp => "af_xdp",
+        }
+    }
+}
+
+/// A contender in its namespace.
+pub(crate) struct Contender {
+    name: String,
+    kind: Kind,
+    core: usize,
+    what: What,
+    _scrap: Option<Scrap>,
+    /// The kernel's own thread for soft interrupts that are too many, on the contender's core.
+    soft: Vec<u32>,
+}
+
+enum What {
+    /// A process, with the beginning of its workers' names.
+    Process(Process, &'static str),
+    /// The kernel's threads that poll the interfaces.
+    Kernel(Vec<u32>),
+}
+
+/// A file that goes away.
+pub(crate) struct Scrap(pub(crate) PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        // Left in the temporary folder at worst.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Contender {
+    /// `nva run` with this configuration.
+    pub(crate) fn nva(
+        space: &Space,
+        program: &Path,
+        config: &str,
+        cores: Cores,
+        interrupt: &Interrupt,
+    ) -> Result<Self, String> {
+        let file = std::env::temp_dir().join(format!("{}.yaml", space.name()));
+        std::fs::write(&file, config).map_err(|error| format!("{}: {error}", file.display()))?;
+        let file = Scrap(file);
+        let socket = std::env::temp_dir().join(format!("{}.sock", space.name()));
+        let args =
+            ["run", "--config", &file.0.display().to_string(), "--socket", &socket.display().to_string()]
+                .map(str::to_owned);
+        let wrapper = space.command("env");
+        let mut process =
+            Process::start("nva", Some(wrapper), &program.display().to_string(), &args, &cores.both())?;
+        process.wait_for(Bookmark::START, "forwarding on", START_WITHIN, interrupt)?;
+        Self::of("nva", Kind::Routes, cores, What::Process(process, "nva-worker"), Some(file))
+    }
+
+    /// `dpdk-testpmd`, which swaps the Ethernet addresses.
+    pub(crate) fn testpmd(
+        space: &Space,
+        driver: Driver,
+        cores: Cores,
+        interrupt: &Interrupt,
+    ) -> Result<Self, String> {
+        // The appliance keeps the kernel from what it receives; so that both do a like amount of work, this is done for testpmd.
+        for device in [LEFT, RIGHT] {
+            space.run(|| ingress::hold(device))?.map_err(|error| error.to_string())?;
+        }
+        let devices = [LEFT, RIGHT].into_iter().enumerate().map(|(number, device)| match driver {
+            Driver::AfPacket => format!(
+                "net_af_packet{number},iface={device},qdisc_bypass=1,blocksz=65536,framesz=2048,framecnt=4096"
+            ),
+            Driver::AfXdp => format!("net_af_xdp{number},iface={device},busy_budget=0"),
+        });
+        let args = testpmd::arguments(devices, "macswap", cores);
+        let mut process = Process::start(
+            "dpdk-testpmd",
+            Some(space.command("env")),
+            testpmd::PROGRAM,
+            &args,
+            &cores.both(),
+        )?;
+        testpmd::start(&mut process, START_WITHIN, interrupt)?;
+        Self::of(
+            &format!("testpmd {}", driver.name()),
+            Kind::Swaps,
+            cores,
+            What::Process(process, testpmd::WORKER),
+            None,
+        )
+    }
+
+    /// The kernel's own forwarding, with these rules for `nft`, its polling in threads on the contender's core.
+    pub(crate) fn kernel(space: &Space, rules: &str, cores: Cores) -> Result<Self, String> {
+        for (device, address) in [(LEFT, "203.0.113.1/24"), (RIGHT, "10.2.0.1/24")] {
+            space.ip(&format!("address add {address} dev {device}"))?;
+            space.set(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
+        }
+        space.set("ipv4/conf/all/rp_filter", "0")?;
+        space.set("ipv4/ip_forward", "1")?;
+        space.ip(&format!("route add default via 203.0.113.254 dev {LEFT}"))?;
+        space.ip(&format!("neighbor add 203.0.113.254 lladdr 02:00:00:00:71:fe dev {LEFT} nud permanent"))?;
+        space.ip(&format!("neighbor add 10.2.0.4 lladdr 02:00:00:00:02:04 dev {RIGHT} nud permanent"))?;
+        if !rules.is_empty() {
+            space.feed("nft", &["-f", "-"], rules)?;
+        }
+        let before = proc::processes("napi/");
+        space.feed("ethtool", &["-K", RIGHT, "gro", "on"], "")?;
+        space.feed(
+            "sh",
+            &["-c", &format!("for d in {LEFT} {RIGHT}; do echo 1 >/sys/class/net/$d/threaded; done")],
+            "",
+        )?;
+        let mut threads = proc::processes("napi/");
+        threads.retain(|pid| !before.contains(pid));
+        if threads.is_empty() {
+            return Err("the kernel has no threads that poll; Linux 5.12 is needed".into());
+        }
+        for pid in &threads {
+            space.feed("taskset", &["-p", "-c", &cores.worker.to_string(), &pid.to_string()], "")?;
+        }
+        Self::of("the kernel", Kind::Routes, cores, What::Kernel(threads), None)
+    }
+
+    fn of(name: &str, kind: Kind, cores: Cores, what: What, scrap: Option<Scrap>) -> Result<Self, String> {
+        let soft = format!("ksoftirqd/{}", cores.worker);
+        let soft = proc::processes(&soft).into_iter().take(1).collect();
+        Ok(Self { name: name.to_owned(), kind, core: cores.worker, what, _scrap: scrap, soft })
+    }
+
+    /// For people.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it does to frames.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The threads that do its work, all on its core.
+    pub(crate) fn threads(&self) -> Result<Vec<Watched>, String> {
+        let core = self.core;
+        let mut threads: Vec<Watched> = match &self.what {
+            What::Process(process, name) => {
+                let pid = process.pid();
+                proc::threads(pid, name)?.into_iter().map(|tid| Watched { pid, tid, core }).collect()
+            }
+            What::Kernel(threads) => {
+                threads.iter().map(|pid| Watched { pid: *pid, tid: *pid, core }).collect()
+            }
+        };
+        if threads.is_empty() {
+            return Err(format!("{} has no worker any more", self.name));
+        }
+        threads.extend(self.soft.iter().map(|pid| Watched { pid: *pid, tid: *pid, core }));
+        Ok(threads)
+    }
+
+    /// Keeps it off its core. The kernel is off it without traffic.
+    pub(crate) fn suspend(&self) -> Result<(), String> {
+        match &self.what {
+            What::Process(process, ..) => process.suspend(),
+            What::Kernel(_) => Ok(()),
+        }
+    }
+
+    /// Its turn.
+    pub(crate) fn resume(&self) -> Result<(), String> {
+        match &self.what {
+            What::Process(process, ..) => process.resume(),
+            What::Kernel(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `perf compare`: the appliance and its peers in turn on the same ports, and what each figure's ratio is.
+//!
+//! Every comparison is made of pairs of short shots, A B B A; both contenders are pinned alike and given the same packets. A shot that was
+//! disturbed is void, and its pair with it: nothing is concluded from a figure that looks odd, only from what happened around it.
+
+#[path = "../../../appliance/src/run/exchange.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the very file that the appliance is built from, which uses more of it"
+)]
+pub(crate) mod exchange;
+
+mod child;
+mod contender;
+mod crew;
+mod goal;
+mod hugepages;
+mod interrupt;
+mod nva;
+mod pairs;
+mod proc;
+mod quiet;
+mod report;
+mod road;
+mod rules;
+mod search;
+mod space;
+mod stats;
+mod testpmd;
+mod traffic;
+mod veth;
+mod workers;
+
+use clap::{Args, ValueEnum};
+use contender::Driver;
+use core_affinity::CoreId;
+use interrupt::Interrupt;
+use pairs::Bench;
+use quiet::Canary;
+use report::Row;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Compares the appliance with its peers, in turn, on the same ports.
+///
+/// A comparison is made of pairs of short shots, A B B A. Printed are the medians of both sides and the median of the pairs'
+/// ratios (nva by peer) with its 90 % interval. A pair during which something else ran on the cores, or the machine changed its speed, is void;
+/// with more than half of the pairs void there is no result.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo build --release -p nva -p perf
+  sudo target/release/perf compare                     everything that can run here, a table
+  sudo target/release/perf compare workers handover    two of the comparisons
+  sudo target/release/perf compare --json >out.json    for programs; progress stays on the terminal
+  sudo target/release/perf compare kernel --pairs 16   more pairs: a narrower interval")]
+pub(crate) struct CompareArgs {
+    /// Which comparisons; all when none is named.
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// Prints JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Pairs of shots that are to count; up to twice as many are tried.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=100))]
+    pairs: u16,
+    /// How many seconds to wait, all in all, for other programs to leave the worker's core.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// The core of the appliance's worker, and of its peers.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// The core of the traffic generator, and of everything else.
+    #[arg(long, default_value_t = 0)]
+    generator_core: usize,
+    /// The appliance's program; the one beside this when it is not named.
+    #[arg(long)]
+    nva: Option<PathBuf>,
+    /// Fixes the packets' order and every other random choice.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Two workers against one, over memory ports.
+    Workers,
+    /// What it costs to hand a frame over to another worker.
+    Handover,
+    /// testpmd over AF_PACKET, on veths.
+    Afpacket,
+    /// testpmd over AF_XDP, on veths.
+    Afxdp,
+    /// The kernel's own forwarding, plain and with 1000 rules of nft, on veths.
+    Kernel,
+}
+
+impl Name {
+    /// Network namespaces and kernel threads are the superuser's.
+    const fn needs_root(self) -> bool {
+        !matches!(self, Self::Workers | Self::Handover)
+    }
+}
+
+/// The cores that everything is pinned to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cores {
+    /// The worker's.
+    pub(crate) worker: usize,
+    /// The generator's, and everybody else's.
+    pub(crate) generator: usize,
+}
+
+impl Cores {
+    /// As `taskset` wants them.
+    pub(crate) fn both(&self) -> String {
+        format!("{},{}", self.generator, self.worker)
+    }
+}
+
+/// What there is to compare with, and where.
+pub(crate) struct Environment {
+    /// The cores.
+    pub(crate) cores: Cores,
+    /// The appliance's program.
+    pub(crate) nva: PathBuf,
+}
+
+impl Environment {
+    /// Whether a program can be found.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
+    let cores = Cores { worker: args.core, generator: args.generator_core };
+    if cores.worker == cores.generator {
+        return Err("--core and --generator-core are the same; a comparison needs two cores".into());
+    }
+    let interrupt = Interrupt::catch()?;
+    // The canary sings, and every child begins, where the worker will be.
+    if !core_affinity::set_for_current(CoreId { id: cores.worker }) {
+        return Err(format!(
+            "sched_setaffinity: core {} is not there; name another with --core",
+            cores.worker
+        ));
+    }
+    raise_priority();
+    let canary = Canary::new(args.seed);
+    let mut bench = Bench {
+        pairs: args.pairs.into(),
+        seed: args.seed,
+        interrupt,
+        canary,
+        patience: Duration::from_secs(args.patience),
+    };
+    let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
+    if names.iter().any(|name| name.needs_root()) {
+        if !rustix::process::geteuid().is_root() {
+            return Err(
+                "only `workers` and `handover` run without root; run it with sudo, or name these".into()
+            );
+        }
+        space::sweep()?;
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for name in names {
+        rows.extend(compare(*name, &mut bench, args, cores)?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
+    } else {
+        print!("{}", report::table(&rows));
+    }
+    Ok(())
+}
+
+/// Goes before other programs, with all that it starts: what they would take of the cores would only make pairs void. Who may not do that
+/// measures as well, on a machine that has to be calmer.
+fn raise_priority() {
+    // A session is weighed as a whole where the kernel groups by sessions.
+    let _ = std::fs::write("/proc/self/autogroup", "-20");
+    let _ = rustix::process::setpriority_process(None, -20);
+}
+
+fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> Result<Vec<Row>, String> {
+    let environment = || Ok::<_, String>(Environment { cores, nva: nva::program(args.nva.as_deref())? });
+    match name {
+        Name::Workers => workers::workers(bench, cores),
+        Name::Handover => workers::handover(bench, cores),
+        Name::Afpacket => veth::testpmd(bench, &environment()?, Driver::AfPacket),
+        Name::Afxdp => veth::testpmd(bench, &environment()?, Driver::AfXdp),
+        Name::Kernel => veth::kernel(bench, &environment()?),
+    }
+}

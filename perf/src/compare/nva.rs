@@ -1,0 +1,83 @@
+//! The appliance: where its program is, and how it is configured on a road.
+
+use super::contender::Driver;
+use super::road::{LEFT, RIGHT};
+use super::rules::Rule;
+use super::traffic::SERVICE;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program beside this one, if it is not named.
+pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, String> {
+    let beside = || -> Option<PathBuf> { Some(std::env::current_exe().ok()?.parent()?.join("nva")) };
+    let path =
+        named.map(Path::to_owned).or_else(beside).ok_or("the program nva is nowhere; name it with --nva")?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!(
+        "{} is not there: build it with `cargo build --release -p nva`, or name it with --nva",
+        path.display()
+    ))
+}
+
+/// Whether the program can drive ports like this, as it says itself.
+pub(crate) fn drives(program: &Path, driver: Driver) -> bool {
+    let file = std::env::temp_dir().join(format!("nva-perf-{}-drives.yaml", std::process::id()));
+    if std::fs::write(&file, config(driver, &[], 0)).is_err() {
+        return false;
+    }
+    // The device does not exist here, so that it never runs; what it refuses first is a driver that it lacks.
+    let said = Command::new(program).arg("run").arg("--config").arg(&file).output();
+    let _ = std::fs::remove_file(&file);
+    said.is_ok_and(|output| output.status.code() != Some(2))
+}
+
+/// A configuration with these rules, and behind them one that allows the road's traffic.
+pub(crate) fn config(driver: Driver, rules: &[Rule], core: usize) -> String {
+    let driver = driver.name();
+    let mut text = format!(
+        "version: 1\nname: nva-perf\ndataplane: {{workers: [{core}], flow_capacity: 100_000}}\nports:\n\
+         - {{name: outside, driver: {driver}, device: {LEFT}, trust: untrusted, addresses: [203.0.113.1/24]}}\n\
+         - {{name: inside, driver: {driver}, device: {RIGHT}, trust: trusted, addresses: [10.2.0.1/24]}}\n\
+         routes:\n- {{to: 0.0.0.0/0, via: 203.0.113.254}}\n\
+         neighbors:\n- {{address: 203.0.113.254, mac: \"02:00:00:00:71:fe\"}}\n- {{address: 10.2.0.4, mac: \"02:00:00:00:02:04\"}}\n\
+         virtual_network:\n  address_space: [10.0.0.0/8]\n  subnets:\n  - {{name: hosts, prefixes: [10.2.0.0/24], security_group: hosts}}\n\
+         security_groups:\n- name: hosts\n  rules:\n"
+    );
+    for (number, rule) in rules.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  - {{name: r{number}, priority: {}, direction: inbound, access: deny, protocol: udp, source: [{}], \
+             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [{}]}}",
+            100 + number,
+            rule.source(),
+            rule.port
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  - {{name: allow, priority: 4000, direction: inbound, access: allow, protocol: udp, source: [Internet], \
+         source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [{SERVICE}]}}"
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::rules::rules;
+    use nva_config::Source;
+
+    #[test]
+    fn the_configurations_are_good() {
+        for (driver, count) in [(Driver::AfPacket, 0), (Driver::AfPacket, 1000), (Driver::AfXdp, 10)] {
+            let text = config(driver, &rules(count), 1).into_bytes();
+            let loaded = nva_config::load(&[Source { path: "perf.yaml".into(), text }], None);
+            let config = loaded.unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert_eq!(config.security_groups[0].rules.len(), count + 1);
+        }
+    }
+}

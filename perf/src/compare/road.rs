@@ -1,0 +1,281 @@
+//! A generator, a contender and a sink in network namespaces, in a row:
+//!
+//! ```text
+//! source near ──── left  contender  right ──── far sink
+//! ```
+//!
+//! The generator is on one core, the contender on the other. What the contender sends is counted by the kernel at `far` and dropped.
+
+use super::Cores;
+use super::contender::Contender;
+use super::interrupt::Interrupt;
+use super::proc;
+use super::quiet::{Disturbance, Interval, Watch, Watched};
+use super::search::{Search, Trial};
+use super::space::{Space, cable};
+use super::traffic::{FRAME_LEN, STAMP_AT, check, packets};
+use core_affinity::CoreId;
+use pmd_shim::flood::{Arrivals, Flood, Histogram};
+use pmd_shim::kernel::ingress;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// The contender's interfaces.
+pub(crate) const LEFT: &str = "left";
+pub(crate) const RIGHT: &str = "right";
+const NEAR: &str = "near";
+const FAR: &str = "far";
+
+/// Not measured, before each window.
+const WARM_UP: Duration = Duration::from_millis(100);
+/// A trial of the search for the loss-free rate.
+const TRIAL: Duration = Duration::from_millis(150);
+/// What is still on its way after a trial has so long to arrive.
+const DRAIN: Duration = Duration::from_millis(15);
+/// A generator that sent less than this share of what it was to send was held up itself.
+const OFFERED_MIN: f64 = 0.97;
+/// Share of the frames that may be lost at a loss-free rate: a stall of the machine is nobody's fault.
+const LOSS_MAX: f64 = 1e-3;
+/// Frames that are looked at before a contender is measured.
+const SAMPLE: u64 = 200;
+/// How long a contender may take to forward the first frame.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+
+/// How fast to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// So many frames a second.
+    Rate(f64),
+    /// As fast as it goes.
+    Full,
+}
+
+/// The road, and who is on it. It is gone when this is dropped, the contender first.
+pub(crate) struct Road {
+    contender: Contender,
+    flood: Flood,
+    source: Space,
+    sink: Space,
+    _middle: Space,
+    cores: Cores,
+    interrupt: Interrupt,
+}
+
+/// What went through in a window.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    /// Frames that arrived.
+    pub(crate) arrived: u64,
+    /// What happened meanwhile.
+    pub(crate) interval: Interval,
+    /// Share of the frames that were to be sent and were not.
+    short: f64,
+    /// CPU time of the contender, soft interrupts included, wherever they ran.
+    pub(crate) cost: Duration,
+}
+
+impl Window {
+    /// Frames that arrived, thousands a second.
+    pub(crate) fn kpps(&self) -> f64 {
+        self.arrived as f64 / self.interval.wall.as_secs_f64() / 1e3
+    }
+
+    /// What disturbed it: also the generator, where it did not keep its rate.
+    pub(crate) fn disturbances(&self) -> Vec<Disturbance> {
+        let mut found = self.interval.disturbances();
+        found.extend((self.short > 1.0 - OFFERED_MIN).then_some(Disturbance::Offered(self.short)));
+        found
+    }
+
+    /// Nanoseconds of CPU time for each frame that arrived.
+    pub(crate) fn ns_a_packet(&self) -> f64 {
+        self.cost.as_secs_f64() * 1e9 / self.arrived.max(1) as f64
+    }
+}
+
+impl Road {
+    /// Builds the road, with what `join` puts between the interfaces [`LEFT`] and [`RIGHT`] of the namespace that it is given.
+    pub(crate) fn build(
+        name: &str,
+        cores: Cores,
+        interrupt: &Interrupt,
+        join: impl FnOnce(&Space) -> Result<Contender, String>,
+    ) -> Result<Self, String> {
+        let space = |role: &str| Space::new(&format!("{name}-{role}"));
+        let (source, middle, sink) = (space("source")?, space("middle")?, space("sink")?);
+        cable((&source, NEAR), (&middle, LEFT))?;
+        cable((&middle, RIGHT), (&sink, FAR))?;
+        middle.ip(&format!("link set {LEFT} address 02:00:00:00:00:01"))?;
+        middle.ip(&format!("link set {RIGHT} address 02:00:00:00:00:02"))?;
+        // A veth takes a flood's frames only where its other end polls.
+        middle.feed("ethtool", &["-K", LEFT, "gro", "on"], "")?;
+        let hold = || ingress::hold(FAR).map_err(|error| error.to_string());
+        sink.run(hold)??;
+        let flood = source
+            .run(|| Flood::new(NEAR, &packets(), FRAME_LEN, Some(STAMP_AT)))?
+            .map_err(|error| error.to_string())?;
+        let contender = join(&middle)?;
+        let road =
+            Self { contender, flood, source, sink, _middle: middle, cores, interrupt: interrupt.clone() };
+        road.prove()?;
+        road.contender.suspend()?;
+        Ok(road)
+    }
+
+    /// Looks at a sample of what the contender forwards: every frame is to be whole and changed as it should be.
+    fn prove(&self) -> Result<(), String> {
+        let seen = self.drive(|drive| {
+            drive.road.flood.rate(1e3);
+            let base = drive.road.arrived()?;
+            let came = drive.road.interrupt.wait_until(FIRST_FRAME, || {
+                drive.road.arrived().is_ok_and(|arrived| arrived > base + SAMPLE)
+            })?;
+            if !came {
+                return Err(format!("{}: no frame arrives", self.contender.name()));
+            }
+            self.sink.run(|| super::traffic::sample(FAR, SAMPLE))?
+        })?;
+        for frame in &seen {
+            check(frame, self.contender.kind()).map_err(|why| format!("{}: {why}", self.contender.name()))?;
+        }
+        Ok(())
+    }
+
+    fn arrived(&self) -> Result<u64, String> {
+        self.sink.received(FAR)
+    }
+
+    /// Lets contender and generator run for as long as `what` takes.
+    pub(crate) fn drive<T>(&self, what: impl FnOnce(&Drive<'_>) -> Result<T, String>) -> Result<T, String> {
+        self.contender.resume()?;
+        let (tell, told) = channel();
+        let outcome = std::thread::scope(|scope| {
+            let sender = scope.spawn(move || {
+                let core = self.cores.generator;
+                let is_pinned = core_affinity::set_for_current(CoreId { id: core });
+                let begun = if is_pinned { Ok(()) } else { Err("the generator cannot be pinned".to_owned()) };
+                let begun = begun.and_then(|()| self.source.enter()).map(|()| Watched::this_thread(core));
+                let is_on = begun.is_ok();
+                // The other end waits for it.
+                let _ = tell.send(begun);
+                if is_on { self.flood.send().map_err(|error| error.to_string()) } else { Ok(()) }
+            });
+            let outcome = told
+                .recv()
+                .map_err(|_| "the generator ended".to_owned())
+                .flatten()
+                .and_then(|generator| what(&Drive { road: self, generator }));
+            self.flood.pause();
+            let stopped = self.flood.stop();
+            let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if !stopped {
+                return Err("the generator does not stop".to_owned());
+            }
+            outcome.and_then(|outcome| sent.map(|()| outcome))
+        });
+        self.contender.suspend()?;
+        outcome
+    }
+}
+
+/// A road with contender and generator running.
+pub(crate) struct Drive<'a> {
+    road: &'a Road,
+    generator: Watched,
+}
+
+impl Drive<'_> {
+    /// Sends at this load for a while, and measures after it has begun.
+    pub(crate) fn window(&self, load: Load, time: Duration) -> Result<Window, String> {
+        let Road { contender, flood, cores, interrupt, .. } = self.road;
+        set(flood, load);
+        interrupt.sleep(WARM_UP)?;
+        let mut watched = contender.threads()?;
+        watched.push(self.generator);
+        let watch = Watch::begin(&watched, &[cores.worker, cores.generator])?;
+        let (sent, arrived) = (flood.counts().sent, self.road.arrived()?);
+        interrupt.sleep(time)?;
+        let (sent, arrived) = (flood.counts().sent - sent, self.road.arrived()? - arrived);
+        let interval = watch.end()?;
+        flood.pause();
+        let short = match load {
+            Load::Rate(rate) => 1.0 - sent as f64 / (rate * interval.wall.as_secs_f64()),
+            Load::Full => 0.0,
+        };
+        Ok(Window { short, arrived, cost: cost(&interval), interval })
+    }
+
+    /// The same, with how long the frames were on their way.
+    pub(crate) fn delays(&self, load: Load, time: Duration) -> Result<(Window, Histogram), String> {
+        let arrivals =
+            self.road.sink.run(|| Arrivals::new(FAR, STAMP_AT))?.map_err(|error| error.to_string())?;
+        set(&self.road.flood, load);
+        self.road.interrupt.sleep(WARM_UP)?;
+        arrivals.take();
+        let window = self.window(load, time)?;
+        self.road.interrupt.sleep(DRAIN)?;
+        Ok((window, arrivals.take()))
+    }
+
+    /// The highest rate, in frames a second, at which nothing is lost.
+    pub(crate) fn loss_free(&self) -> Result<f64, String> {
+        let full = self.window(Load::Full, TRIAL)?.kpps() * 1e3;
+        if full == 0.0 {
+            return Err(format!("{}: nothing arrives under full load", self.road.contender.name()));
+        }
+        let search = Search { low: full * 0.05, high: full * 1.5, loss_max: LOSS_MAX, width: 0.02 };
+        search.run(|rate| self.trial(rate))
+    }
+
+    fn trial(&self, rate: f64) -> Result<Trial, String> {
+        let Road { flood, interrupt, .. } = self.road;
+        let (sent, arrived) = (flood.counts().sent, self.road.arrived()?);
+        let begin = Instant::now();
+        flood.rate(rate);
+        interrupt.sleep(TRIAL)?;
+        let time = begin.elapsed();
+        flood.pause();
+        interrupt.sleep(DRAIN)?;
+        let (sent, arrived) = (flood.counts().sent - sent, self.road.arrived()? - arrived);
+        if (sent as f64) < OFFERED_MIN * rate * time.as_secs_f64() {
+            return Ok(Trial::Void);
+        }
+        Ok(Trial::Lost(1.0 - (arrived as f64 / sent as f64).min(1.0)))
+    }
+}
+
+fn set(flood: &Flood, load: Load) {
+    match load {
+        Load::Rate(rate) => flood.rate(rate),
+        Load::Full => flood.full(),
+    }
+}
+
+/// System-wide CPU time without the generator's own: the threads on the contender's core, and the soft interrupts on the generator's core,
+/// where frames are delivered that the contender takes from a ring. The generator is the last of the threads and has the last of the
+/// cores.
+fn cost(interval: &Interval) -> Duration {
+    let threads = interval.threads.split_last().map_or(&[][..], |(_, contender)| contender);
+    let ran: u64 = threads.iter().map(|thread| thread.ran_ns).sum();
+    let soft = interval.cores.last().map_or(0, |core| core.soft_interrupts);
+    Duration::from_nanos(ran) + proc::ticks(soft)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::proc::{CoreTicks, Schedule};
+
+    #[test]
+    fn a_contender_pays_for_its_threads_and_for_delivery_on_the_other_core() {
+        let ran = |ran_ns| Schedule { ran_ns, waited_ns: 0 };
+        let core = |soft_interrupts| CoreTicks { soft_interrupts, ..CoreTicks::default() };
+        let interval = Interval {
+            wall: Duration::from_millis(500),
+            threads: vec![ran(400_000_000), ran(10_000_000), ran(500_000_000)],
+            cores: vec![core(30), core(9)],
+            placed: vec![1, 1, 0],
+        };
+        assert_eq!(cost(&interval), Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,175 @@
+//! The appliance against `dpdk-testpmd` and against the kernel, each on a pair of veths of its own.
+
+use super::contender::{Contender, Driver};
+use super::goal::Goal;
+use super::hugepages::Hugepages;
+use super::pairs::{Bench, Pairs, Relation, Shot};
+use super::report::{Figure, Row};
+use super::road::{Load, Road};
+use super::rules::{Form, nft, rules};
+use super::{Environment, nva, testpmd};
+use std::cell::Cell;
+use std::time::Duration;
+
+/// A window of a shot.
+const WINDOW: Duration = Duration::from_millis(500);
+/// The load under which CPU time is taken: near what the contender can do, as a worker that waits polls.
+const NEAR_FULL: f64 = 0.9;
+/// Loads under which delays are taken, as shares of the lower of both loss-free rates.
+const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
+const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")];
+
+/// Against `dpdk-testpmd` over the same kind of socket.
+pub(crate) fn testpmd(
+    bench: &mut Bench,
+    environment: &Environment,
+    driver: Driver,
+) -> Result<Vec<Row>, String> {
+    let comparison = match driver {
+        Driver::AfPacket => "afpacket",
+        Driver::AfXdp => "afxdp",
+    };
+    let what = format!("testpmd macswap over net_{}", driver.name());
+    let figure =
+        |what: String, unit, goal| Figure { comparison, what, unit, relation: Relation::Ratio, goal };
+    let whole = || figure(what.clone(), "", None);
+    if !environment.has(testpmd::PROGRAM) {
+        return Ok(vec![whole().skipped(missing(testpmd::PROGRAM, testpmd::PACKAGE))]);
+    }
+    if !nva::drives(&environment.nva, driver) {
+        return Ok(vec![whole().skipped(format!("this nva has no driver {}", driver.name()))]);
+    }
+    let cores = environment.cores;
+    let _pages = Hugepages::reserve()?;
+    let ours = Road::build("nva", cores, &bench.interrupt, |space| {
+        let config = nva::config(driver, &[], cores.worker);
+        Contender::nva(space, &environment.nva, &config, cores, &bench.interrupt)
+    })?;
+    let peer = Road::build("testpmd", cores, &bench.interrupt, |space| {
+        Contender::testpmd(space, driver, cores, &bench.interrupt)
+    })?;
+    let (lowest, pairs) = capacities(bench, comparison, &ours, &peer)?;
+    let mut rows = capacity_rows(&pairs, bench.seed, &figure, [None; 3]);
+    let pairs = Pairs::take(bench, comparison, &mut || delays(&ours, lowest), &mut || delays(&peer, lowest))?;
+    let loads = SHARES.into_iter().flat_map(|share| QUANTILES.map(|(_, name)| (share, name)));
+    for (index, (share, name)) in loads.enumerate() {
+        let what = format!("delay {name} at {:.0} % of loss-free", share * 100.0);
+        rows.push(figure(what, "us", None).row(&pairs, index, bench.seed));
+    }
+    Ok(rows)
+}
+
+/// Against the kernel, which forwards with the same rules in `nft`.
+pub(crate) fn kernel(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for driver in [Driver::AfPacket, Driver::AfXdp] {
+        for (name, form) in [
+            ("plain forwarding", None),
+            ("1000 rules", Some(Form::Linear)),
+            ("1000 in a map", Some(Form::Map)),
+        ] {
+            let what = format!("{} by kernel, {name}", driver.name());
+            let figure = |detail: String, unit, goal| Figure {
+                comparison: "kernel",
+                what: format!("{what}: {detail}"),
+                unit,
+                relation: Relation::Ratio,
+                goal,
+            };
+            let whole = || Figure {
+                comparison: "kernel",
+                what: what.clone(),
+                unit: "",
+                relation: Relation::Ratio,
+                goal: None,
+            };
+            if form.is_some() && !environment.has("nft") {
+                rows.push(whole().skipped(missing("nft", "nftables")));
+                continue;
+            }
+            if !nva::drives(&environment.nva, driver) {
+                rows.push(whole().skipped(format!("this nva has no driver {}", driver.name())));
+                continue;
+            }
+            let cores = environment.cores;
+            let rules = rules(if form.is_some() { 1000 } else { 0 });
+            let ours = Road::build("nva", cores, &bench.interrupt, |space| {
+                let config = nva::config(driver, &rules, cores.worker);
+                Contender::nva(space, &environment.nva, &config, cores, &bench.interrupt)
+            })?;
+            let peer = Road::build("kernel", cores, &bench.interrupt, |space| {
+                let rules = form.map(|form| nft(&rules, form)).unwrap_or_default();
+                Contender::kernel(space, &rules, cores)
+            })?;
+            let (_, pairs) = capacities(bench, "kernel", &ours, &peer)?;
+            let goal = match (driver, form) {
+                (Driver::AfPacket, None) => Some(Goal::AtLeast(0.6)),
+                (Driver::AfXdp, Some(Form::Linear)) => Some(Goal::AtLeast(2.0)),
+                (Driver::AfXdp, Some(Form::Map)) => Some(Goal::AtLeast(1.2)),
+                _ => None,
+            };
+            rows.extend(capacity_rows(&pairs, bench.seed, &figure, [None, None, goal]));
+        }
+    }
+    Ok(rows)
+}
+
+fn missing(program: &str, package: &str) -> String {
+    format!("{program} is not installed: apt-get install {package}")
+}
+
+/// Pairs of what each can do; and the lowest loss-free rate of them all.
+fn capacities(bench: &mut Bench, what: &str, ours: &Road, peer: &Road) -> Result<(f64, Pairs), String> {
+    let lowest = Cell::new(f64::INFINITY);
+    let shot = |road: &Road| {
+        let (shot, rate) = capacity(road)?;
+        lowest.set(lowest.get().min(rate));
+        Ok(shot)
+    };
+    let pairs = Pairs::take(bench, what, &mut || shot(ours), &mut || shot(peer))?;
+    Ok((lowest.get(), pairs))
+}
+
+/// Loss-free rate, what goes through at twice that, and packets for a second of CPU time near that rate.
+fn capacity(road: &Road) -> Result<(Shot, f64), String> {
+    road.drive(|drive| {
+        let rate = drive.loss_free()?;
+        if rate == 0.0 {
+            return Err("there is no rate at which nothing is lost; wait for a quieter machine".into());
+        }
+        let over = drive.window(Load::Rate(2.0 * rate), WINDOW)?;
+        let near = drive.window(Load::Rate(NEAR_FULL * rate), WINDOW)?;
+        let figures = vec![rate / 1e3, over.kpps(), 1e6 / near.ns_a_packet()];
+        let disturbances = [over.disturbances(), near.disturbances()].concat();
+        Ok((Shot { figures, disturbances }, rate))
+    })
+}
+
+fn capacity_rows(
+    pairs: &Pairs,
+    seed: u64,
+    figure: &dyn Fn(String, &'static str, Option<Goal>) -> Figure,
+    goals: [Option<Goal>; 3],
+) -> Vec<Row> {
+    let figures = [("loss-free", "kpps"), ("at twice loss-free", "kpps"), ("system-wide CPU", "kp/CPU-s")];
+    let row = |(index, ((what, unit), goal)): (usize, ((&str, &'static str), Option<Goal>))| {
+        figure(what.to_owned(), unit, goal).row(pairs, index, seed)
+    };
+    figures.into_iter().zip(goals).enumerate().map(row).collect()
+}
+
+/// Delays in microseconds, each quantile at each load.
+fn delays(road: &Road, loss_free: f64) -> Result<Shot, String> {
+    road.drive(|drive| {
+        let mut shot = Shot { figures: Vec::new(), disturbances: Vec::new() };
+        for share in SHARES {
+            let (window, histogram) = drive.delays(Load::Rate(share * loss_free), WINDOW)?;
+            shot.disturbances.extend(window.disturbances());
+            for (quantile, _) in QUANTILES {
+                let delay = histogram.quantile_ns(quantile).ok_or("no stamped frame arrived")?;
+                shot.figures.push(delay / 1e3);
+            }
+        }
+        Ok(shot)
+    })
+}
