@@ -267,9 +267,16 @@ fn each_queue_of_the_interface_is_served_by_a_worker() {
     let pools = |count| (0..count).map(|_| pool(1024)).collect::<Vec<_>>();
     assert_eq!(
         error(&host, "h0", &pools(5)),
-        "device h0: the interface has fewer queues than there are workers; run `ethtool -L h0 combined 5` if it can have so many, \
-         or configure at most 4 workers; it has 4 to receive from and 4 to send to"
+        "device h0: the interface has fewer queues than there are workers; \
+         it has 4 to receive from and 4 to send to and can have 4: configure no more workers than that"
     );
+    host.run("ethtool -L h0 rx 4 tx 2");
+    assert_eq!(
+        error(&host, "h0", &pools(3)),
+        "device h0: the interface has fewer queues than there are workers; \
+         it has 4 to receive from and 2 to send to: run `ethtool -L h0 rx 3 tx 3`, or configure at most 2 workers"
+    );
+    host.run("ethtool -L h0 rx 4 tx 4");
     host.within(|| assert!(af_xdp::attached("h0").unwrap().is_none() && !ingress::is_held("h0").unwrap()));
     let (out, into) = (pools(4), pools(3));
     let mut sender = peer.within(|| af_xdp::open("p0", &small(), &out).unwrap());

@@ -219,15 +219,14 @@ fn usable_queues(link: &Link, workers: usize) -> Result<u32, DeviceError> {
         return Ok(counts.rx);
     }
     let device = link.device();
-    Err(DeviceError::check(
-        device,
-        "the interface has fewer queues than there are workers",
-        format!(
-            "run `ethtool -L {device} combined {workers}` if it can have so many, or configure at most {usable} workers; \
-             it has {} to receive from and {} to send to",
-            counts.rx, counts.tx
-        ),
-    ))
+    let has = format!("it has {} to receive from and {} to send to", counts.rx, counts.tx);
+    let wanted = u32::try_from(workers).unwrap_or(u32::MAX);
+    let remedy = if wanted <= counts.max {
+        format!("{has}: run `{}`, or configure at most {usable} workers", counts.command(device, wanted))
+    } else {
+        format!("{has} and can have {}: configure no more workers than that", counts.max.max(usable as u32))
+    };
+    Err(DeviceError::check(device, "the interface has fewer queues than there are workers", remedy))
 }
 
 /// Frames of the MTU fit into every pool's chunks, as an AF_XDP socket uses them.

@@ -27,7 +27,10 @@ struct DriverInfo {
 #[derive(Default)]
 struct Channels {
     command: u32,
-    maxima: [u32; 4],
+    rx_max: u32,
+    tx_max: u32,
+    other_max: u32,
+    combined_max: u32,
     rx: u32,
     tx: u32,
     other: u32,
@@ -48,6 +51,21 @@ pub(crate) struct QueueCounts {
     pub(crate) rx: u32,
     /// To send to.
     pub(crate) tx: u32,
+    /// How many of each it could have.
+    pub(crate) max: u32,
+    /// The driver sets both together.
+    are_combined: bool,
+}
+
+impl QueueCounts {
+    /// The command that makes it so many of each.
+    pub(crate) fn command(&self, device: &str, count: u32) -> String {
+        if self.are_combined {
+            format!("ethtool -L {device} combined {count}")
+        } else {
+            format!("ethtool -L {device} rx {count} tx {count}")
+        }
+    }
 }
 
 impl Link {
@@ -77,8 +95,10 @@ impl Link {
     pub(crate) fn queue_counts(&self) -> Result<QueueCounts, DeviceError> {
         let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
         if self.ethtool(&mut channels).is_ok() {
-            let Channels { rx, tx, combined, .. } = channels;
-            return Ok(QueueCounts { rx: rx + combined, tx: tx + combined });
+            let Channels { rx_max, tx_max, combined_max, rx, tx, combined, .. } = channels;
+            let are_combined = combined_max > 0;
+            let max = if are_combined { combined_max } else { rx_max.min(tx_max) };
+            return Ok(QueueCounts { rx: rx + combined, tx: tx + combined, max, are_combined });
         }
         self.listed_queues().ok_or_else(|| {
             DeviceError::check(
@@ -96,14 +116,15 @@ impl Link {
         if number.trim() != self.ifindex().to_string() {
             return None;
         }
-        let mut counts = QueueCounts { rx: 0, tx: 0 };
+        let (mut rx, mut tx) = (0, 0);
         for entry in fs::read_dir(format!("{folder}/queues")).ok()?.flatten() {
             let name = entry.file_name();
             let is = |kind: &str| name.to_str().is_some_and(|name| name.starts_with(kind));
-            counts.rx += u32::from(is("rx-"));
-            counts.tx += u32::from(is("tx-"));
+            rx += u32::from(is("rx-"));
+            tx += u32::from(is("tx-"));
         }
-        (counts.rx > 0 && counts.tx > 0).then_some(counts)
+        let max = rx.min(tx);
+        (max > 0).then_some(QueueCounts { rx, tx, max, are_combined: false })
     }
 
     /// Has VLAN tags left in the frames that are received. Returns whether they are now.
