@@ -23,5 +23,6 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod toeplitz;
 pub mod verdict;
 pub mod wire;

@@ -21,6 +21,7 @@
 
 use crate::addr::Addr;
 use crate::snapshot::port_id;
+use crate::toeplitz::Toeplitz;
 use crate::verdict::PortId;
 use hashbrown::HashSet;
 use nva_config::{Config, Prefix, Trust};
@@ -39,21 +40,42 @@ pub const LAST_SHIFT: u32 = 13;
 pub struct Placement {
     index: u16,
     count: u16,
-    secret: u32,
+    by: By,
+}
+
+/// How an address leads to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// By a hash of our own, which begins with this.
+    Secret(u32),
+    /// As network cards choose a queue: by the low bits of a Toeplitz hash (`mask`) through a table whose entries are the workers in
+    /// turn.
+    Queue { toeplitz: &'static Toeplitz, mask: u16 },
 }
 
 impl Placement {
     /// The only worker.
-    pub const ALONE: Self = Self { index: 0, count: 1, secret: 0 };
+    pub const ALONE: Self = Self { index: 0, count: 1, by: By::Secret(0) };
 
     /// Worker `index` of `count`. All workers must be given the same seed; it keeps senders from choosing addresses that meet.
     pub fn new(index: usize, count: usize, seed: [u8; 16]) -> Self {
-        let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         let words = seed.as_chunks::<4>().0;
         let secret = words.iter().fold(0, |secret: u32, word| {
             (secret ^ u32::from_le_bytes(*word)).wrapping_mul(WORD_MULTIPLIER).rotate_left(WORD_SHIFT)
         });
-        Self { index: small(index), count: small(count).max(1), secret }
+        Self::with(index, count, By::Secret(secret))
+    }
+
+    /// Worker `index` of `count`, where network cards steer by this hash of the outer address through a table of `entries` entries, a
+    /// power of two, of which entry *i* is queue *i* modulo `count`: an address's worker is then the one whose queue its packets come in
+    /// at.
+    pub fn steered(index: usize, count: usize, toeplitz: &'static Toeplitz, entries: u16) -> Self {
+        Self::with(index, count, By::Queue { toeplitz, mask: entries.wrapping_sub(1) })
+    }
+
+    fn with(index: usize, count: usize, by: By) -> Self {
+        let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        Self { index: small(index), count: small(count).max(1), by }
     }
 
     /// Which worker this is, counted from 0.
@@ -72,22 +94,32 @@ impl Placement {
         self.count == 1
     }
 
-    /// What the hash begins with.
+    /// What the hash of our own begins with; 0 where cards choose.
     pub const fn secret(&self) -> u32 {
-        self.secret
+        match self.by {
+            By::Secret(secret) => secret,
+            By::Queue { .. } => 0,
+        }
     }
 
-    /// The worker of an address: a hash of its words (one of IPv4, four of IPv6) that a classic BPF program can compute too.
+    /// The worker of an address: by a hash of its words (one of IPv4, four of IPv6) that a classic BPF program can compute too, or by the
+    /// one that network cards compute.
     pub fn worker_of(&self, address: Addr) -> usize {
+        let secret = match self.by {
+            By::Secret(secret) => secret,
+            By::Queue { toeplitz, mask } => {
+                return (toeplitz.hash_address(address) & u32::from(mask)) as usize % self.count();
+            }
+        };
         let mix = |hash: u32, word: u32| {
             let hash = (hash ^ word).wrapping_mul(WORD_MULTIPLIER);
             hash ^ hash >> WORD_SHIFT
         };
         let hash = match address.as_v4() {
-            Some(octets) => mix(self.secret, u32::from_be_bytes(octets)),
+            Some(octets) => mix(secret, u32::from_be_bytes(octets)),
             None => {
                 let words = address.octets().as_chunks::<4>().0;
-                words.iter().fold(self.secret, |hash, word| mix(hash, u32::from_be_bytes(*word)))
+                words.iter().fold(secret, |hash, word| mix(hash, u32::from_be_bytes(*word)))
             }
         };
         let hash = hash.wrapping_mul(LAST_MULTIPLIER);
@@ -221,6 +253,30 @@ mod tests {
                     assert_eq!((home.address, home.other, home.is_certain), (*outer, *inner, true));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_steered_address_is_at_the_worker_whose_queue_the_card_chooses() {
+        let key = std::array::from_fn(|n| (n as u8).wrapping_mul(157) ^ 0x5a);
+        let toeplitz = Toeplitz::forever(&key);
+        for (count, entries) in [(2, 128), (3, 128), (3, 512), (5, 64)] {
+            // As a card has it.
+            let table: Vec<usize> = (0..entries).map(|entry| entry % count).collect();
+            let mut parts = vec![0; count];
+            for n in 0..4000u32 {
+                let v4 = Addr::from_bits(0xffff << 32 | u128::from(n.wrapping_mul(0x9e37_79b1)));
+                let v6 = Addr::from_bits(0x2001_0db8 << 96 | u128::from(n));
+                for (address, hash) in
+                    [(v4, toeplitz.hash(&v4.as_v4().unwrap())), (v6, toeplitz.hash(v6.octets()))]
+                {
+                    let worker = Placement::steered(1, count, toeplitz, entries as u16).worker_of(address);
+                    assert_eq!(worker, table[hash as usize & (entries - 1)]);
+                    parts[worker] += 1;
+                }
+            }
+            let fair = 8000 / count;
+            assert!(parts.iter().all(|part| (fair * 7 / 10..fair * 13 / 10).contains(part)), "{parts:?}");
         }
     }
 
