@@ -33,7 +33,7 @@ mod dpdk {
     const FUNCTIONS: [&str; 5] = [
         "shim_.*",
         "rte_(strerror|version|eal_get_runtime_dir|thread_register|thread_unregister|dev_probe|dev_remove)",
-        "rte_(pktmbuf_pool_create|mempool_free|mempool_in_use_count)",
+        "rte_(mempool_free|mempool_in_use_count)",
         "rte_eth_dev_(info_get|start|stop|close|get_mtu|set_mtu|adjust_nb_rx_tx_desc|get_name_by_port)",
         "rte_eth_(find_next_owned_by|rx_queue_setup|tx_queue_setup|macaddr_get|allmulticast_enable|stats_get)",
     ];

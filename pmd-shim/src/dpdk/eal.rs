@@ -19,7 +19,7 @@ pub struct EalOptions {
     pub hugepages: Hugepages,
     /// How much memory there is for packets, in MiB. With huge pages more is taken when it is needed, if some are free.
     pub memory_mib: u32,
-    /// Which PCI devices may be used, by address. Without one, DPDK does not look at the PCI bus at all.
+    /// Which PCI devices may be used, by address. Without one here or among the arguments, DPDK does not look at the PCI bus at all.
     pub pci: Vec<String>,
     /// More arguments, in DPDK's words.
     pub arguments: Vec<String>,
@@ -86,8 +86,10 @@ impl Eal {
 fn arguments(options: &EalOptions, process: u32, core: usize) -> Vec<String> {
     let mut all = vec!["nva".to_owned()];
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
-    let chooses_cores = ["-l", "-c", "-s", "-S", "--lcores", "--lcores="];
-    if !options.arguments.iter().any(|given| chooses_cores.iter().any(|word| given.starts_with(word))) {
+    let given = |words: &[&str]| {
+        options.arguments.iter().any(|argument| words.iter().any(|word| is_option(argument, word)))
+    };
+    if !given(&["-l", "-c", "-s", "-S", "--lcores"]) {
         // One core, which does nothing: the workers are threads of ours.
         add(&["--lcores", &format!("0@{core}")]);
     }
@@ -96,9 +98,13 @@ fn arguments(options: &EalOptions, process: u32, core: usize) -> Vec<String> {
         Hugepages::None => add(&["--no-huge", "--no-shconf"]),
         _ => add(&["--in-memory"]),
     }
+    if options.hugepages == Hugepages::None && !given(&["--iova-mode"]) {
+        // No device reaches ordinary pages by physical addresses.
+        add(&["--iova-mode", "va"]);
+    }
     add(&["--no-telemetry", "--file-prefix", &format!("nva-{process}")]);
     add(&["-m", &options.memory_mib.to_string()]);
-    if options.pci.is_empty() {
+    if options.pci.is_empty() && !given(&["-a", "--allow", "-b", "--block"]) {
         add(&["--no-pci"]);
     }
     for address in &options.pci {
@@ -106,6 +112,14 @@ fn arguments(options: &EalOptions, process: u32, core: usize) -> Vec<String> {
     }
     all.extend(options.arguments.iter().cloned());
     all
+}
+
+/// Whether an argument is this option, with a value in the same word or in the next.
+fn is_option(argument: &str, option: &str) -> bool {
+    match argument.strip_prefix(option) {
+        Some(rest) => !option.starts_with("--") || rest.is_empty() || rest.starts_with('='),
+        None => false,
+    }
 }
 
 /// The first core that the process may run on.
@@ -155,4 +169,48 @@ fn init(arguments: &[String]) -> Result<(), EalError> {
     // It is not made in every mode, and one that is not empty is left alone.
     let _ = fs::remove_dir(OsStr::from_bytes(folder.to_bytes()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(options: &EalOptions) -> String {
+        arguments(options, 42, 3).join(" ")
+    }
+
+    #[test]
+    fn leaves_nothing_behind_and_touches_only_what_it_is_given() {
+        assert_eq!(
+            words(&EalOptions::default()),
+            "nva --lcores 0@3 --in-memory --no-telemetry --file-prefix nva-42 -m 512 --no-pci"
+        );
+        let two = EalOptions {
+            hugepages: Hugepages::None,
+            memory_mib: 64,
+            pci: vec!["0000:3b:00.0".into(), "0000:3b:00.1,class=eth".into()],
+            arguments: Vec::new(),
+        };
+        assert_eq!(
+            words(&two),
+            "nva --lcores 0@3 --no-huge --no-shconf --iova-mode va --no-telemetry --file-prefix nva-42 -m 64 \
+             -a 0000:3b:00.0 -a 0000:3b:00.1,class=eth"
+        );
+    }
+
+    #[test]
+    fn what_the_operator_chose_is_not_chosen_again() {
+        let with = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+            words(&EalOptions { arguments, ..EalOptions::default() })
+        };
+        let rest = "--in-memory --no-telemetry --file-prefix nva-42 -m 512";
+        assert_eq!(with(&["-l", "1"]), format!("nva {rest} --no-pci -l 1"));
+        assert_eq!(with(&["--lcores=0@1"]), format!("nva {rest} --no-pci --lcores=0@1"));
+        assert_eq!(with(&["-a", "0002:00:02.0"]), format!("nva --lcores 0@3 {rest} -a 0002:00:02.0"));
+        assert_eq!(
+            with(&["--log-level=pmd:debug"]),
+            format!("nva --lcores 0@3 {rest} --no-pci --log-level=pmd:debug")
+        );
+    }
 }

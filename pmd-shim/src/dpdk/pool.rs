@@ -81,20 +81,12 @@ impl MbufPool {
         let cache = if frames >= 4 * CACHE as usize { CACHE } else { 0 };
         let raw = log::keeping(|| {
             // SAFETY: the environment runs (there is a token of it), and the name outlives the call.
-            let raw = unsafe {
-                ffi::rte_pktmbuf_pool_create(
-                    name.as_ptr(),
-                    frames as u32,
-                    cache,
-                    0,
-                    (HEADROOM + data_room) as u16,
-                    ffi::SHIM_ANY_SOCKET,
-                )
-            };
+            let raw =
+                unsafe { ffi::shim_pool(name.as_ptr(), frames as u32, cache, (HEADROOM + data_room) as u16) };
             NonNull::new(raw).ok_or_else(|| {
                 let mib = (frames * (size_of::<ffi::rte_mbuf>() + HEADROOM + data_room)).div_ceil(1 << 20);
                 EalError::call(
-                    "rte_pktmbuf_pool_create",
+                    "rte_mempool_populate_default",
                     error::last(),
                     format!(
                         "its {frames} frames take {mib} MiB; give DPDK more memory (dataplane.dpdk.memory) or run fewer workers"

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <rte_mbuf_pool_ops.h>
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +35,36 @@ uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, 
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
 {
     return rte_eth_tx_burst(port, queue, frames, count);
+}
+
+struct rte_mempool *shim_pool(const char *name, uint32_t frames, uint32_t cache, uint16_t room)
+{
+    /*
+     * As rte_pktmbuf_pool_create does it, but for ordinary pages: there no device needs a buffer to be in one piece physically. Else
+     * each buffer would begin with a page of its own, so that all their headers compete for the same lines of the first-level cache,
+     * and net_af_xdp, which counts with buffers side by side, would lose those at the end.
+     */
+    unsigned int flags = rte_eal_has_hugepages() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+    struct rte_pktmbuf_pool_private settings;
+
+    memset(&settings, 0, sizeof(settings));
+    settings.mbuf_data_room_size = room;
+    struct rte_mempool *pool = rte_mempool_create_empty(name, frames, sizeof(struct rte_mbuf) + room, cache,
+                                                        sizeof(settings), SOCKET_ID_ANY, flags);
+    if (pool == NULL)
+        return NULL;
+    int outcome = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+    if (outcome == 0) {
+        rte_pktmbuf_pool_init(pool, &settings);
+        outcome = rte_mempool_populate_default(pool);
+    }
+    if (outcome < 0) {
+        rte_mempool_free(pool);
+        rte_errno = -outcome;
+        return NULL;
+    }
+    rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool;
 }
 
 struct rte_mbuf *shim_alloc(struct rte_mempool *pool)

@@ -22,6 +22,8 @@ int shim_init(int count, char **arguments);
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t room);
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
 
+/* A pool of `frames` buffers with `room` bytes each, headroom included; NULL when it cannot be, with the reason in shim_errno(). */
+struct rte_mempool *shim_pool(const char *name, uint32_t frames, uint32_t cache, uint16_t room);
 /* One frame, reset; NULL when all are in use. */
 struct rte_mbuf *shim_alloc(struct rte_mempool *pool);
 /* Gives a frame back, with all its segments. */
@@ -76,7 +78,7 @@ static const uint64_t SHIM_RSS_L4_IPV6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_
 
 static const uint32_t SHIM_LOG_ERROR = RTE_LOG_ERR;
 static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;
-static const int32_t SHIM_ANY_SOCKET = SOCKET_ID_ANY;
+
 static const uint16_t SHIM_PORTS_MAX = RTE_MAX_ETHPORTS;
 static const uint64_t SHIM_NO_OWNER = RTE_ETH_DEV_NO_OWNER;
 static const uint16_t SHIM_RETA_MAX = RTE_ETH_RSS_RETA_SIZE_512;

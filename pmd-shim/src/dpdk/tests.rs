@@ -83,7 +83,7 @@ fn refuses_sizes_that_cannot_be() {
         "DPDK: a frame has at most 64512 bytes, 70000 were asked for; configure a smaller MTU"
     );
     let text = error(1 << 22, 1518);
-    assert!(text.starts_with("DPDK: rte_pktmbuf_pool_create failed: Cannot allocate memory"), "{text}");
+    assert!(text.starts_with("DPDK: rte_mempool_populate_default failed: Cannot allocate memory"), "{text}");
     assert!(text.ends_with("its 4194304 frames take 9216 MiB; give DPDK more memory (dataplane.dpdk.memory) or run fewer workers"), "{text}");
 }
 
