@@ -18,6 +18,7 @@ mod ring;
 mod rx;
 mod socket;
 mod tx;
+mod unbound;
 
 pub use program::{AttachedProgram, XdpGuard, XdpMode, attached, detach};
 pub use rx::AfXdpRx;
@@ -29,9 +30,10 @@ use crate::kernel::link::{self, Link, LinkState};
 use crate::kernel::{DeviceError, DeviceLock, ingress, lock};
 use crate::pool::Loan;
 use program::{attach, bpf_error, refuse_foreign};
-use socket::{Copying, RingSizes, XdpSocket};
+use socket::XdpSocket;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use unbound::{Copying, RingSizes};
 
 /// An Ethernet header with one VLAN tag, on top of the longest network packet.
 const LINK_HEADER_MAX: u32 = 18;

@@ -4,7 +4,7 @@
 //! on dropping what the interface receives. The next start replaces it in one step.
 
 use super::bpf::{self, PROGRAM_NAME};
-use super::socket::explained;
+use super::unbound::explained;
 use crate::kernel::DeviceError;
 use crate::kernel::link::Link;
 use crate::kernel::netlink::{self, Message, Netlink, attribute};

@@ -93,7 +93,7 @@ impl AfXdpTx {
             }
             return;
         }
-        // A call sends a part of the ring (32 frames before Linux 6.18), or ends at a frame that the device refused.
+        // A call sends a part of the ring (32 frames unless told otherwise), or ends at a frame that the device refused.
         let all = self.tx.pending();
         let mut pending = all;
         for _ in 0..all {
