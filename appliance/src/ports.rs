@@ -6,7 +6,7 @@
 use crate::cli::{PortsArgs, PortsCommand};
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, complain, conclude, print};
-use nva_config::Driver;
+use nva_config::{Driver, Port};
 use pmd_shim::kernel::{DeviceError, ingress, link, lock};
 use std::process::ExitCode;
 
@@ -24,15 +24,65 @@ fn devices(args: &PortsArgs) -> Result<Vec<String>, Failure> {
     let mut devices = args.devices.clone();
     if !args.config.is_empty() {
         let config = files::load(&args.config, Depth::Alone).map_err(|all| Failure::configuration(&all))?;
-        let kernel = config.ports.iter().filter(|port| port.driver == Driver::AfPacket);
-        devices.extend(kernel.map(|port| port.device.clone()));
+        devices.extend(config.ports.iter().flat_map(interfaces));
     }
     let mut seen = std::collections::HashSet::new();
     devices.retain(|device| seen.insert(device.clone()));
     if devices.is_empty() {
-        return Err(Failure::usage("the configuration has no af_packet ports; name the interfaces"));
+        return Err(Failure::usage(
+            "no port of the configuration is at a kernel interface; name the interfaces",
+        ));
     }
     Ok(devices)
+}
+
+/// The kernel interfaces behind a port.
+fn interfaces(port: &Port) -> Vec<String> {
+    match port.driver {
+        Driver::AfPacket | Driver::AfXdp => vec![port.device.clone()],
+        #[cfg(feature = "dpdk")]
+        Driver::Dpdk => pmd_shim::dpdk::kernel_interfaces(&port.device),
+        #[cfg(not(feature = "dpdk"))]
+        Driver::Dpdk => Vec::new(),
+    }
+}
+
+/// Who has an XDP program at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    /// Nobody.
+    None,
+    /// A running appliance, or one that was killed.
+    Ours,
+    /// Somebody else.
+    Foreign,
+}
+
+impl Program {
+    #[cfg(feature = "af_xdp")]
+    fn at(device: &str) -> Result<Self, DeviceError> {
+        Ok(match pmd_shim::af_xdp::attached(device)? {
+            None => Self::None,
+            Some(program) if program.is_ours() => Self::Ours,
+            Some(_) => Self::Foreign,
+        })
+    }
+
+    #[cfg(not(feature = "af_xdp"))]
+    fn at(_: &str) -> Result<Self, DeviceError> {
+        Ok(Self::None)
+    }
+
+    /// Takes away what an appliance that was killed left there; whether there was something.
+    #[cfg(feature = "af_xdp")]
+    fn take_away(device: &str) -> Result<bool, DeviceError> {
+        pmd_shim::af_xdp::detach(device)
+    }
+
+    #[cfg(not(feature = "af_xdp"))]
+    fn take_away(_: &str) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
 }
 
 /// Does the same with each interface; one that fails does not keep the others from it.
@@ -47,13 +97,15 @@ fn each(args: &PortsArgs, act: fn(&str) -> Result<String, String>) -> Result<(),
     if failures.is_empty() { Ok(()) } else { Err(Failure { lines: failures, code: 1 }) }
 }
 
-/// Takes the drop away, unless an appliance stands behind it.
+/// Takes the drop away and an XDP program that was left behind, unless an appliance stands behind it.
 fn release(device: &str) -> Result<String, String> {
     let _ours = lock(device).map_err(|error| error.to_string())?;
-    if !ingress::is_held(device).map_err(|error| error.to_string())? {
+    let text = |error: DeviceError| error.to_string();
+    let had_program = Program::take_away(device).map_err(text)?;
+    if !ingress::is_held(device).map_err(text)? && !had_program {
         return Ok("the kernel was not shut out; nothing to do".into());
     }
-    ingress::release(device).map_err(|error| error.to_string())?;
+    ingress::release(device).map_err(text)?;
     Ok("released to the kernel".into())
 }
 
@@ -105,7 +157,13 @@ fn status(devices: &[String]) -> Result<(), Failure> {
 }
 
 fn row(device: &str) -> Result<[String; 4], DeviceError> {
-    let kernel = if ingress::is_held(device)? { "shut out" } else { "takes packets" };
+    let kernel = match (ingress::is_held(device)?, Program::at(device)?) {
+        (true, Program::None) => "shut out",
+        (_, Program::Ours) => "shut out, XDP drops",
+        (true, Program::Foreign) => "shut out, another's XDP",
+        (false, Program::Foreign) => "another's XDP",
+        (false, Program::None) => "takes packets",
+    };
     // Taken only for a moment, shorter than an appliance that starts just now waits for it.
     let appliance = if lock(device).is_ok() { "none" } else { "running" };
     let addresses: Vec<String> = link::routable_addresses(device)?.iter().map(ToString::to_string).collect();

@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
 
 /// One thing that is not built.
 struct Unbuilt {
+    /// What is wrong with it.
+    lack: &'static str,
     /// Whether replay would do it too.
     in_replay: bool,
     /// Where the configuration asks for it: key paths.
@@ -23,44 +25,78 @@ struct Unbuilt {
     advice: &'static str,
 }
 
+const NOT_YET: &str = "this version does not run it yet";
 const REMOVE_SECTION: &str = "remove the section to run without it";
 const REMOVE_KEY: &str = "remove the key to run without it";
 
 /// Everything that is not built. A version that builds something deletes its row.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { in_replay: false, asked: other_drivers, advice: "use af_packet" },
-    Unbuilt { in_replay: true, asked: host_services, advice: REMOVE_KEY },
-    Unbuilt { in_replay: true, asked: |c| given("gateway", c.gateway.is_some()), advice: REMOVE_SECTION },
     Unbuilt {
+        lack: "this build has no AF_XDP",
+        in_replay: false,
+        asked: |c| driven_by(c, Driver::AfXdp, cfg!(feature = "af_xdp")),
+        advice: "build it without `--no-default-features`, or use af_packet",
+    },
+    Unbuilt {
+        lack: "this build has no DPDK",
+        in_replay: false,
+        asked: |c| driven_by(c, Driver::Dpdk, cfg!(feature = "dpdk")),
+        advice: "build it with `--features dpdk`, or use af_xdp or af_packet",
+    },
+    Unbuilt {
+        lack: "DPDK's ports are not forwarded to others",
+        in_replay: false,
+        asked: mixed_drivers,
+        advice: "make it one of DPDK's too, with a device such as net_af_packet0,iface=eth1",
+    },
+    Unbuilt { lack: NOT_YET, in_replay: true, asked: host_services, advice: REMOVE_KEY },
+    Unbuilt {
+        lack: NOT_YET,
+        in_replay: true,
+        asked: |c| given("gateway", c.gateway.is_some()),
+        advice: REMOVE_SECTION,
+    },
+    Unbuilt {
+        lack: NOT_YET,
         in_replay: true,
         asked: |c| given("management", c.management.is_some()),
         advice: REMOVE_SECTION,
     },
-    Unbuilt { in_replay: true, asked: |c| given("logs.flow", c.logs.flow.is_some()), advice: REMOVE_SECTION },
     Unbuilt {
+        lack: NOT_YET,
+        in_replay: true,
+        asked: |c| given("logs.flow", c.logs.flow.is_some()),
+        advice: REMOVE_SECTION,
+    },
+    Unbuilt {
+        lack: NOT_YET,
         in_replay: true,
         asked: |c| given("logs.audit", c.logs.audit.is_some()),
         advice: REMOVE_SECTION,
     },
     Unbuilt {
+        lack: NOT_YET,
         in_replay: false,
         asked: used_probes,
         advice: "leave `probe` out of the rules to take every backend as healthy",
     },
-    Unbuilt { in_replay: true, asked: always_proxied, advice: "use off or auto" },
-    Unbuilt { in_replay: true, asked: outbound_rules, advice: REMOVE_SECTION },
+    Unbuilt { lack: NOT_YET, in_replay: true, asked: always_proxied, advice: "use off or auto" },
+    Unbuilt { lack: NOT_YET, in_replay: true, asked: outbound_rules, advice: REMOVE_SECTION },
     Unbuilt {
+        lack: NOT_YET,
         in_replay: true,
         asked: |c| given("protection.syn_flood", c.protection.syn_flood.is_some()),
         advice: REMOVE_KEY,
     },
     Unbuilt {
+        lack: NOT_YET,
         in_replay: true,
         asked: |c| given("protection.connections", c.protection.connections.is_some()),
         advice: REMOVE_KEY,
     },
-    Unbuilt { in_replay: true, asked: dns_limit, advice: REMOVE_KEY },
+    Unbuilt { lack: NOT_YET, in_replay: true, asked: dns_limit, advice: REMOVE_KEY },
     Unbuilt {
+        lack: NOT_YET,
         in_replay: true,
         asked: |c| given("protection.icmp", c.protection.icmp_rate.is_some()),
         advice: REMOVE_KEY,
@@ -71,14 +107,14 @@ const UNBUILT: &[Unbuilt] = &[
 pub(crate) fn unbuilt(config: &Config, purpose: Purpose) -> Vec<Problem> {
     let rows = UNBUILT.iter().filter(|row| purpose == Purpose::Run || row.in_replay);
     let mut problems: Vec<Problem> = rows
-        .flat_map(|row| (row.asked)(config).into_iter().map(|path| problem(config, &path, row.advice)))
+        .flat_map(|row| (row.asked)(config).into_iter().map(|path| problem(config, &path, row)))
         .collect();
     problems.sort();
     problems
 }
 
-fn problem(config: &Config, path: &str, advice: &str) -> Problem {
-    let message = format!("{path}: this version does not run it yet; {advice}");
+fn problem(config: &Config, path: &str, row: &Unbuilt) -> Problem {
+    let message = format!("{path}: {}; {}", row.lack, row.advice);
     Problem { location: locate(config, path), message }
 }
 
@@ -100,10 +136,21 @@ fn given(path: &str, is_given: bool) -> Vec<String> {
     if is_given { vec![path.into()] } else { Vec::new() }
 }
 
-fn other_drivers(config: &Config) -> Vec<String> {
+/// The ports with this driver, if the build lacks it.
+fn driven_by(config: &Config, driver: Driver, is_there: bool) -> Vec<String> {
+    if is_there { Vec::new() } else { drivers(config, |of_port| of_port == driver) }
+}
+
+/// The ports with other drivers, if some have DPDK's: its frames are of another family.
+fn mixed_drivers(config: &Config) -> Vec<String> {
+    let others = drivers(config, |driver| driver != Driver::Dpdk);
+    if others.len() < config.ports.len() { others } else { Vec::new() }
+}
+
+fn drivers(config: &Config, is_meant: impl Fn(Driver) -> bool) -> Vec<String> {
     let ports = config.ports.iter().enumerate();
     ports
-        .filter(|(_, port)| port.driver != Driver::AfPacket)
+        .filter(|(_, port)| is_meant(port.driver))
         .map(|(place, _)| format!("ports[{place}].driver"))
         .collect()
 }
@@ -184,9 +231,11 @@ mod tests {
 
     #[test]
     fn devices_are_nothing_to_replay() {
-        let text = PORT.replace("af_packet", "af_xdp");
-        assert_eq!(paths(&text, Purpose::Run), ["ports[0].driver"]);
-        assert!(paths(&text, Purpose::Replay).is_empty());
+        let mixed = format!("{PORT}  - {{name: b, driver: dpdk, device: net_null0}}\n");
+        let lacking = if cfg!(feature = "dpdk") { 0 } else { 1 };
+        assert_eq!(paths(&mixed, Purpose::Run).len(), 1 + lacking);
+        assert_eq!(paths(&mixed, Purpose::Run)[0], "ports[0].driver");
+        assert!(paths(&mixed, Purpose::Replay).is_empty());
     }
 
     #[test]

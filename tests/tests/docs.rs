@@ -84,7 +84,6 @@ fn what_is_not_run_yet_is_marked_and_nothing_else() {
     let fixture = read(&root().join("nva-config/tests/contract.yaml"));
     // The fixture asks for everything but these.
     let everything = [
-        ("driver: af_packet", "driver: af_xdp"),
         ("workers: [1]", "workers: [1, 2]"),
         ("device: eth1", "device: eth1\n    host_services: [bfd]"),
         ("syn_proxy: auto", "syn_proxy: always"),

@@ -73,7 +73,12 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
         complain(Style::stderr().warn(format_args!("{}: {stranger}", config.name)));
     }
     let seed = seed()?;
-    let opened = open::open_kernel(&config, &cores, &Placement::new(0, cores.len(), seed))?;
+    #[cfg(feature = "dpdk")]
+    if config.ports.iter().any(|port| port.driver == nva_config::Driver::Dpdk) {
+        let opened = open::open_dpdk(&config, &cores, seed)?;
+        return forward(args, &signals, config, cores, seed, opened);
+    }
+    let opened = open::open_kernel(&config, &cores, seed)?;
     forward(args, &signals, config, cores, seed, opened)
 }
 
@@ -95,15 +100,15 @@ where
     let socket = ControlSocket::bind(&path)?;
 
     let epoch = Instant::now();
-    let Opened { links, drivers, queues, held, guards } = opened;
+    let Opened { links, drivers, placements, queues, held, guards } = opened;
     let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
     let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
     let inboxes = Inbox::all(cores.len())
         .map_err(|error| Failure::failed(format!("what wakes the workers: {error}")))?;
     let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes };
     let mut workers = Vec::new();
-    for (index, ((core, queues), board)) in cores.into_iter().zip(queues).zip(boards).enumerate() {
-        workers.push(start.worker(index, core, queues, board)?);
+    for (((core, queues), placement), board) in cores.into_iter().zip(queues).zip(placements).zip(boards) {
+        workers.push(start.worker(placement, core, queues, board)?);
     }
     socket
         .serve(&control)
@@ -184,7 +189,7 @@ impl<F: Frame> Start<'_, F> {
     /// Starts a worker on its core.
     fn worker<R, T, P>(
         &self,
-        index: usize,
+        placement: Placement,
         core: CoreId,
         queues: Queues<R, T, P>,
         board: Arc<Board>,
@@ -194,6 +199,7 @@ impl<F: Frame> Start<'_, F> {
         T: TxQueue<Frame = F> + Send + 'static,
         P: FramePool<Frame = F>,
     {
+        let index = placement.index();
         let failed = |what: String| Failure::failed(format!("worker {index}: {what}"));
         let mailbox = self.control.mailboxes.get(index).map(Arc::clone);
         let mailbox = mailbox.ok_or_else(|| failed("has no mailbox".into()))?;
@@ -202,7 +208,6 @@ impl<F: Frame> Start<'_, F> {
         let workers = self.inboxes.len();
         let dataplane = &self.control.state().config.dataplane;
         let (capacity, idle) = (dataplane.flow_capacity, dataplane.idle);
-        let placement = Placement::new(index, workers, self.seed);
         let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
         let (send, started) = bounded(1);

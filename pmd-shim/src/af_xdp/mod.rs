@@ -213,6 +213,14 @@ fn open_queues(
     Ok((rx, tx))
 }
 
+/// How many queues an interface receives by. A socket is opened for each.
+///
+/// # Errors
+/// [`DeviceError`] when there is no such interface or it does not tell.
+pub fn receive_queues(device: &str) -> Result<u32, DeviceError> {
+    Ok(Link::open(device)?.queue_counts()?.rx)
+}
+
 /// How many receive queues the interface has, if that is enough for the workers.
 fn usable_queues(link: &Link, workers: usize) -> Result<u32, DeviceError> {
     let counts = link.queue_counts()?;

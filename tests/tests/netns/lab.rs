@@ -140,7 +140,7 @@ impl Drop for Lab {
     }
 }
 
-/// A cable between two namespaces, its ends still down.
+/// A cable between two namespaces, its ends still down. Each has a queue for each of two workers.
 pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
     ip(&[
         "link",
@@ -148,6 +148,10 @@ pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
         near_end,
         "netns",
         near.name(),
+        "numrxqueues",
+        "2",
+        "numtxqueues",
+        "2",
         "type",
         "veth",
         "peer",
@@ -155,6 +159,10 @@ pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
         far_end,
         "netns",
         far.name(),
+        "numrxqueues",
+        "2",
+        "numtxqueues",
+        "2",
     ]);
 }
 

@@ -1,13 +1,19 @@
 //! Takes the ports over from the kernel, in an order in which nothing slips through: the kernel is shut out of all of them before the
 //! first is opened.
 
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod kernel;
 
+#[cfg(feature = "dpdk")]
+pub(super) use dpdk::open as open_dpdk;
 pub(super) use kernel::open as open_kernel;
 
 use crate::output::{Failure, complain};
 use crate::ports::no_routable_addresses;
 use nva_config::Config;
+use nva_dataplane::addr::Mac;
+use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Link;
 use pmd_shim::kernel::{ingress, link};
 use std::any::Any;
@@ -24,6 +30,8 @@ pub(super) struct Opened<R, T, P> {
     pub(super) links: Vec<Link>,
     /// How each is driven, in words.
     pub(super) drivers: Vec<String>,
+    /// Where each worker stands among all, as the devices' queues are steered.
+    pub(super) placements: Vec<Placement>,
     /// The queues of each worker.
     pub(super) queues: Vec<Queues<R, T, P>>,
     /// The kernel interfaces behind them, which stay held when the appliance ends.
@@ -44,15 +52,23 @@ pub(super) struct Queues<R, T, P> {
 
 impl<R, T, P: Clone> Opened<R, T, P> {
     /// No port yet, for workers with these pools.
-    fn of(pools: &[P], held: Vec<String>) -> Self {
+    fn of(pools: &[P], held: Vec<String>, seed: [u8; 16]) -> Self {
         let queues = |pool: &P| Queues { pool: pool.clone(), rx: Vec::new(), tx: Vec::new() };
+        let placement = |index| Placement::new(index, pools.len(), seed);
         Self {
+            placements: (0..pools.len()).map(placement).collect(),
             links: Vec::new(),
             drivers: Vec::new(),
             queues: pools.iter().map(queues).collect(),
             held,
             guards: Vec::new(),
         }
+    }
+
+    /// Adds a port's device.
+    fn describe(&mut self, mac: [u8; 6], mtu: u32, driver: String) {
+        self.links.push(Link { mac: Mac(mac), mtu: u16::try_from(mtu).unwrap_or(u16::MAX) });
+        self.drivers.push(driver);
     }
 
     /// Adds a port's queues, one of each for every worker.
