@@ -3,12 +3,23 @@
 use super::exchange::Inbox;
 use pmd_shim::RxQueue;
 use pmd_shim::idle::{self, WaitHandles};
+use std::time::Duration;
+
+/// How long a worker naps whose queues cannot all be waited for, as DPDK's. The kernel adds some 50 µs.
+const NAP: Duration = Duration::from_micros(50);
 
 /// Sleeps until a frame comes, another worker has something, or `timeout_ms` milliseconds have passed. With a queue that cannot be waited
-/// for, or that has frames already, it does not.
+/// for it naps, so that a frame waits no longer than that.
 pub(super) fn rest<R: RxQueue, F>(rx: &[R], inbox: &Inbox<F>, timeout_ms: u32) {
+    if timeout_ms == 0 {
+        return;
+    }
     let mut handles = WaitHandles::new();
-    if !rx.iter().all(|queue| queue.wait_handles(&mut handles)) || timeout_ms == 0 || !inbox.lie_down() {
+    if !rx.iter().all(|queue| queue.wait_handles(&mut handles)) {
+        std::thread::sleep(NAP);
+        return;
+    }
+    if !inbox.lie_down() {
         return;
     }
     if let Some(bell) = inbox.wait_handle()
