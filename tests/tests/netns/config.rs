@@ -46,6 +46,12 @@ impl Driver {
         self == Self::AfPacket
     }
 
+    /// Whether fragments reach the appliance as they come. For DPDK's driver on packet sockets the kernel puts them together first, and it
+    /// takes no more of the whole than a frame (`PACKET_FANOUT_FLAG_DEFRAG`).
+    pub(crate) fn sees_fragments(self) -> bool {
+        self != Self::Dpdk
+    }
+
     /// The keys `driver` and `device` of a port.
     fn keys(self, device: &str) -> String {
         match self {

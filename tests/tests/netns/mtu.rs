@@ -1,7 +1,7 @@
 //! Path-MTU discovery: what is too big for the next link is reported to its sender or, where that is allowed, fragmented.
 
 use super::appliance::{Appliance, number};
-use super::config::{Config, DATAGRAM, OPEN};
+use super::config::{Config, DATAGRAM, Driver, OPEN};
 use super::counters::snmp;
 use super::lab::{Lab, VIP, VIP6, WEB};
 use super::peer::{Datagrams, PATIENCE, at, download, servers, upload};
@@ -49,6 +49,10 @@ fn datagrams_that_may_be_fragmented_are() {
     // Datagrams without "don't fragment", from either end.
     lab.client.set("ipv4/ip_no_pmtu_disc", "1");
     lab.web[0].set("ipv4/ip_no_pmtu_disc", "1");
+    if Driver::of_this_run() == Driver::Dpdk {
+        // It narrows the interface itself, which then takes nothing longer.
+        lab.web.iter().for_each(|web| drop(web.ip(&format!("link set eth0 mtu {NARROW}"))));
+    }
     let appliance = Appliance::start(&lab, &narrow());
     let mut client = Datagrams::open(&lab.client, at(WEB[0], DATAGRAM), PATIENCE);
     for _ in 0..20 {
@@ -57,7 +61,9 @@ fn datagrams_that_may_be_fragmented_are() {
     assert_eq!(snmp(&lab.web[0], "Ip", "ReasmOKs"), 20, "they came in fragments");
     // Fragments from the client itself pass too, also through the load balancer.
     let mut client = Datagrams::open(&lab.client, at(VIP, DATAGRAM), PATIENCE);
-    for len in [1500, 3000, 9000, 30_000] {
+    let lens: &[usize] =
+        if Driver::of_this_run().sees_fragments() { &[1500, 3000, 9000, 30_000] } else { &[1500] };
+    for &len in lens {
         assert!(client.turn(len).is_some(), "{len} bytes");
     }
     appliance.conserves();

@@ -75,7 +75,7 @@ fn open_one(
         spread: Spread { end, key },
     };
     let taken = dpdk::open(eal, &port.device, &options, pools)?;
-    opened.describe(taken.mac, taken.mtu.into(), format!("DPDK {}: {}", eal.version(), taken.description));
+    opened.describe(taken.mac, taken.mtu.into(), format!("{}: {}", eal.version(), taken.description));
     opened.guards.push(Box::new((taken.link, taken.locks)));
     opened.add(taken.rx, taken.tx);
     Ok(())
