@@ -11,9 +11,20 @@ use pmd_shim::dpdk::{
 use pmd_shim::{Burst, Frame, PoolOptions, RxQueue, TxQueue};
 use std::error::Error;
 use std::fs;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [seconds, hugepages, one, other] = arguments.as_slice() else {
         return Err("usage: macswap_dpdk SECONDS 2M|1G|none DEVICE DEVICE".into());
@@ -49,11 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (before, start) = (cpu_time_ns()?, Instant::now());
     let passed = swap_for(Duration::from_secs_f64(seconds.parse()?), &mut ways);
     let (cpu, wall) = (cpu_time_ns()? - before, start.elapsed());
-    println!(
-        "{passed} packets in {:.2} s, {:.2} ns of CPU time each",
-        wall.as_secs_f64(),
-        cpu as f64 / passed.max(1) as f64
-    );
+    let seconds = wall.as_secs_f64();
+    match passed {
+        0 => println!("nothing came in {seconds:.2} s"),
+        _ => println!(
+            "{passed} packets in {seconds:.2} s, {:.2} ns of CPU time each",
+            cpu as f64 / passed as f64
+        ),
+    }
     Ok(())
 }
 
