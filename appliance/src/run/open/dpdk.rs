@@ -5,6 +5,8 @@ use crate::output::Failure;
 use crate::run::cores::on_core;
 use core_affinity::CoreId;
 use nva_config::{Config, Hugepages, Port, Trust};
+use nva_dataplane::placement::Placement;
+use nva_dataplane::toeplitz::Toeplitz;
 use pmd_shim::PoolOptions;
 use pmd_shim::dpdk::{
     self, DpdkOptions, DpdkRx, DpdkTx, Eal, EalOptions, End, KEY_BYTES, MbufPool, Spread, is_pci_address,
@@ -35,10 +37,25 @@ pub(in crate::run) fn open(config: &Config, cores: &[CoreId], seed: [u8; 16]) ->
     let pools: Vec<MbufPool> = cores.iter().map(pool).collect::<Result<_, _>>()?;
     let mut opened = Opened::of(&pools, interfaces.into_iter().map(|(_, name)| name).collect(), seed);
     let key = key(seed);
+    let mut tables = Vec::new();
     for port in &config.ports {
-        open_one(eal, port, key, &pools, &mut opened).map_err(|error| failed(&port.name, &error))?;
+        let entries = open_one(eal, port, key, &pools, &mut opened);
+        tables.push(entries.map_err(|error| failed(&port.name, &error))?);
+    }
+    // Where all devices spread alike, whoever a device gives a flow to is its home.
+    if let Some(entries) = common(&tables) {
+        let toeplitz = Toeplitz::forever(&key);
+        let workers = cores.len();
+        opened.placements =
+            (0..workers).map(|index| Placement::steered(index, workers, toeplitz, entries)).collect();
     }
     Ok(opened)
+}
+
+/// The entries of every device's table, if all have one and of the same length.
+fn common(tables: &[Option<u16>]) -> Option<u16> {
+    let (first, others) = tables.split_first()?;
+    first.filter(|_| others.iter().all(|other| other == first))
 }
 
 fn eal_options(config: &Config) -> EalOptions {
@@ -56,13 +73,14 @@ fn eal_options(config: &Config) -> EalOptions {
     }
 }
 
+/// Opens a port; how many entries the table has by which its device spreads frames.
 fn open_one(
     eal: Eal,
     port: &Port,
     key: [u8; KEY_BYTES],
     pools: &[MbufPool],
     opened: &mut Dpdk,
-) -> Result<(), DeviceError> {
+) -> Result<Option<u16>, DeviceError> {
     // The end that translation leaves alone.
     let end = match port.trust {
         Trust::Untrusted => End::Source,
@@ -78,7 +96,7 @@ fn open_one(
     opened.describe(taken.mac, taken.mtu.into(), format!("{}: {}", eal.version(), taken.description));
     opened.guards.push(Box::new((taken.link, taken.locks)));
     opened.add(taken.rx, taken.tx);
-    Ok(())
+    Ok(taken.spread_entries)
 }
 
 /// The secret by which devices spread addresses, from the seed of this run.
@@ -91,4 +109,29 @@ fn key(seed: [u8; 16]) -> [u8; KEY_BYTES] {
         piece.copy_from_slice(&bytes[..piece.len()]);
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_common_only_if_every_device_has_it() {
+        assert_eq!(common(&[Some(128), Some(128)]), Some(128));
+        assert_eq!(common(&[Some(128), Some(512)]), None);
+        assert_eq!(common(&[Some(128), None]), None);
+        assert_eq!(common(&[None, Some(128)]), None);
+        assert_eq!(common(&[]), None);
+    }
+
+    #[test]
+    fn the_key_depends_on_the_whole_seed_everywhere() {
+        let mut seed = [7; 16];
+        let before = key(seed);
+        seed[3] ^= 1;
+        let after = key(seed);
+        for (before, after) in before.chunks_exact(16).zip(after.chunks_exact(16)) {
+            assert_ne!(before, after);
+        }
+    }
 }
