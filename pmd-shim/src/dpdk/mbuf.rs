@@ -259,3 +259,77 @@ impl fmt::Debug for Mbuf {
 }
 
 const _: () = assert!(HEADROOM >= crate::HEADROOM);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PoolOptions;
+    use crate::dpdk::{MbufPool, tests::eal};
+    use core::mem;
+
+    fn pool() -> MbufPool {
+        MbufPool::new(eal(), PoolOptions { frames: 15, data_room: 1518 }).unwrap()
+    }
+
+    /// A buffer as a driver hands it over, with the receive hash in it.
+    fn received(pool: &MbufPool, len: usize, flags: u64) -> *mut rte_mbuf {
+        let mut frame = pool.frame().unwrap();
+        frame.set_len(len).unwrap();
+        frame.set_note(Note { mark: 0xdead_beef, offload: 0xffff_ffff });
+        frame.fields_mut().ol_flags = flags;
+        frame.fields_mut().vlan_tci = 0x6123;
+        let raw = frame.raw.as_ptr();
+        mem::forget(frame);
+        raw
+    }
+
+    /// What becomes of it.
+    fn frame(raw: *mut rte_mbuf) -> (u64, Mbuf) {
+        // SAFETY: made by `received`, and not touched by anybody else.
+        let len = unsafe { Mbuf::receive(raw) };
+        (len, Mbuf { raw: NonNull::new(raw).unwrap() })
+    }
+
+    #[test]
+    fn tells_what_the_device_found_out() {
+        let pool = pool();
+        let bad = ffi::SHIM_RX_L4_MASK & !ffi::SHIM_RX_L4_GOOD;
+        for (flags, checksum, vlan) in [
+            (0, ChecksumStatus::Unverified, None),
+            (ffi::SHIM_RX_L4_GOOD, ChecksumStatus::Verified, None),
+            (bad, ChecksumStatus::Unverified, None),
+            // Both bits: to be computed yet.
+            (ffi::SHIM_RX_L4_MASK, ChecksumStatus::Unverified, None),
+            (ffi::SHIM_RX_VLAN_STRIPPED, ChecksumStatus::Unverified, Some(0x6123)),
+            (ffi::SHIM_RX_L4_GOOD | ffi::SHIM_RX_VLAN_STRIPPED, ChecksumStatus::Verified, Some(0x6123)),
+        ] {
+            let (len, frame) = frame(received(&pool, 77, flags));
+            assert_eq!((len, frame.bytes().len(), frame.mark()), (77, 77, 0));
+            assert_eq!(frame.offload(), RxOffload { checksum, vlan, truncated: false });
+        }
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_frame_in_segments_keeps_the_first_and_gives_back_the_others() {
+        let pool = pool();
+        let [first, second, third] = [500, 500, 500].map(|len| received(&pool, len, 0));
+        // SAFETY: three live buffers that nobody else has.
+        unsafe {
+            (*second).next = third;
+            (*first).next = second;
+            (*first).nb_segs = 3;
+            (*first).pkt_len = 1500;
+        }
+        let (len, mut frame) = frame(first);
+        assert_eq!((len, frame.bytes().len()), (500, 500));
+        assert!(frame.offload().truncated);
+        assert_eq!(pool.in_use(), 1);
+        assert_eq!(frame.set_len(1518), Ok(()));
+        drop(frame);
+        assert_eq!(pool.in_use(), 0);
+        // The buffers that were segments are whole again.
+        let all: Vec<Mbuf> = (0..15).map(|_| pool.frame().unwrap()).collect();
+        assert!(all.iter().all(|frame| frame.fields().nb_segs == 1 && frame.fields().next.is_null()));
+    }
+}
