@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Names the test, and what it is in it, that a process of its own is for.
@@ -29,6 +29,8 @@ fn process(test: &str, part: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(APART, part)
+        // Its own count of tests; what went wrong is on stderr.
+        .stdout(Stdio::null())
         .spawn()
         .unwrap()
 }
@@ -302,13 +304,15 @@ fn over_veth(device: &str, kept: usize) {
     );
     pass(20_000, &mut port.tx[0], &mut far.rx[0], |bytes| pool.copy_from(bytes));
     pass(20_000, &mut far.tx[0], &mut port.rx[0], |bytes| theirs.copy_from(bytes));
-    // The kernel stays out when the port is closed, and another can be opened.
+    // The kernel stays out when the port is closed.
     drop(port);
     assert!(ingress::is_held("h0").unwrap());
     assert!(pool.in_use() <= kept, "{pool:?}");
-    let port = open(eal, device, &pool);
-    drop(port);
-    assert!(pool.in_use() <= 2 * kept, "{pool:?}");
+    // Nor is a device that keeps buffers one that can be opened twice.
+    if kept == 0 {
+        drop(open(eal, device, &pool));
+        assert_eq!(pool.in_use(), 0);
+    }
 }
 
 #[test]
