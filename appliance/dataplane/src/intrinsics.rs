@@ -29,35 +29,34 @@ fn prefetch_lines<T>(element: &T) {
 #[inline(always)]
 fn prefetch_lines<T>(_element: &T) {}
 
-/// Which of the twelve 16-bit lanes, counted from the low bits of the first word, equal `tag`: the low twelve bits.
-#[cfg(target_arch = "x86_64")]
+/// Which of the sixteen halves of these words, the lower one of the first word first, equal `tag`: two bits each.
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
 #[inline(always)]
-pub fn equal_lanes([a, b, c]: [u64; 3], tag: u16) -> u32 {
+pub fn equal_halves(words: &[u32; 8], tag: u16) -> u32 {
     use core::arch::x86_64::{
-        _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16,
+        _mm256_cmpeq_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi16,
     };
 
-    // SAFETY: these are SSE2, which every x86_64 processor has, and work on values only.
+    // SAFETY: all of it is AVX2, without which this is not compiled. The load reads the 32 bytes of the array, at any alignment; the
+    // others work on values only.
     let bits = unsafe {
-        let wanted = _mm_set1_epi16(tag.cast_signed());
-        let low = _mm_cmpeq_epi16(_mm_set_epi64x(b.cast_signed(), a.cast_signed()), wanted);
-        let high = _mm_cmpeq_epi16(_mm_set_epi64x(0, c.cast_signed()), wanted);
-        _mm_movemask_epi8(_mm_packs_epi16(low, high))
+        let words = _mm256_loadu_si256(words.as_ptr().cast());
+        _mm256_movemask_epi8(_mm256_cmpeq_epi16(words, _mm256_set1_epi16(tag.cast_signed())))
     };
-    bits.cast_unsigned() & 0xfff
+    bits.cast_unsigned()
 }
 
-/// Which of the twelve 16-bit lanes, counted from the low bits of the first word, equal `tag`: the low twelve bits.
-#[cfg(not(target_arch = "x86_64"))]
+/// Which of the sixteen halves of these words, the lower one of the first word first, equal `tag`: two bits each.
+#[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
 #[inline(always)]
-pub fn equal_lanes(words: [u64; 3], tag: u16) -> u32 {
-    plain_equal_lanes(words, tag)
+pub fn equal_halves(words: &[u32; 8], tag: u16) -> u32 {
+    plain_equal_halves(words, tag)
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn plain_equal_lanes(words: [u64; 3], tag: u16) -> u32 {
-    let equal = |lane: &usize| (words[lane / 4] >> (lane % 4 * 16)) as u16 == tag;
-    (0..12).filter(equal).fold(0, |bits, lane| bits | 1 << lane)
+#[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "avx2"))))]
+fn plain_equal_halves(words: &[u32; 8], tag: u16) -> u32 {
+    let equal = |half: &usize| (words[half / 2] >> (half % 2 * 16)) as u16 == tag;
+    (0..16).filter(equal).fold(0, |bits, half| bits | 0b11 << (2 * half))
 }
 
 #[cfg(test)]
@@ -78,12 +77,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lanes_equal_as_plainly_seen(lanes in any::<[u8; 12]>(), tag in 0u16..4, high in prop_oneof![Just(0), Just(0xff00)]) {
-            // Few values, so that lanes are equal often; also ones that saturating steps would confuse.
-            let lane = |n: usize| u64::from(u16::from(lanes[n] % 4) | if lanes[n] & 0x40 == 0 { high } else { 0 });
-            let words = [0, 1, 2].map(|word| (0..4).fold(0, |all, n| all | lane(4 * word + n) << (16 * n)));
+        fn halves_equal_as_plainly_seen(halves in any::<[u8; 16]>(), tag in 0u16..4, high in prop_oneof![Just(0), Just(0xff00)]) {
+            // Few values, so that halves are equal often; also ones that signed steps would confuse.
+            let half = |n: usize| u32::from(u16::from(halves[n] % 4) | if halves[n] & 0x40 == 0 { high } else { 0 });
+            let words = core::array::from_fn(|word| half(2 * word) | half(2 * word + 1) << 16);
             for tag in [tag, tag | high, 0xffff] {
-                prop_assert_eq!(equal_lanes(words, tag), plain_equal_lanes(words, tag));
+                prop_assert_eq!(equal_halves(&words, tag), plain_equal_halves(&words, tag));
             }
         }
     }

@@ -24,6 +24,12 @@ impl Sum {
         Self(sum + carry as u64)
     }
 
+    /// Adds eight bytes, the first one lowest.
+    #[inline(always)]
+    pub const fn add_word(self, word: u64) -> Self {
+        self.add(u64::from_ne_bytes(word.to_le_bytes()))
+    }
+
     /// Adds bytes. A slice of odd length counts as if a zero byte followed it, so only the last one may be
     /// odd.
     #[inline(always)]
@@ -95,6 +101,15 @@ impl Sum {
     #[inline]
     pub const fn checksum(self) -> u16 {
         !self.fold()
+    }
+
+    /// A checksum field's new bytes, `self` being the sum of what was replaced, each bit turned round, and of what is in its place (RFC
+    /// 1624, equation 3): as [`ChecksumDelta::apply`].
+    #[inline(always)]
+    pub const fn update(self, field: [u8; 2]) -> [u8; 2] {
+        let old = !u16::from_ne_bytes(field);
+        // Adding 0xffff, a zero, keeps the sum from being the zero that no computation over a header gives.
+        (!self.add(old as u64 + 0xffff).folded()).to_ne_bytes()
     }
 
     /// What was added contains its own checksum, and that is right.

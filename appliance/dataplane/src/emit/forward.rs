@@ -1,160 +1,210 @@
-//! What every forwarded packet has done to it: its translation, and one hop less to live.
+//! What a plain packet of a known flow has done to it: its ends exchanged for those that it leaves with, and one hop less to live.
 //!
-//! Nearly all packets are TCP or UDP over plain IPv4 with one end to translate; these take a way of their own, in which each field is
-//! touched once. Everything else goes through the general functions, and both ways give the same bytes.
+//! All places are known when this is compiled, and each field is touched once. The general functions of [`rewrite`](super::rewrite)
+//! give the same bytes.
 
-use super::checksum::ChecksumDelta;
-use super::rewrite::{Endpoint, Translation, decrement_ttl, translate};
-use crate::addr::Family;
-use crate::wire::{Packet, Transport};
+use super::checksum::Sum;
+use crate::wire::plain::{KeyV4, KeyV6, L3, L4_OVER_V4, L4_OVER_V6, half_word, quarter_word, word};
 
-const IP_LEN: usize = 20;
-/// Both headers, up to the end of the transport's checksum, behind which nothing is changed.
-const TCP_LEN: usize = IP_LEN + 18;
-const UDP_LEN: usize = IP_LEN + 8;
+const TTL_OVER_V4: usize = L3 + 8;
+const CHECKSUM_OVER_V4: usize = L3 + 10;
+const ADDRESSES_OVER_V4: usize = L3 + 12;
+const HOPS_OVER_V6: usize = L3 + 7;
+const ADDRESSES_OVER_V6: usize = L3 + 8;
 
-/// Offsets of an end's address and port from the IP header.
-type Places = (usize, usize);
-const SOURCE: Places = (12, IP_LEN);
-const DESTINATION: Places = (16, IP_LEN + 2);
+/// What one less in the first byte of a field adds to a checksum over it: `!old + new`.
+const ONE_LESS: u64 = 0xfffe;
 
-/// Translates the packet and takes one from its time to live, which is at least 1. The packet is as [`parse`](crate::wire::parse)
-/// gave it for these bytes.
+/// Takes one from the time to live of a packet over IPv4, which is more than 0.
 #[inline(always)]
-pub fn forward(bytes: &mut [u8], packet: &Packet, translation: &Translation) {
-    let done = match (translation.src, translation.dst) {
-        (Some(source), None) => plain(bytes, packet, source, SOURCE),
-        (None, Some(destination)) => plain(bytes, packet, destination, DESTINATION),
-        _ => None,
-    };
-    if done.is_none() {
-        translate(bytes, packet, translation);
-        decrement_ttl(bytes, packet);
-    }
+pub fn hop_v4<const N: usize>(head: &mut [u8; N]) {
+    finish_v4(head, Sum::new());
 }
 
-/// One end of a whole TCP or UDP packet over IPv4 without options. `None`: the packet is of another kind, and unchanged.
+/// The same, with other ends for the packet.
 #[inline(always)]
-fn plain(bytes: &mut [u8], packet: &Packet, end: Endpoint, places: Places) -> Option<()> {
-    if packet.family != Family::V4 || packet.l4 != packet.l3 + IP_LEN as u16 || packet.fragment.is_some() {
-        return None;
-    }
-    let (addr, port) = (end.addr.as_v4()?, end.port?);
-    let bytes = bytes.get_mut(usize::from(packet.l3)..)?;
-    match packet.transport {
-        Transport::Tcp(_) => {
-            let headers = bytes.first_chunk_mut::<TCP_LEN>()?;
-            replace(headers, places, addr, port, ChecksumDelta::apply);
-        }
-        Transport::Udp => {
-            let headers = bytes.first_chunk_mut::<UDP_LEN>()?;
-            replace(headers, places, addr, port, ChecksumDelta::apply_udp);
-        }
-        _ => return None,
-    }
-    Some(())
+pub fn translate_v4<const TCP: bool, const N: usize>(head: &mut [u8; N], to: &KeyV4) {
+    let moved = Sum::new().add_word(!word(head, ADDRESSES_OVER_V4)).add_word(to.addresses);
+    put(head, ADDRESSES_OVER_V4, to.addresses.to_le_bytes());
+    finish_v4(head, moved);
+    finish_transport::<L4_OVER_V4, TCP, N>(head, moved, to.ports);
 }
 
-/// Replaces one end in headers that end with the transport's checksum, and takes one from the time to live. All places are known
-/// when this is compiled, and within the headers.
+/// Takes one from the hop limit of a packet over IPv6, which is more than 0.
 #[inline(always)]
-fn replace<const LEN: usize>(
-    headers: &mut [u8; LEN],
-    (addr_at, port_at): Places,
-    addr: [u8; 4],
-    port: u16,
-    apply: impl Fn(ChecksumDelta, u16) -> u16,
+pub fn hop_v6<const N: usize>(head: &mut [u8; N]) {
+    head[HOPS_OVER_V6] = head[HOPS_OVER_V6].wrapping_sub(1);
+}
+
+/// The same, with other ends for the packet.
+#[inline(always)]
+pub fn translate_v6<const TCP: bool, const N: usize>(head: &mut [u8; N], to: &KeyV6) {
+    let mut moved = Sum::new();
+    for (address, at) in to.addresses.into_iter().zip((ADDRESSES_OVER_V6..).step_by(8)) {
+        moved = moved.add_word(!word(head, at)).add_word(address);
+        put(head, at, address.to_le_bytes());
+    }
+    hop_v6(head);
+    finish_transport::<L4_OVER_V6, TCP, N>(head, moved, to.ports);
+}
+
+/// Takes one from the time to live, and brings the header's checksum up to date with that and with what was replaced.
+#[inline(always)]
+fn finish_v4<const N: usize>(head: &mut [u8; N], replaced: Sum) {
+    head[TTL_OVER_V4] = head[TTL_OVER_V4].wrapping_sub(1);
+    update(head, CHECKSUM_OVER_V4, replaced.add_word(ONE_LESS));
+}
+
+/// Replaces the ports, and brings the transport's checksum up to date with that and with the addresses that were replaced. A datagram
+/// without a checksum stays so, and a computed 0 is sent as `0xffff` (RFC 768).
+#[inline(always)]
+fn finish_transport<const L4: usize, const TCP: bool, const N: usize>(
+    head: &mut [u8; N],
+    replaced: Sum,
+    ports: u32,
 ) {
-    let u16_at = |headers: &[u8; LEN], at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
-    let old_addr = [headers[addr_at], headers[addr_at + 1], headers[addr_at + 2], headers[addr_at + 3]];
-    let old_port = u16_at(headers, port_at);
-    headers[addr_at..addr_at + 4].copy_from_slice(&addr);
-    headers[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
-    let moved = ChecksumDelta::new().replace_u32(u32::from_be_bytes(old_addr), u32::from_be_bytes(addr));
+    let replaced = replaced.add_word(u64::from(!half_word(head, L4)) + u64::from(ports));
+    put(head, L4, ports.to_le_bytes());
+    if TCP {
+        update(head, L4 + 16, replaced);
+    } else if quarter_word(head, L4 + 6) != 0 {
+        update(head, L4 + 6, replaced);
+        if quarter_word(head, L4 + 6) == 0 {
+            put(head, L4 + 6, [0xff; 2]);
+        }
+    }
+}
 
-    let hops = u16_at(headers, 8);
-    headers[8] = headers[8].saturating_sub(1);
-    let header = moved.replace_u16(hops, u16_at(headers, 8)).apply(u16_at(headers, 10));
-    headers[10..12].copy_from_slice(&header.to_be_bytes());
+/// Brings a checksum up to date.
+#[inline(always)]
+fn update<const N: usize>(head: &mut [u8; N], at: usize, replaced: Sum) {
+    put(head, at, replaced.update([head[at], head[at + 1]]));
+}
 
-    let transport = apply(moved.replace_u16(old_port, port), u16_at(headers, LEN - 2));
-    headers[LEN - 2..].copy_from_slice(&transport.to_be_bytes());
+#[inline(always)]
+fn put<const N: usize, const LEN: usize>(head: &mut [u8; N], at: usize, bytes: [u8; LEN]) {
+    head[at..at + LEN].copy_from_slice(&bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::addr::{Addr, Mac};
-    use crate::wire::{Parsed, parse};
+    use crate::emit::rewrite::{Endpoint, Translation, decrement_ttl, translate};
+    use crate::wire::{FlowKey, Packet, Parsed, parse};
     use etherparse::PacketBuilder;
     use pmd_shim::RxOffload;
     use proptest::prelude::*;
 
     const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-    fn both_ways(frame: &[u8], translation: &Translation) -> (Vec<u8>, Vec<u8>) {
+    /// What the general functions make of a frame.
+    fn long_way(frame: &mut [u8], packet: &Packet, to: &FlowKey) {
+        let end = |addr, port| Some(Endpoint { addr, port: Some(port) });
+        let translation = Translation { src: end(to.src, to.src_port), dst: end(to.dst, to.dst_port) };
+        translate(frame, packet, &translation);
+        decrement_ttl(frame, packet);
+    }
+
+    fn short_way<const TCP: bool, const N: usize>(frame: &mut [u8], to: &FlowKey) {
+        let head: &mut [u8; N] = frame.first_chunk_mut().expect("the frame has its headers");
+        match KeyV4::of(to) {
+            Some(to) => translate_v4::<TCP, N>(head, &to),
+            None => translate_v6::<TCP, N>(head, &KeyV6::of(to)),
+        }
+    }
+
+    fn packet(frame: &[u8]) -> Packet {
         let Ok(Parsed::Ip(packet)) = parse(frame, RxOffload::default(), Mac(STATION)) else {
             panic!("the frame must parse");
         };
-        let (mut short, mut long) = (frame.to_vec(), frame.to_vec());
-        forward(&mut short, &packet, translation);
-        translate(&mut long, &packet, translation);
-        decrement_ttl(&mut long, &packet);
-        (short, long)
+        packet
     }
 
-    fn write<T>(builder: etherparse::PacketBuilderStep<T>, payload: &[u8]) -> Vec<u8>
-    where
-        etherparse::PacketBuilderStep<T>: Written,
-    {
-        builder.written(payload)
+    /// Few values, so that sums are often at their edges.
+    fn octets<const N: usize>() -> impl Strategy<Value = [u8; N]> {
+        let octet = prop_oneof![Just(0u8), Just(0xff), any::<u8>()];
+        proptest::collection::vec(octet, N).prop_map(|octets| octets.try_into().expect("so many"))
     }
 
-    trait Written {
-        fn written(self, payload: &[u8]) -> Vec<u8>;
+    fn port() -> impl Strategy<Value = u16> {
+        prop_oneof![Just(0xffff), 1u16..]
     }
 
-    impl Written for etherparse::PacketBuilderStep<etherparse::TcpHeader> {
-        fn written(self, payload: &[u8]) -> Vec<u8> {
-            let mut frame = Vec::new();
-            self.write(&mut frame, payload).expect("a vector takes every frame");
-            frame
+    fn frame(
+        v6: bool,
+        tcp: bool,
+        ends: &[[u8; 16]; 2],
+        ports: (u16, u16),
+        ttl: u8,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let v4 = |octets: &[u8; 16]| [octets[0], octets[1], octets[2], octets[3]];
+        let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], STATION);
+        let ip = match v6 {
+            true => link.ipv6(ends[0], ends[1], ttl),
+            false => link.ipv4(v4(&ends[0]), v4(&ends[1]), ttl),
+        };
+        let mut frame = Vec::new();
+        match tcp {
+            true => ip.tcp(ports.0, ports.1, 7, 1000).ack(9).write(&mut frame, payload),
+            false => ip.udp(ports.0, ports.1).write(&mut frame, payload),
         }
-    }
-
-    impl Written for etherparse::PacketBuilderStep<etherparse::UdpHeader> {
-        fn written(self, payload: &[u8]) -> Vec<u8> {
-            let mut frame = Vec::new();
-            self.write(&mut frame, payload).expect("a vector takes every frame");
-            frame
-        }
+        .expect("a vector takes every frame");
+        frame
     }
 
     proptest! {
         #[test]
         fn the_short_way_gives_the_same_bytes(
-            src in any::<[u8; 4]>(), dst in any::<[u8; 4]>(), ttl in 1u8.., ports in any::<(u16, u16)>(),
-            new in any::<([u8; 4], u16)>(), to_destination in any::<bool>(), tcp in any::<bool>(),
-            payload in proptest::collection::vec(any::<u8>(), 0..64), unsummed in any::<bool>(),
+            ends in (octets::<16>(), octets::<16>()), new in (octets::<16>(), octets::<16>()), ttl in 1u8..,
+            ports in (port(), port()), new_ports in (port(), port()), v6: bool, tcp: bool, unsummed: bool,
+            payload in proptest::collection::vec(any::<u8>(), 12..64), untranslated in 0u8..4,
         ) {
-            let ports = (ports.0.max(1), ports.1.max(1));
-            let ip = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], STATION).ipv4(src, dst, ttl);
-            let mut frame = if tcp {
-                write(ip.tcp(ports.0, ports.1, 7, 1000).ack(9), &payload)
-            } else {
-                write(ip.udp(ports.0, ports.1), &payload)
-            };
-            if unsummed && !tcp {
+            // Not of the mapped form.
+            let global = |mut octets: [u8; 16]| { octets[0] |= 0x20; octets };
+            let mut frame = frame(v6, tcp, &[global(ends.0), global(ends.1)], ports, ttl, &payload);
+            if unsummed && !tcp && !v6 {
                 frame[40..42].fill(0);
             }
-            let end = Some(Endpoint { addr: Addr::v4(new.0), port: Some(new.1) });
-            let translation = match to_destination {
-                true => Translation { src: None, dst: end },
-                false => Translation { src: end, dst: None },
+            let packet = packet(&frame);
+            let addr = |octets: [u8; 16]| match v6 {
+                true => Addr::v6(global(octets)),
+                false => Addr::v4([octets[0], octets[1], octets[2], octets[3]]),
             };
-            let (short, long) = both_ways(&frame, &translation);
+            let mut to = FlowKey {
+                src: addr(new.0), dst: addr(new.1), src_port: new_ports.0, dst_port: new_ports.1, ..packet.key
+            };
+            // One end, as flows have it.
+            match untranslated {
+                0 => (to.src, to.src_port) = (packet.key.src, packet.key.src_port),
+                1 => (to.dst, to.dst_port) = (packet.key.dst, packet.key.dst_port),
+                _ => {}
+            }
+            let (mut short, mut long) = (frame.clone(), frame);
+            long_way(&mut long, &packet, &to);
+            match (v6, tcp) {
+                (false, true) => short_way::<true, 54>(&mut short, &to),
+                (false, false) => short_way::<false, 54>(&mut short, &to),
+                (true, true) => short_way::<true, 74>(&mut short, &to),
+                (true, false) => short_way::<false, 62>(&mut short, &to),
+            }
             prop_assert_eq!(&short, &long);
-            prop_assert_ne!(short, frame);
+        }
+
+        #[test]
+        fn a_hop_alone_changes_nothing_else(
+            ends in (octets::<16>(), octets::<16>()), ttl in 1u8.., v6: bool,
+            payload in proptest::collection::vec(any::<u8>(), 12..64),
+        ) {
+            let global = |mut octets: [u8; 16]| { octets[0] |= 0x20; octets };
+            let frame = frame(v6, false, &[global(ends.0), global(ends.1)], (1, 2), ttl, &payload);
+            let packet = packet(&frame);
+            let (mut short, mut long) = (frame.clone(), frame);
+            decrement_ttl(&mut long, &packet);
+            let head: &mut [u8; 54] = short.first_chunk_mut().expect("the frame has its headers");
+            if v6 { hop_v6(head) } else { hop_v4(head) }
+            prop_assert_eq!(&short, &long);
         }
     }
 }

@@ -158,9 +158,15 @@ pub fn set_link(bytes: &mut [u8], source: Mac, destination: Mac) {
 pub fn trim(frame: &mut impl Frame, packet: &Packet) {
     let end = usize::from(packet.end);
     if frame.bytes().len() > end {
-        let shrunk = frame.set_len(end);
-        debug_assert!(shrunk.is_ok(), "a frame can always be made shorter");
+        cut(frame, end);
     }
+}
+
+/// Makes a frame shorter.
+#[inline]
+pub fn cut(frame: &mut impl Frame, len: usize) {
+    let shrunk = frame.set_len(len);
+    debug_assert!(shrunk.is_ok(), "a frame can always be made shorter");
 }
 
 /// Replaces the fields at a place; gives the difference that all of it, checksums included, makes to a sum

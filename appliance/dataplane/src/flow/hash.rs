@@ -1,10 +1,11 @@
 //! The keyed hash of flow keys.
 //!
 //! The sender chooses addresses and ports, so the hash must not be predictable: it is NH, the universal hash of UMAC (RFC 4418, 5.2),
-//! over the key's five words, with secret words derived from the seed, then folded to 64 bits by two secret multiplications. Two chosen keys
+//! over the key's words, two for IPv4 and five for IPv6, with secret words derived from the seed, then folded to 64 bits by two secret multiplications. Two chosen keys
 //! have equal NH sums with a probability of at most 2^-64 over the choice of the secret.
 
 use crate::wire::FlowKey;
+use crate::wire::plain::{KeyV4, KeyV6};
 
 /// A flow key's hash under the secret of one [`FlowTable`](super::FlowTable); of no use to another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,18 +33,44 @@ impl Secret {
         }))
     }
 
-    #[inline(always)]
     pub(super) fn hash(&self, key: &FlowKey) -> FlowHash {
-        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.0;
-        let (src, dst) = (key.src.bits(), key.dst.bits());
-        let rest =
-            u64::from(key.src_port) << 48 | u64::from(key.dst_port) << 32 | u64::from(key.protocol) << 8;
-        let sum = product((src >> 64) as u64, s0, src as u64, s1)
-            .wrapping_add(product((dst >> 64) as u64, s2, dst as u64, s3))
-            .wrapping_add(product(rest, s4, 0, s5));
+        match KeyV4::of(key) {
+            Some(key) => self.hash_v4(&key),
+            None => self.hash_v6(&KeyV6::of(key)),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn hash_v4(&self, key: &KeyV4) -> FlowHash {
+        let [s0, s1, ..] = self.0;
+        self.finish(product(key.addresses, s0, rest(key.ports, key.protocol), s1))
+    }
+
+    #[inline(always)]
+    pub(super) fn hash_v6(&self, key: &KeyV6) -> FlowHash {
+        let [s0, s1, s2, s3, s4, s5, ..] = self.0;
+        let [a, b, c, d] = key.addresses;
+        let sum = product(a, s0, b, s1).wrapping_add(product(c, s2, d, s3)).wrapping_add(product(
+            rest(key.ports, key.protocol),
+            s4,
+            0,
+            s5,
+        ));
+        self.finish(sum)
+    }
+
+    #[inline(always)]
+    fn finish(&self, sum: u128) -> FlowHash {
+        let [.., s4, _, s6, s7] = self.0;
         let bits = fold(fold(sum as u64 ^ s6, (sum >> 64) as u64 ^ s7), s4 | 1);
         FlowHash { bits, guess: NO_GUESS }
     }
+}
+
+/// The key's last word.
+#[inline(always)]
+fn rest(ports: u32, protocol: u8) -> u64 {
+    u64::from(ports) | u64::from(protocol) << 32
 }
 
 /// One term of NH: two words, each masked by addition, multiplied.

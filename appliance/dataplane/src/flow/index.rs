@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::hash::FlowHash;
-use crate::intrinsics::{equal_lanes, prefetch};
+use crate::intrinsics::{equal_halves, prefetch};
 use pmd_shim::hugepages;
 
 /// References a bucket has room for.
@@ -19,52 +19,73 @@ const TENTHS_FILLED: usize = 64;
 /// Buckets looked at to make room for a reference.
 const SEARCH: usize = 64;
 
-/// Zero is an empty bucket.
+/// Zero is an empty bucket: ten tags of 16 bits, 0 for a vacant lane; the references that overflowed from here; ten references.
 #[derive(Clone)]
 #[repr(C, align(64))]
-struct Bucket {
-    /// Ten tags of 16 bits, 0 for a vacant lane; in the upper half of the last word, the references that overflowed from here.
-    words: [u64; 3],
-    references: [u32; LANES],
-}
+struct Bucket([u32; 16]);
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-const OVERFLOW_SHIFT: u32 = 32;
+/// Words in front of the references, and the one that counts what overflowed.
+const REFERENCES: usize = 16 - LANES;
+const OVERFLOWED: usize = REFERENCES - 1;
 
 impl Bucket {
-    const EMPTY: Self = Self { words: [0; 3], references: [0; LANES] };
+    const EMPTY: Self = Self([0; 16]);
 
-    /// The lanes with this tag, as bits.
+    /// The lanes with this tag, as every other one of twenty bits.
     #[inline(always)]
-    fn matching(&self, tag: u16) -> u32 {
-        equal_lanes(self.words, tag) & ((1 << LANES) - 1)
+    fn matching(&self, tag: u16) -> Lanes {
+        let (tags, _) = self.0.split_first_chunk().expect("a bucket has sixteen words");
+        Lanes(equal_halves(tags, tag) & LANES_MASK)
+    }
+
+    #[inline(always)]
+    fn reference(&self, lane: usize) -> u32 {
+        self.0[REFERENCES + lane]
     }
 
     fn vacant(&self) -> Option<usize> {
-        let lanes = self.matching(0);
-        (lanes != 0).then_some(lanes.trailing_zeros() as usize)
+        self.matching(0).next()
     }
 
     fn set(&mut self, lane: usize, tag: u16, reference: u32) {
-        let shift = (lane % 4) * 16;
-        let word = &mut self.words[lane / 4];
-        *word = *word & !(0xffff << shift) | u64::from(tag) << shift;
-        self.references[lane] = reference;
+        let shift = (lane % 2) * 16;
+        let word = &mut self.0[lane / 2];
+        *word = *word & !(0xffff << shift) | u32::from(tag) << shift;
+        self.0[REFERENCES + lane] = reference;
     }
 
     #[inline]
     fn overflowed(&self) -> u32 {
-        (self.words[2] >> OVERFLOW_SHIFT) as u32
+        self.0[OVERFLOWED]
     }
 
     fn count_overflow(&mut self) {
-        self.words[2] += 1 << OVERFLOW_SHIFT;
+        self.0[OVERFLOWED] += 1;
     }
 
     fn uncount_overflow(&mut self) {
         debug_assert!(self.overflowed() > 0);
-        self.words[2] -= 1 << OVERFLOW_SHIFT;
+        self.0[OVERFLOWED] -= 1;
+    }
+}
+
+/// Lanes of a bucket: the even bits.
+#[derive(Clone, Copy)]
+struct Lanes(u32);
+
+const LANES_MASK: u32 = 0x5555_5555 & ((1 << (2 * LANES)) - 1);
+
+impl Iterator for Lanes {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let lane = self.0.trailing_zeros() as usize / 2;
+        self.0 &= self.0.wrapping_sub(1);
+        // Ten lanes: also what the compiler sees the bound by.
+        (lane < LANES).then_some(lane)
     }
 }
 
@@ -126,19 +147,22 @@ impl Index {
         let places = self.places(hash);
         let bucket = &self.buckets[places.first];
         let mut lanes = bucket.matching(places.tag);
-        if lanes == 0 && bucket.overflowed() != 0 {
-            self.prefetch_second(hash);
-        }
-        while lanes != 0 {
-            hint(bucket.references[lanes.trailing_zeros() as usize]);
-            lanes &= lanes - 1;
+        let Some(lane) = lanes.next() else {
+            if bucket.overflowed() != 0 {
+                self.prefetch_second(hash);
+            }
+            return;
+        };
+        hint(bucket.reference(lane));
+        for lane in lanes {
+            hint(bucket.reference(lane));
         }
     }
 
     /// The first reference of this hash for which `is_it` holds.
     #[inline(always)]
     pub(super) fn find(&self, hash: FlowHash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.locate(hash, &mut is_it).map(|(bucket, lane)| self.buckets[bucket].references[lane])
+        self.locate(hash, &mut is_it).map(|(bucket, lane)| self.buckets[bucket].reference(lane))
     }
 
     #[inline(always)]
@@ -214,7 +238,7 @@ impl Index {
         while next < steps.len() {
             let bucket = steps[next].bucket;
             for lane in 0..LANES {
-                let there = self.places(rehash(self.buckets[bucket].references[lane]));
+                let there = self.places(rehash(self.buckets[bucket].reference(lane)));
                 let other = if there.first == bucket { there.second } else { there.first };
                 let Some(mut vacant) = self.buckets[other].vacant() else {
                     if !steps.is_full() && steps.iter().all(|step| step.bucket != other) {
@@ -226,7 +250,7 @@ impl Index {
                 let (mut step, mut lane, mut to) = (next, lane, other);
                 loop {
                     let from = steps[step].bucket;
-                    let reference = self.buckets[from].references[lane];
+                    let reference = self.buckets[from].reference(lane);
                     let moving = self.places(rehash(reference));
                     self.take(moving, from, lane);
                     self.put(moving, to, vacant, reference);
@@ -249,13 +273,5 @@ fn scale(bits: u64, count: usize) -> usize {
 
 #[inline(always)]
 fn among(bucket: &Bucket, tag: u16, is_it: &mut impl FnMut(u32) -> bool) -> Option<usize> {
-    let mut lanes = bucket.matching(tag);
-    while lanes != 0 {
-        let lane = lanes.trailing_zeros() as usize;
-        if is_it(bucket.references[lane]) {
-            return Some(lane);
-        }
-        lanes &= lanes - 1;
-    }
-    None
+    bucket.matching(tag).find(|&lane| is_it(bucket.reference(lane)))
 }

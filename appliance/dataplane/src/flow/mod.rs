@@ -17,6 +17,7 @@
 //! * A refused packet changes nothing.
 //! * All memory is taken and touched at start; afterwards nothing is allocated.
 
+mod fast;
 mod hash;
 mod index;
 pub mod query;
@@ -26,6 +27,7 @@ mod tcp;
 mod timeout;
 mod timer;
 
+pub use fast::Deadlines;
 pub use hash::FlowHash;
 pub use record::{Flow, FlowId, FlowView, NewFlow, Side, Tally, Way};
 pub use table::{FlowTable, InsertError};

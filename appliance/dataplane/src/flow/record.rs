@@ -91,15 +91,27 @@ impl NewFlow {
 
 /// Indices into a flow's addresses and ports.
 const INITIATOR: usize = 0;
-const TARGET: usize = 1;
-const TRANSLATED: usize = 2;
+pub(super) const TARGET: usize = 1;
+pub(super) const TRANSLATED: usize = 2;
 
 /// Source and destination of what `side` sends, as received.
 #[inline(always)]
-fn ends(side: Side) -> (usize, usize) {
+pub(super) fn ends(side: Side) -> (usize, usize) {
     let side = side.index() & 1;
     (TRANSLATED * side, TARGET - side)
 }
+
+/// The flow lives.
+pub(super) const LIVE: u8 = 1;
+/// It is of IPv6.
+pub(super) const V6: u8 = 2;
+/// The target is translated.
+const TRANSLATES: u8 = 4;
+/// The backend gets the packets as they were, and answers past the appliance.
+const DIRECT: u8 = 8;
+
+/// No port: `way_ports` of a side without a way.
+const NOWHERE: u16 = u16::MAX;
 
 /// No rule, no backend.
 const NOBODY: u32 = u32::MAX;
@@ -109,16 +121,18 @@ const NOBODY: u32 = u32::MAX;
 #[repr(C, align(64))]
 pub struct Flow {
     /// Of the initiator, of the target, and of what the target is translated to.
-    addresses: [Addr; 3],
-    ports: [u16; 3],
-    protocol: u8,
-    pub(super) live: bool,
+    pub(super) addresses: [Addr; 3],
+    /// As they stand in a packet, the first byte lower.
+    pub(super) ports: [u16; 3],
+    pub(super) protocol: u8,
+    /// What never changes of the flow, and whether it lives.
+    pub(super) traits: u8,
     rule: u32,
     backend: u32,
 
     pub(super) tallies: [HotTally; 2],
     /// Neighbour by sending side; 0: no way yet.
-    neighbors: [u32; 2],
+    pub(super) neighbors: [u32; 2],
     /// Connection state; meaningless unless the protocol is TCP.
     pub tcp: TcpState,
     /// The configuration under which the caller last decided the flow or its ways.
@@ -126,9 +140,9 @@ pub struct Flow {
     /// The tick at which the flow ends, modulo 2^32.
     pub(super) deadline: u32,
     /// Port by sending side, where there is a neighbour.
-    way_ports: [u16; 2],
+    pub(super) way_ports: [u16; 2],
     /// 0: the timeout of the class.
-    idle_timeout_s: u16,
+    pub(super) idle_timeout_s: u16,
     pub(super) epoch: u16,
 }
 
@@ -141,7 +155,7 @@ impl Flow {
         addresses: [Addr::UNSPECIFIED; 3],
         ports: [0; 3],
         protocol: 0,
-        live: false,
+        traits: 0,
         rule: 0,
         backend: 0,
         tallies: [HotTally(0); 2],
@@ -149,17 +163,23 @@ impl Flow {
         tcp: TcpState::NONE,
         generation: 0,
         deadline: 0,
-        way_ports: [0; 2],
+        way_ports: [NOWHERE; 2],
         idle_timeout_s: 0,
         epoch: 0,
     };
 
     pub(super) fn new(new: &NewFlow, epoch: u16) -> Self {
+        let is_translated = new.translated != new.key.dst || new.translated_port != new.key.dst_port;
+        let is_direct = new.backend.is_some() && new.translated == new.key.dst;
+        let trait_if = |holds: bool, bit: u8| if holds { bit } else { 0 };
         Self {
             addresses: [new.key.src, new.key.dst, new.translated],
-            ports: [new.key.src_port, new.key.dst_port, new.translated_port],
+            ports: [new.key.src_port, new.key.dst_port, new.translated_port].map(u16::swap_bytes),
             protocol: new.key.protocol,
-            live: true,
+            traits: LIVE
+                | trait_if(new.key.src.family() == Family::V6, V6)
+                | trait_if(is_translated, TRANSLATES)
+                | trait_if(is_direct, DIRECT),
             rule: new.rule.map_or(NOBODY, |RuleId(id)| id),
             backend: new.backend.map_or(NOBODY, |BackendId(id)| id),
             tcp: new.tcp.unwrap_or(TcpState::NONE),
@@ -190,8 +210,8 @@ impl Flow {
         FlowKey {
             src: self.addresses[src],
             dst: self.addresses[dst],
-            src_port: self.ports[src],
-            dst_port: self.ports[dst],
+            src_port: self.ports[src].swap_bytes(),
+            dst_port: self.ports[dst].swap_bytes(),
             protocol: self.protocol,
         }
     }
@@ -203,16 +223,33 @@ impl Flow {
         let word = |address: &Addr| u128::from_ne_bytes(*address.octets());
         let addresses =
             (word(&self.addresses[src]) ^ word(&key.src)) | (word(&self.addresses[dst]) ^ word(&key.dst));
-        let rest = (self.ports[src] ^ key.src_port)
-            | (self.ports[dst] ^ key.dst_port)
+        let rest = (self.ports[src] ^ key.src_port.swap_bytes())
+            | (self.ports[dst] ^ key.dst_port.swap_bytes())
             | u16::from(self.protocol ^ key.protocol);
         addresses == 0 && rest == 0
+    }
+
+    /// A flow lives in the record.
+    #[inline(always)]
+    pub(super) fn is_live(&self) -> bool {
+        self.traits & LIVE != 0
+    }
+
+    pub(super) fn end(&mut self) {
+        self.traits &= !LIVE;
     }
 
     /// Whether packets need to be translated.
     #[inline]
     pub fn is_translated(&self) -> bool {
-        self.addresses[TRANSLATED] != self.addresses[TARGET] || self.ports[TRANSLATED] != self.ports[TARGET]
+        self.traits & TRANSLATES != 0
+    }
+
+    /// The backend gets the packets as they were, and answers past the appliance (direct server return): there is one side only to
+    /// hold a connection's state against.
+    #[inline]
+    pub fn returns_directly(&self) -> bool {
+        self.traits & DIRECT != 0
     }
 
     /// Where the packets that `side` sends go in the end.
@@ -264,7 +301,7 @@ impl Flow {
     /// Remembers how the packets that `side` sends leave, or that it is to be found out.
     #[inline]
     pub fn set_way(&mut self, side: Side, way: Option<Way>) {
-        let (port, neighbor) = way.map_or((0, 0), |way| (way.port.0, way.neighbor.get()));
+        let (port, neighbor) = way.map_or((NOWHERE, 0), |way| (way.port.0, way.neighbor.get()));
         (self.way_ports[side.index()], self.neighbors[side.index()]) = (port, neighbor);
     }
 

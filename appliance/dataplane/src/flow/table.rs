@@ -32,12 +32,12 @@ const NONE: u32 = u32::MAX;
 /// Deadlines count in ticks of 10 ms from the first tick that does not begin before the packet. A flow never ends early; it ends in the
 /// first [`expire`](Self::expire) whose time is in the tick of its deadline or later, unless the budget of that call runs out before.
 pub struct FlowTable {
-    secret: Secret,
+    pub(super) secret: Secret,
     index: Index,
-    flows: Box<[Flow]>,
+    pub(super) flows: Box<[Flow]>,
     cold: Box<[Cold]>,
     wheel: Wheel,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     vacant: u32,
     len: usize,
     refused: u64,
@@ -50,7 +50,7 @@ fn reference(index: u32, side: Side) -> u32 {
 }
 
 #[inline(always)]
-fn referee(reference: u32) -> (u32, Side) {
+pub(super) fn referee(reference: u32) -> (u32, Side) {
     (reference >> 1, if reference & 1 == 0 { Side::Initiator } else { Side::Responder })
 }
 
@@ -141,7 +141,7 @@ impl FlowTable {
         let (index, side) = referee(hash.guess);
         // A live flow is in the index under both its keys, so that this is what the search would find.
         match self.flows.get(index as usize) {
-            Some(flow) if flow.live & flow.has_key(side, key) => {
+            Some(flow) if flow.is_live() & flow.has_key(side, key) => {
                 Some((FlowId { index, epoch: flow.epoch }, side))
             }
             _ => self.search(key, hash),
@@ -179,7 +179,7 @@ impl FlowTable {
         let flow = &mut self.flows[index as usize];
         *flow = Flow::new(&new, flow.epoch);
         if self.link(index, hashes).is_err() {
-            self.flows[index as usize].live = false;
+            self.flows[index as usize].end();
             self.refused += 1;
             return Err(InsertError::Full);
         }
@@ -212,7 +212,7 @@ impl FlowTable {
     /// The flow still lives.
     #[inline]
     pub fn is_live(&self, id: FlowId) -> bool {
-        self.flows.get(id.index as usize).is_some_and(|flow| flow.live && flow.epoch == id.epoch)
+        self.flows.get(id.index as usize).is_some_and(|flow| flow.is_live() && flow.epoch == id.epoch)
     }
 
     /// The flow. `id` must be of this table; of a flow that was removed, what is there now is returned.
@@ -313,7 +313,7 @@ impl FlowTable {
             self.index.remove(hash, reference(index, side));
         }
         let flow = &mut self.flows[index as usize];
-        flow.live = false;
+        flow.end();
         flow.epoch = flow.epoch.wrapping_add(1);
         self.cold[index as usize].next_vacant = core::mem::replace(&mut self.vacant, index);
         self.len -= 1;
@@ -348,7 +348,7 @@ impl FlowTable {
         let start = cursor.min(self.capacity());
         let end = start.saturating_add(budget.max(1)).min(self.capacity());
         let flows = self.flows[start..end].iter().zip(&self.cold[start..end]).zip(start as u32..);
-        let live = flows.filter(|((flow, _), _)| flow.live);
+        let live = flows.filter(|((flow, _), _)| flow.is_live());
         let named =
             live.map(|((flow, cold), index)| (FlowId { index, epoch: flow.epoch }, FlowView { flow, cold }));
         (named, (end < self.capacity()).then_some(end))

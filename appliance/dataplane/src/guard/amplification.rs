@@ -11,6 +11,13 @@ const NTP_MANAGEMENT_MODES: [u8; 2] = [6, 7];
 /// memcached, which should never be heard from outside (CVE-2018-1000115).
 const MEMCACHED: u16 = 11_211;
 
+/// Whether datagrams between these ports are looked at at all. Both are in one word as they stand in the header.
+#[inline(always)]
+pub(super) fn is_watched(ports: u32) -> bool {
+    const WATCHED: [u16; 2] = [NTP.swap_bytes(), MEMCACHED.swap_bytes()];
+    WATCHED.contains(&(ports as u16)) || WATCHED.contains(&((ports >> 16) as u16))
+}
+
 /// Whether the packet is a request or an answer of a blocked kind.
 #[inline]
 pub(super) fn matches(blocked: &Amplification, packet: &Packet, payload: &[u8]) -> bool {

@@ -103,6 +103,12 @@ impl Guard {
         trust == Trust::Untrusted && amplification::matches(&self.amplification, packet, payload)
     }
 
+    /// Whether [`amplifies`](Self::amplifies) can hold for a datagram between these ports, as they stand in its header.
+    #[inline(always)]
+    pub fn watches(&self, ports: u32) -> bool {
+        amplification::is_watched(ports)
+    }
+
     /// Whether the source can be behind the port (RFC 3704). What the virtual network owns never comes from outside, checked or not.
     fn check_origin(
         &self,

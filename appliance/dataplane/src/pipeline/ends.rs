@@ -1,7 +1,6 @@
 //! How flows end by themselves: idle timeouts, and backends that are drained. Where the configuration says so, both ends of an
 //! established connection are reset.
 
-use super::known::returns_directly;
 use super::{Pipeline, Transmit};
 use crate::emit::reset::{self, Reset};
 use crate::flow::{Class, Flow, FlowId, Side, Way};
@@ -33,7 +32,7 @@ struct Farewell {
 impl Farewell {
     /// Of a connection whose state is known well enough that its ends will believe a reset.
     fn of(flow: &Flow) -> Option<Self> {
-        (flow.class() == Class::TcpEstablished && !returns_directly(flow)).then(|| Self {
+        (flow.class() == Class::TcpEstablished && !flow.returns_directly()).then(|| Self {
             ends: [Side::Initiator, Side::Responder]
                 .map(|sender| (reset_from(flow, sender), flow.way(sender))),
         })

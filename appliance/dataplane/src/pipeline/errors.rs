@@ -1,6 +1,6 @@
 //! ICMP errors: those that the appliance sends about a packet it could not pass on, and those of others about a flow.
 
-use super::known::{payload, returns_directly, target, translated, translation};
+use super::known::{payload, target, translated, translation};
 use super::{Departure, Passage, Pipeline, Step, decided, drop_for};
 use crate::addr::Family;
 use crate::emit::icmp_error::{self, IcmpError};
@@ -59,7 +59,7 @@ impl<F: Frame> Pipeline<F> {
         self.check_ingress(frame, p, id, side)?;
         (p.rule, p.backend) = self.flows.decided_by(id);
         if let Some(seq) = quoted.tcp_seq
-            && !returns_directly(self.flows.flow(id))
+            && !self.flows.flow(id).returns_directly()
             && !self.flows.flow(id).tcp.quoted_in_window(side.other(), seq)
         {
             return drop_for(DropReason::InvalidState);

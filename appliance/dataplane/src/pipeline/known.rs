@@ -2,7 +2,6 @@
 
 use super::{Departure, Passage, Pipeline, Step, drop_for};
 use crate::addr::Addr;
-use crate::emit::forward::forward;
 use crate::emit::rewrite::{self, Endpoint, Translation};
 use crate::flow::{Flow, FlowId, Side, query};
 use crate::policy::Context;
@@ -43,7 +42,7 @@ impl<F: Frame> Pipeline<F> {
     #[inline(always)]
     fn follows(&mut self, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         let fits = match &p.packet.transport {
-            Transport::Tcp(_) if returns_directly(self.flows.flow(id)) => Ok(()),
+            Transport::Tcp(_) if self.flows.flow(id).returns_directly() => Ok(()),
             Transport::Tcp(tcp) => self.flows.segment(id, side, tcp, p.packet.payload_len()).map(|_| ()),
             Transport::Icmp(icmp) => query::check(side, icmp.class),
             _ => Ok(()),
@@ -60,10 +59,9 @@ impl<F: Frame> Pipeline<F> {
         self.flows.account(id, side, p.packet.ip_len(), p.now);
         let flow = self.flows.flow(id);
         if flow.is_translated() {
-            forward(frame.bytes_mut(), p.packet, &translation(flow, side));
-        } else {
-            rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
+            rewrite::translate(frame.bytes_mut(), p.packet, &translation(flow, side));
         }
+        rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
         rewrite::trim(frame, p.packet);
     }
 
@@ -138,7 +136,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Where the packets that `side` sends are delivered: with a floating IP, to the backend whose address they do not carry.
     pub(super) fn final_destination(&self, flow: &Flow, side: Side) -> Addr {
-        let backend = if side == Side::Initiator && returns_directly(flow) { flow.backend() } else { None };
+        let backend = if side == Side::Initiator && flow.returns_directly() { flow.backend() } else { None };
         backend.and_then(|id| self.snapshot.balancer.address(id)).unwrap_or_else(|| flow.destination(side))
     }
 }
@@ -155,13 +153,6 @@ enum Refreshed {
 #[inline(always)]
 pub(super) fn payload<'a, F: Frame>(frame: &'a F, p: &Passage<'_>) -> &'a [u8] {
     frame.bytes().get(p.packet.payload as usize..p.packet.payload_end as usize).unwrap_or_default()
-}
-
-/// The backend got the packets as they were, and answers past the appliance (direct server return): there is one side only to
-/// hold a connection's state against.
-#[inline(always)]
-pub(super) fn returns_directly(flow: &Flow) -> bool {
-    flow.backend().is_some() && flow.key(Side::Initiator).dst == flow.translated_key().dst
 }
 
 /// What is changed in the packets that `side` sends.

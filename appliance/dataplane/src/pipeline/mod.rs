@@ -8,6 +8,7 @@ mod admit;
 mod depart;
 mod ends;
 mod errors;
+mod fast;
 mod fragment;
 mod from_kernel;
 mod inspect;
@@ -22,6 +23,7 @@ mod place_tests;
 mod timers;
 mod to_kernel;
 
+use crate::addr::Mac;
 use crate::counters::Counters;
 use crate::flow::{FlowHash, FlowTable};
 use crate::fragments::FragmentTable;
@@ -31,12 +33,13 @@ use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
+use crate::wire::plain::{self, Plain, Station};
 use crate::wire::{self, FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use mark::{Mark, Origin};
 use place::hand_over;
-use pmd_shim::{BURST, Burst, Frame};
+use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 use std::sync::Arc;
 
 pub use from_kernel::worker_for;
@@ -118,6 +121,8 @@ pub struct Pipeline<F: Frame> {
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
     drains: ends::Drains,
+    /// By [`PortId::index`].
+    exits: Box<[fast::Exit]>,
     placement: Placement,
     /// Homes are not what they were when older flows began.
     has_moved: bool,
@@ -159,6 +164,52 @@ struct Departure {
     neighbor: NeighborId,
 }
 
+/// What the first pass found out about a frame.
+struct Slot {
+    hash: FlowHash,
+    /// `None`: the frame is another one, whose parsed form is with those of the others.
+    plain: Option<Plain>,
+}
+
+/// Frames that left by the fast lane, not counted yet.
+struct Sent {
+    from: PortId,
+    to: PortId,
+    all: u64,
+    /// By the port of the last one.
+    run: u64,
+}
+
+impl Sent {
+    fn new(from: PortId) -> Self {
+        Self { from, to: from, all: 0, run: 0 }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, to: PortId, counters: &mut Counters) {
+        if to != self.to {
+            self.count_run(counters);
+            self.to = to;
+        }
+        self.run += 1;
+    }
+
+    fn count_run(&mut self, counters: &mut Counters) {
+        self.all += self.run;
+        if let Some(counters) = counters.port(self.to) {
+            counters.transmitted += core::mem::take(&mut self.run);
+        }
+    }
+
+    fn count(mut self, counters: &mut Counters) {
+        self.count_run(counters);
+        if let Some(counters) = counters.port(self.from) {
+            counters.received += self.all;
+            counters.forwarded += self.all;
+        }
+    }
+}
+
 /// A stage goes on, or ends the packet's way.
 type Step<T> = ControlFlow<End, T>;
 
@@ -193,6 +244,7 @@ impl<F: Frame> Pipeline<F> {
             fragments: FragmentTable::new(Default::default(), options.seed),
             icmp_errors: icmp_errors(options.placement, now),
             drains: ends::Drains::default(),
+            exits: Box::default(),
             placement: options.placement,
             has_moved: false,
             counters: Counters::default(),
@@ -221,6 +273,7 @@ impl<F: Frame> Pipeline<F> {
             snapshot.names().backend_count(),
         );
         self.neighbors.set_static(&snapshot.static_neighbors);
+        self.exits = fast::Exit::all(snapshot);
     }
 
     /// What was counted so far.
@@ -246,41 +299,131 @@ impl<F: Frame> Pipeline<F> {
             burst.clear();
             return;
         };
-        let mut parsed: ArrayVec<(Result<Parsed, DropReason>, FlowHash), BURST> = ArrayVec::new();
-        for index in 0..burst.len() {
+        let mut slots = ArrayVec::new();
+        let mut others = ArrayVec::new();
+        self.parse(burst, station, &mut slots, &mut others);
+        self.prefetch_records(&mut slots);
+        self.carry_out(now, port, burst, &slots, &others, tx, observer);
+    }
+
+    /// First pass: parses, and asks for the flow buckets. Each pass has the registers to itself.
+    #[inline(never)]
+    fn parse(
+        &self,
+        burst: &Burst<F>,
+        mac: Mac,
+        slots: &mut ArrayVec<Slot, BURST>,
+        others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
+    ) {
+        let station = Station::new(mac);
+        for (index, frame) in burst.iter().enumerate() {
             if let Some(ahead) = burst.get(index + 4) {
                 ahead.prefetch();
             }
-            let frame = &burst[index];
-            if let Some(packet) = wire::plain(frame.bytes(), frame.offload(), station) {
-                let hash = self.flows.hash(&packet.key);
+            let (bytes, offload) = (frame.bytes(), frame.offload());
+            let verify = offload.checksum == ChecksumStatus::Unverified;
+            if !plain::is_plain_so_far(offload) {
+                self.other(bytes, offload, mac, slots, others);
+            } else if let Some((plain, key)) = plain::v4(bytes, station, verify) {
+                let hash = self.flows.hash_v4(&key);
                 self.flows.prefetch_index(hash);
-                // Apart from the others, so that the packet is written once, where it stays.
-                parsed.push((Ok(Parsed::Ip(packet)), hash));
+                slots.push(Slot { hash, plain: Some(plain) });
+            } else if let Some((plain, key)) = plain::v6(bytes, station, verify) {
+                let hash = self.flows.hash_v6(&key);
+                self.flows.prefetch_index(hash);
+                slots.push(Slot { hash, plain: Some(plain) });
+            } else {
+                self.other(bytes, offload, mac, slots, others);
+            }
+        }
+    }
+
+    /// Second pass: asks for the flow records.
+    #[inline(never)]
+    fn prefetch_records(&self, slots: &mut ArrayVec<Slot, BURST>) {
+        for slot in slots {
+            self.flows.prefetch_record(&mut slot.hash);
+        }
+    }
+
+    /// Third pass: decides each frame.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the burst as the passes before left it")]
+    fn carry_out<T: Transmit<F>, O: Observer>(
+        &mut self,
+        now: Time,
+        port: PortId,
+        burst: &mut Burst<F>,
+        slots: &ArrayVec<Slot, BURST>,
+        others: &ArrayVec<Result<Parsed, DropReason>, BURST>,
+        tx: &mut T,
+        observer: &mut O,
+    ) {
+        let lane = self.lane(port, now);
+        let mut others = others.iter();
+        let mut sent = Sent::new(port);
+        for (index, (mut frame, slot)) in burst.drain(..).zip(slots).enumerate() {
+            if let Some(outcome) = self.fast(&mut frame, slot, &lane) {
+                if let Verdict::Forward(port) = outcome.verdict {
+                    sent.add(port, &mut self.counters);
+                    tx.transmit(port, frame);
+                }
+                observer.decided(index, &outcome);
                 continue;
             }
-            let result = wire::parse(frame.bytes(), frame.offload(), station);
-            let hash = match &result {
-                Ok(Parsed::Ip(packet)) => {
-                    let hash = self.flows.hash(&packet.key);
-                    self.flows.prefetch_index(hash);
-                    hash
-                }
-                _ => FlowHash::default(),
-            };
-            parsed.push((result, hash));
-        }
-        for (_, hash) in &mut parsed {
-            self.flows.prefetch_record(hash);
-        }
-        let mark = Mark { port, origin: Origin::Received };
-        for (slot, (mut frame, (result, hash))) in burst.drain(..).zip(&parsed).enumerate() {
-            frame.set_mark(mark.to_bits());
-            if let Some(outcome) = self.decide(frame, result, *hash, mark, now, tx) {
-                self.count(port, outcome.verdict);
-                observer.decided(slot, &outcome);
+            let mark = Mark { port, origin: Origin::Received };
+            if let Some(outcome) = self.through(frame, slot, &mut others, mark, now, tx) {
+                observer.decided(index, &outcome);
             }
         }
+        sent.count(&mut self.counters);
+    }
+
+    #[inline(never)]
+    fn other(
+        &self,
+        bytes: &[u8],
+        offload: RxOffload,
+        mac: Mac,
+        slots: &mut ArrayVec<Slot, BURST>,
+        others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
+    ) {
+        let parsed = wire::parse(bytes, offload, mac);
+        let hash = match &parsed {
+            Ok(Parsed::Ip(packet)) => {
+                let hash = self.flows.hash(&packet.key);
+                self.flows.prefetch_index(hash);
+                hash
+            }
+            _ => FlowHash::default(),
+        };
+        others.push(parsed);
+        slots.push(Slot { hash, plain: None });
+    }
+
+    /// Takes a frame that the fast lane left through the stages; `None` when another worker goes on with it.
+    #[inline(never)]
+    fn through<'a, T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        slot: &Slot,
+        others: &mut impl Iterator<Item = &'a Result<Parsed, DropReason>>,
+        mark: Mark,
+        now: Time,
+        tx: &mut T,
+    ) -> Option<Outcome> {
+        frame.set_mark(mark.to_bits());
+        // Neither is ever missing.
+        let missing = Err(DropReason::Malformed);
+        let plain =
+            slot.plain.map(|plain| plain.packet(frame.bytes()).map(Parsed::Ip).ok_or(DropReason::Malformed));
+        let parsed = match &plain {
+            Some(plain) => plain,
+            None => others.next().unwrap_or(&missing),
+        };
+        let outcome = self.decide(frame, parsed, slot.hash, mark, now, tx)?;
+        self.count(mark.port, outcome.verdict);
+        Some(outcome)
     }
 
     /// One frame to its verdict; `None` when another worker goes on with it.

@@ -28,10 +28,12 @@ impl NeighborId {
         NonZeroU32::new(epoch << INDEX_BITS | u32::from(index)).map(Self)
     }
 
+    #[inline(always)]
     fn index(self) -> u16 {
         (self.0.get() & (MAX_ENTRIES as u32 - 1)) as u16
     }
 
+    #[inline(always)]
     fn epoch(self) -> u32 {
         self.0.get() >> INDEX_BITS
     }
@@ -230,7 +232,7 @@ impl<F: Frame> Neighbors<F> {
     }
 
     /// The neighbour's Ethernet address: `None` while it is not known, and for a stale identifier.
-    #[inline]
+    #[inline(always)]
     pub fn mac(&self, id: NeighborId) -> Option<Mac> {
         let face = self.faces.get(usize::from(id.index()))?;
         if face.epoch != id.epoch() {

@@ -108,6 +108,13 @@ impl TcpState {
         self.turn(side, tcp, len)
     }
 
+    /// Whether [`segment`](Self::segment) takes this segment on the shortest way: one in the midst of a connection, that has neither a
+    /// SYN nor a FIN nor a RST, and fits. What it changes is left to [`advance`](Self::advance).
+    #[inline(always)]
+    pub fn is_followed_by(&self, side: Side, tcp: &Tcp, payload_len: usize) -> bool {
+        self.details.is_plainly_established() && self.check_window(side, tcp, payload_len as u32).is_ok()
+    }
+
     /// Takes over what [`unusual`](Self::unusual) makes of a segment, or nothing of it.
     #[inline(never)]
     fn turn(&mut self, side: Side, tcp: &Tcp, len: u32) -> Result<TcpEvent, DropReason> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::arbitrary::{self, Body, Plan};
+use crate::wire::plain::plain;
 use crate::wire::testing::sum;
 use etherparse::{Ethernet2Slice, Ipv4Slice, Ipv6Slice, TcpSlice, UdpSlice};
 use proptest::prelude::*;

@@ -8,6 +8,7 @@ mod icmp;
 mod link;
 mod quotes;
 
+use super::plain::plain;
 use super::testing::{FrameBuilder, STATION, fix_ipv4_checksum, fix_transport_checksum};
 use super::*;
 use crate::addr::Addr;

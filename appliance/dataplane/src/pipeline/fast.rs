@@ -1,0 +1,168 @@
+//! The fast lane: plain packets of flows of which everything is known.
+//!
+//! Nothing is decided here. A packet that [`wire::plain`](crate::wire::plain) took, whose flow was decided under this configuration, that
+//! came in where it is expected, goes to a neighbour that is known, fits the link, lives on, and changes nothing but its flow's
+//! numbers, is brought up to its departure in one go. All of that is looked at before anything is changed, so that every other packet goes through the stages as if it had
+//! never been here.
+
+use super::{Mark, Origin, Outcome, Pipeline, Slot};
+use crate::addr::Mac;
+use crate::emit::{forward, rewrite};
+use crate::flow::{Deadlines, Flow, Side};
+use crate::route::NeighborId;
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+use crate::verdict::{PortId, Verdict};
+use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
+use crate::wire::{TCP_HEADER_LEN, Tcp, TcpFlags, UDP_HEADER_LEN, protocol};
+use nva_config::Trust;
+use pmd_shim::Frame;
+
+/// What all packets of a burst have in common.
+pub(super) struct Lane {
+    port: PortId,
+    mark: u32,
+    generation: u32,
+    deadlines: Deadlines,
+    /// Datagrams are held against the amplification filters.
+    is_filtered: bool,
+}
+
+/// What the fast lane needs of a port that packets leave by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exit {
+    mac: Mac,
+    mtu: u16,
+}
+
+impl Exit {
+    pub(super) fn all(snapshot: &Snapshot) -> Box<[Self]> {
+        snapshot.ports.iter().map(|port| Self { mac: port.mac, mtu: port.mtu }).collect()
+    }
+}
+
+impl<F: Frame> Pipeline<F> {
+    pub(super) fn lane(&self, port: PortId, now: Time) -> Lane {
+        Lane {
+            port,
+            mark: Mark { port, origin: Origin::Forwarded }.to_bits(),
+            generation: self.snapshot.generation,
+            deadlines: self.flows.deadlines(now),
+            is_filtered: self.facts(port).trust == Trust::Untrusted,
+        }
+    }
+
+    /// Brings a packet up to its departure. `None`: it is for the stages, and nothing was changed.
+    #[inline(always)]
+    pub(super) fn fast(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<Outcome> {
+        const TCP_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
+        const TCP_V6: usize = L4_OVER_V6 + TCP_HEADER_LEN;
+        const UDP_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
+        let plain = slot.plain?;
+        match plain.kind {
+            Kind::TcpV4 => self.ride::<false, true, TCP_V4>(frame, slot, plain, lane),
+            // As much as a TCP header is there too.
+            Kind::UdpV4 => self.ride::<false, false, TCP_V4>(frame, slot, plain, lane),
+            Kind::TcpV6 => self.ride::<true, true, TCP_V6>(frame, slot, plain, lane),
+            Kind::UdpV6 => self.ride::<true, false, UDP_V6>(frame, slot, plain, lane),
+        }
+    }
+
+    #[inline(always)]
+    fn ride<const V6: bool, const TCP: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        slot: &Slot,
+        plain: Plain,
+        lane: &Lane,
+    ) -> Option<Outcome> {
+        let (flow, side) = self.flows.guessed(slot.hash)?;
+        let bytes = frame.bytes_mut();
+        let is_padded = bytes.len() > usize::from(plain.end);
+        let head: &mut [u8; N] = bytes.first_chunk_mut()?;
+        if !is_of::<V6, TCP, N>(flow, side, head) {
+            return None;
+        }
+        let way = flow.settled_way(side, lane.port, lane.generation)?;
+        let exit = self.exits.get(way.port.index())?;
+        let ip_len = usize::from(plain.end) - L3;
+        let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
+        if hops <= 1 || ip_len > usize::from(exit.mtu) {
+            return None;
+        }
+        let (account, segment) = if TCP {
+            let segment = segment::<V6, N>(head)?;
+            let payload_len = usize::from(plain.end) - usize::from(plain.payload);
+            if flow.returns_directly() || !flow.tcp.is_followed_by(side, &segment, payload_len) {
+                return None;
+            }
+            (flow.account_tcp(side, ip_len, &lane.deadlines)?, Some((segment, payload_len)))
+        } else {
+            if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+                return None;
+            }
+            (flow.account_udp(side, ip_len, &lane.deadlines)?, None)
+        };
+        let mac = self.neighbors.mac(NeighborId::from_bits(way.neighbor))?;
+        // From here on it is certain.
+        if let Some((segment, payload_len)) = segment {
+            flow.tcp.advance(side, &segment, payload_len as u32);
+        }
+        flow.take(side, account);
+        edit::<V6, TCP, N>(head, flow, side);
+        rewrite::set_link(head, exit.mac, mac);
+        let outcome =
+            Outcome { verdict: Verdict::Forward(way.port), rule: flow.rule(), backend: flow.backend() };
+        if is_padded {
+            rewrite::cut(frame, plain.end.into());
+        }
+        frame.set_mark(lane.mark);
+        Some(outcome)
+    }
+}
+
+/// The packet is of this flow, and its sender is on this side.
+#[inline(always)]
+fn is_of<const V6: bool, const TCP: bool, const N: usize>(flow: &Flow, side: Side, head: &[u8; N]) -> bool {
+    let protocol = if TCP { protocol::TCP } else { protocol::UDP };
+    let ports = ports::<V6, N>(head);
+    if V6 {
+        let addresses = [8, 16, 24, 32].map(|at| plain::word(head, L3 + at));
+        flow.is_of_v6(side, &KeyV6 { addresses, ports, protocol })
+    } else {
+        flow.is_of_v4(side, &KeyV4 { addresses: plain::word(head, L3 + 12), ports, protocol })
+    }
+}
+
+const fn l4<const V6: bool>() -> usize {
+    if V6 { L4_OVER_V6 } else { L4_OVER_V4 }
+}
+
+#[inline(always)]
+fn ports<const V6: bool, const N: usize>(head: &[u8; N]) -> u32 {
+    plain::half_word(head, l4::<V6>())
+}
+
+/// A segment of the kind that nearly all are: an acknowledgement, neither with SYN nor FIN nor RST. Of its flags only that is told.
+#[inline(always)]
+fn segment<const V6: bool, const N: usize>(head: &[u8; N]) -> Option<Tcp> {
+    const CONTROL: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
+    let l4 = l4::<V6>();
+    (head[l4 + 13] & CONTROL == TcpFlags::ACK).then(|| Tcp {
+        seq: plain::half_word(head, l4 + 4).swap_bytes(),
+        ack: plain::half_word(head, l4 + 8).swap_bytes(),
+        flags: TcpFlags(TcpFlags::ACK),
+        window: plain::quarter_word(head, l4 + 14).swap_bytes(),
+        window_scale: None,
+    })
+}
+
+#[inline(always)]
+fn edit<const V6: bool, const TCP: bool, const N: usize>(head: &mut [u8; N], flow: &Flow, side: Side) {
+    match (V6, flow.is_translated()) {
+        (false, false) => forward::hop_v4(head),
+        (false, true) => forward::translate_v4::<TCP, N>(head, &flow.leaving_v4(side)),
+        (true, false) => forward::hop_v6(head),
+        (true, true) => forward::translate_v6::<TCP, N>(head, &flow.leaving_v6(side)),
+    }
+}
