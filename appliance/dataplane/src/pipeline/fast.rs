@@ -104,6 +104,8 @@ impl<F: Frame> Pipeline<F> {
             (flow.account_udp(side, ip_len, &lane.deadlines)?, None)
         };
         let mac = self.neighbors.mac(NeighborId::from_bits(way.neighbor))?;
+        #[cfg(test)]
+        let is_translated = flow.is_translated();
         // From here on it is certain.
         if let Some((segment, payload_len)) = segment {
             flow.tcp.advance(side, &segment, payload_len as u32);
@@ -117,6 +119,10 @@ impl<F: Frame> Pipeline<F> {
             rewrite::cut(frame, plain.end.into());
         }
         frame.set_mark(lane.mark);
+        #[cfg(test)]
+        {
+            self.rides[2 * usize::from(plain.kind as u8) + usize::from(is_translated)] += 1;
+        }
         Some(outcome)
     }
 }

@@ -9,6 +9,8 @@ mod depart;
 mod ends;
 mod errors;
 mod fast;
+#[cfg(test)]
+mod fast_tests;
 mod fragment;
 mod from_kernel;
 mod inspect;
@@ -127,6 +129,12 @@ pub struct Pipeline<F: Frame> {
     /// Homes are not what they were when older flows began.
     has_moved: bool,
     counters: Counters,
+    /// Every packet goes through the stages.
+    #[cfg(test)]
+    is_without_fast_lane: bool,
+    /// Packets that took the fast lane, by kind: of flows without translation, then of those with it.
+    #[cfg(test)]
+    rides: [u64; 8],
 }
 
 /// A packet on its way: where it came in, what parsing found, what the stages learnt.
@@ -248,6 +256,10 @@ impl<F: Frame> Pipeline<F> {
             placement: options.placement,
             has_moved: false,
             counters: Counters::default(),
+            #[cfg(test)]
+            is_without_fast_lane: false,
+            #[cfg(test)]
+            rides: [0; 8],
             snapshot,
         };
         pipeline.fit();
@@ -322,7 +334,7 @@ impl<F: Frame> Pipeline<F> {
             }
             let (bytes, offload) = (frame.bytes(), frame.offload());
             let verify = offload.checksum == ChecksumStatus::Unverified;
-            if !plain::is_plain_so_far(offload) {
+            if !plain::is_plain_so_far(offload) || self.is_without_fast_lane() {
                 self.other(bytes, offload, mac, slots, others);
             } else if let Some((plain, key)) = plain::v4(bytes, station, verify) {
                 let hash = self.flows.hash_v4(&key);
@@ -336,6 +348,17 @@ impl<F: Frame> Pipeline<F> {
                 self.other(bytes, offload, mac, slots, others);
             }
         }
+    }
+
+    #[cfg(test)]
+    fn is_without_fast_lane(&self) -> bool {
+        self.is_without_fast_lane
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    const fn is_without_fast_lane(&self) -> bool {
+        false
     }
 
     /// Second pass: asks for the flow records.
