@@ -104,12 +104,19 @@ struct Sink {
     keep: bool,
 }
 
+impl Sink {
+    #[cold]
+    fn keep(&mut self, frame: &PoolFrame) {
+        self.last = Some(frame.bytes().to_vec());
+    }
+}
+
 impl Transmit<PoolFrame> for Sink {
     #[inline]
     fn transmit(&mut self, _: PortId, frame: PoolFrame) {
         self.sent += 1;
         if self.keep {
-            self.last = Some(frame.bytes().to_vec());
+            self.keep(&frame);
         }
     }
 

@@ -115,6 +115,33 @@ impl Mac {
     }
 }
 
+/// An Ethernet address in the lower six bytes of a word, the first one lowest: two of them make a frame's first twelve bytes by shifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacWord(u64);
+
+impl MacWord {
+    /// A frame's first twelve bytes.
+    #[inline(always)]
+    pub const fn link(destination: Self, source: Self) -> ([u8; 8], [u8; 4]) {
+        ((destination.0 | source.0 << 48).to_le_bytes(), ((source.0 >> 16) as u32).to_le_bytes())
+    }
+}
+
+impl From<Mac> for MacWord {
+    #[inline]
+    fn from(Mac([a, b, c, d, e, f]): Mac) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+impl From<MacWord> for Mac {
+    #[inline]
+    fn from(MacWord(word): MacWord) -> Self {
+        let [a, b, c, d, e, f, ..] = word.to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+}
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

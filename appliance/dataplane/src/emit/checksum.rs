@@ -5,6 +5,9 @@
 
 use crate::addr::Addr;
 
+/// What one less in the first byte of a field adds to a checksum over it, as the field's own replacement does: `!old + new`.
+pub const ONE_LESS: u64 = 0xfffe;
+
 /// A ones' complement sum that is still being added to, of 64 bits: a carry out of the top is added in at the bottom, which
 /// changes nothing modulo `0xffff` (RFC 1071, 2 (A)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl Sum {
 
     /// The same in the machine's own byte order.
     #[inline(always)]
-    const fn folded(self) -> u16 {
+    pub const fn folded(self) -> u16 {
         // The upper half of a number plus itself with both halves exchanged is their sum, the carry added in.
         let sum = (self.0.wrapping_add(self.0.rotate_right(32)) >> 32) as u32;
         (sum.wrapping_add(sum.rotate_right(16)) >> 16) as u16

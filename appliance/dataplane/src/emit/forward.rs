@@ -3,7 +3,7 @@
 //! All places are known when this is compiled, and each field is touched once. The general functions of [`rewrite`](super::rewrite)
 //! give the same bytes.
 
-use super::checksum::Sum;
+use super::checksum::{ONE_LESS, Sum};
 use crate::wire::plain::{KeyV4, KeyV6, L3, L4_OVER_V4, L4_OVER_V6, half_word, quarter_word, word};
 
 const TTL_OVER_V4: usize = L3 + 8;
@@ -12,22 +12,42 @@ const ADDRESSES_OVER_V4: usize = L3 + 12;
 const HOPS_OVER_V6: usize = L3 + 7;
 const ADDRESSES_OVER_V6: usize = L3 + 8;
 
-/// What one less in the first byte of a field adds to a checksum over it: `!old + new`.
-const ONE_LESS: u64 = 0xfffe;
+/// What a packet over IPv4 has changed as it leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Edits {
+    /// Source and destination.
+    pub addresses: u64,
+    /// Source and destination port.
+    pub ports: u32,
+    /// What that, and one hop, adds to the header's checksum.
+    pub header: u16,
+    /// What that adds to the transport's checksum.
+    pub transport: u16,
+}
+
+impl Edits {
+    /// What makes one key of the other.
+    pub fn between(from: &KeyV4, to: &KeyV4) -> Self {
+        let moved = Sum::new().add_word(!from.addresses).add_word(to.addresses);
+        let ports = u64::from(!from.ports) + u64::from(to.ports);
+        let (header, transport) = (moved.add_word(ONE_LESS).folded(), moved.add_word(ports).folded());
+        Self { addresses: to.addresses, ports: to.ports, header, transport }
+    }
+}
 
 /// Takes one from the time to live of a packet over IPv4, which is more than 0.
 #[inline(always)]
 pub fn hop_v4<const N: usize>(head: &mut [u8; N]) {
-    finish_v4(head, Sum::new());
+    finish_v4(head, ONE_LESS as u16);
 }
 
 /// The same, with other ends for the packet.
 #[inline(always)]
-pub fn translate_v4<const TCP: bool, const N: usize>(head: &mut [u8; N], to: &KeyV4) {
-    let moved = Sum::new().add_word(!word(head, ADDRESSES_OVER_V4)).add_word(to.addresses);
-    put(head, ADDRESSES_OVER_V4, to.addresses.to_le_bytes());
-    finish_v4(head, moved);
-    finish_transport::<L4_OVER_V4, TCP, N>(head, moved, to.ports);
+pub fn translate_v4<const TCP: bool, const N: usize>(head: &mut [u8; N], edits: &Edits) {
+    put(head, ADDRESSES_OVER_V4, edits.addresses.to_le_bytes());
+    put(head, L4_OVER_V4, edits.ports.to_le_bytes());
+    finish_v4(head, edits.header);
+    finish_transport::<TCP, N>(head, L4_OVER_V4, edits.transport);
 }
 
 /// Takes one from the hop limit of a packet over IPv6, which is more than 0.
@@ -39,46 +59,43 @@ pub fn hop_v6<const N: usize>(head: &mut [u8; N]) {
 /// The same, with other ends for the packet.
 #[inline(always)]
 pub fn translate_v6<const TCP: bool, const N: usize>(head: &mut [u8; N], to: &KeyV6) {
-    let mut moved = Sum::new();
+    let mut replaced = Sum::new().add_word(u64::from(!half_word(head, L4_OVER_V6)) + u64::from(to.ports));
     for (address, at) in to.addresses.into_iter().zip((ADDRESSES_OVER_V6..).step_by(8)) {
-        moved = moved.add_word(!word(head, at)).add_word(address);
+        replaced = replaced.add_word(!word(head, at)).add_word(address);
         put(head, at, address.to_le_bytes());
     }
+    put(head, L4_OVER_V6, to.ports.to_le_bytes());
     hop_v6(head);
-    finish_transport::<L4_OVER_V6, TCP, N>(head, moved, to.ports);
+    finish_transport::<TCP, N>(head, L4_OVER_V6, replaced.folded());
 }
 
-/// Takes one from the time to live, and brings the header's checksum up to date with that and with what was replaced.
+/// Takes one from the time to live, and brings the header's checksum up to date with that and all else that was replaced.
 #[inline(always)]
-fn finish_v4<const N: usize>(head: &mut [u8; N], replaced: Sum) {
+fn finish_v4<const N: usize>(head: &mut [u8; N], replaced: u16) {
     head[TTL_OVER_V4] = head[TTL_OVER_V4].wrapping_sub(1);
-    update(head, CHECKSUM_OVER_V4, replaced.add_word(ONE_LESS));
+    update(head, CHECKSUM_OVER_V4, replaced);
 }
 
-/// Replaces the ports, and brings the transport's checksum up to date with that and with the addresses that were replaced. A datagram
-/// without a checksum stays so, and a computed 0 is sent as `0xffff` (RFC 768).
+/// Brings the transport's checksum up to date. A datagram without one stays so, and a computed 0 is sent as `0xffff` (RFC 768).
 #[inline(always)]
-fn finish_transport<const L4: usize, const TCP: bool, const N: usize>(
-    head: &mut [u8; N],
-    replaced: Sum,
-    ports: u32,
-) {
-    let replaced = replaced.add_word(u64::from(!half_word(head, L4)) + u64::from(ports));
-    put(head, L4, ports.to_le_bytes());
+fn finish_transport<const TCP: bool, const N: usize>(head: &mut [u8; N], l4: usize, replaced: u16) {
     if TCP {
-        update(head, L4 + 16, replaced);
-    } else if quarter_word(head, L4 + 6) != 0 {
-        update(head, L4 + 6, replaced);
-        if quarter_word(head, L4 + 6) == 0 {
-            put(head, L4 + 6, [0xff; 2]);
+        update(head, l4 + 16, replaced);
+    } else if quarter_word(head, l4 + 6) != 0 {
+        update(head, l4 + 6, replaced);
+        if quarter_word(head, l4 + 6) == 0 {
+            put(head, l4 + 6, [0xff; 2]);
         }
     }
 }
 
-/// Brings a checksum up to date.
+/// Brings a checksum up to date with what was replaced (RFC 1624, equation 3), a folded sum that is not 0: so the new one is never the
+/// 0xffff that no computation over a header gives.
 #[inline(always)]
-fn update<const N: usize>(head: &mut [u8; N], at: usize, replaced: Sum) {
-    put(head, at, replaced.update([head[at], head[at + 1]]));
+fn update<const N: usize>(head: &mut [u8; N], at: usize, replaced: u16) {
+    let old = !u16::from_ne_bytes([head[at], head[at + 1]]);
+    let (sum, carry) = old.overflowing_add(replaced);
+    put(head, at, (!(sum + u16::from(carry))).to_ne_bytes());
 }
 
 #[inline(always)]
@@ -106,10 +123,11 @@ mod tests {
         decrement_ttl(frame, packet);
     }
 
-    fn short_way<const TCP: bool, const N: usize>(frame: &mut [u8], to: &FlowKey) {
+    fn short_way<const TCP: bool, const N: usize>(frame: &mut [u8], from: &FlowKey, to: &FlowKey) {
+        let from = &KeyV4::of(from).unwrap_or_default();
         let head: &mut [u8; N] = frame.first_chunk_mut().expect("the frame has its headers");
         match KeyV4::of(to) {
-            Some(to) => translate_v4::<TCP, N>(head, &to),
+            Some(to) => translate_v4::<TCP, N>(head, &Edits::between(from, &to)),
             None => translate_v6::<TCP, N>(head, &KeyV6::of(to)),
         }
     }
@@ -184,10 +202,10 @@ mod tests {
             let (mut short, mut long) = (frame.clone(), frame);
             long_way(&mut long, &packet, &to);
             match (v6, tcp) {
-                (false, true) => short_way::<true, 54>(&mut short, &to),
-                (false, false) => short_way::<false, 54>(&mut short, &to),
-                (true, true) => short_way::<true, 74>(&mut short, &to),
-                (true, false) => short_way::<false, 62>(&mut short, &to),
+                (false, true) => short_way::<true, 54>(&mut short, &packet.key, &to),
+                (false, false) => short_way::<false, 54>(&mut short, &packet.key, &to),
+                (true, true) => short_way::<true, 74>(&mut short, &packet.key, &to),
+                (true, false) => short_way::<false, 62>(&mut short, &packet.key, &to),
             }
             prop_assert_eq!(&short, &long);
         }

@@ -4,7 +4,7 @@
 //! outside of them is left alone.
 
 use super::checksum::ChecksumDelta;
-use crate::addr::{Addr, Family, Mac};
+use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::wire::{self, IcmpClass, Packet, Quoted, Transport, protocol};
 use pmd_shim::Frame;
 
@@ -151,6 +151,14 @@ pub fn decrement_ttl(bytes: &mut [u8], packet: &Packet) {
 pub fn set_link(bytes: &mut [u8], source: Mac, destination: Mac) {
     write(bytes, 0, destination.0);
     write(bytes, 6, source.0);
+}
+
+/// The same in headers of a known length, by two stores.
+#[inline(always)]
+pub fn set_link_words<const N: usize>(head: &mut [u8; N], source: MacWord, destination: MacWord) {
+    let (first, rest) = MacWord::link(destination, source);
+    head[..8].copy_from_slice(&first);
+    head[8..12].copy_from_slice(&rest);
 }
 
 /// Cuts off what follows the IP packet: Ethernet padding.

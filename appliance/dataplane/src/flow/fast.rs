@@ -4,10 +4,10 @@
 //! shortest way. What is not known to be that, is left to them.
 
 use super::hash::FlowHash;
-use super::record::{Flow, HotTally, LIVE, Side, TARGET, TRANSLATED, V6, Way, ends};
+use super::record::{ALIVE, DIFFERENCES, Flow, KINDS, LIVE, Side, V6, Way, ends};
 use super::table::{FlowTable, referee};
 use super::timeout::{Class, TICKS_PER_SECOND, Timeouts, tick_from};
-use crate::addr::Addr;
+use crate::emit::forward::Edits;
 use crate::time::Time;
 use crate::verdict::PortId;
 use crate::wire::plain::{KeyV4, KeyV6};
@@ -21,11 +21,21 @@ pub struct Deadlines {
     udp: u32,
 }
 
-/// What a packet makes of its flow's numbers.
+/// What is rare as a flow's numbers change, and is left to be [done](FlowTable::catch_up).
 #[derive(Clone, Copy, Debug)]
-pub struct Account {
-    tally: HotTally,
-    deadline: u32,
+pub struct Rare {
+    /// The packet is not counted, as that carries over.
+    is_carried: bool,
+    /// The deadline is earlier than it was.
+    is_earlier: bool,
+}
+
+impl Rare {
+    /// There is something to be done.
+    #[inline(always)]
+    pub fn is_any(self) -> bool {
+        self.is_carried | self.is_earlier
+    }
 }
 
 impl FlowTable {
@@ -48,6 +58,22 @@ impl FlowTable {
         Some((self.flows.get_mut(index as usize)?, side))
     }
 
+    /// Does for the guessed flow what [`Flow::count`] left to be done.
+    #[cold]
+    #[inline(never)]
+    pub fn catch_up(&mut self, hash: FlowHash, rare: Rare, bytes: usize) {
+        let (index, side) = referee(hash.guess);
+        let Some(flow) = self.flows.get_mut(index as usize) else { return };
+        if rare.is_carried {
+            let (packets, bytes) = flow.tallies[side.index()].add(bytes as u32);
+            self.cold[index as usize].carry(side, packets, bytes);
+        }
+        if rare.is_earlier {
+            let deadline = flow.deadline;
+            self.advance_deadline(index, deadline);
+        }
+    }
+
     /// The deadlines of flows whose packet comes at this time.
     #[inline]
     pub fn deadlines(&self, now: Time) -> Deadlines {
@@ -61,27 +87,6 @@ impl Deadlines {
         let of = |class| tick.wrapping_add(timeouts.ticks(class));
         Self { tick, tcp: of(Class::TcpEstablished), udp: of(Class::Udp) }
     }
-}
-
-/// Source and destination of what `side` sends, as it leaves. Without a branch, as in [`ends`].
-#[inline(always)]
-fn leaving_ends(side: Side) -> (usize, usize) {
-    let side = side.index() & 1;
-    (TARGET * side, TRANSLATED - TRANSLATED * side)
-}
-
-/// The four bytes of an IPv4 address, the first one lowest.
-#[inline(always)]
-fn last_word(address: &Addr) -> u32 {
-    let [.., a, b, c, d] = *address.octets();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-/// The bytes of an address in two words, the first one lowest.
-#[inline(always)]
-fn words(address: &Addr) -> [u64; 2] {
-    let bits = u128::from_le_bytes(*address.octets());
-    [bits as u64, (bits >> 64) as u64]
 }
 
 impl Flow {
@@ -99,10 +104,10 @@ impl Flow {
     /// A flow lives here, and this is the key of the packets that `side` sends.
     #[inline(always)]
     pub fn is_of_v4(&self, side: Side, key: &KeyV4) -> bool {
-        let (src, dst) = ends(side);
-        let addresses = key.addresses as u32 ^ last_word(&self.addresses[src])
-            | (key.addresses >> 32) as u32 ^ last_word(&self.addresses[dst]);
-        addresses | key.ports ^ self.both_ports(src, dst) | self.kind_differs(LIVE, key.protocol) == 0
+        let side = side.index();
+        let (addresses, rest) = (self.identity[side], self.identity[KINDS + side]);
+        // In a flow over IPv6 these words are its addresses, and could be any.
+        (addresses ^ key.addresses) | (rest ^ (key.rest() | ALIVE)) | u64::from(self.traits & V6) == 0
     }
 
     /// A flow lives here, and this is the key of the packets that `side` sends.
@@ -110,15 +115,11 @@ impl Flow {
     pub fn is_of_v6(&self, side: Side, key: &KeyV6) -> bool {
         let (src, dst) = ends(side);
         let [a, b, c, d] = key.addresses;
-        let ([e, f], [g, h]) = (words(&self.addresses[src]), words(&self.addresses[dst]));
-        let addresses = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h);
-        let rest = key.ports ^ self.both_ports(src, dst) | self.kind_differs(LIVE | V6, key.protocol);
-        addresses | u64::from(rest) == 0
-    }
-
-    #[inline(always)]
-    fn kind_differs(&self, traits: u8, protocol: u8) -> u32 {
-        u32::from(self.traits & (LIVE | V6) ^ traits) | u32::from(self.protocol ^ protocol)
+        let ([e, f], [g, h]) = (self.words(src), self.words(dst));
+        let kind =
+            u32::from(self.traits & (LIVE | V6) ^ (LIVE | V6)) | u32::from(self.protocol ^ key.protocol);
+        let rest = key.ports ^ self.both_ports(src, dst) | kind;
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | u64::from(rest) == 0
     }
 
     #[inline(always)]
@@ -126,47 +127,63 @@ impl Flow {
         u32::from(self.ports[src]) | u32::from(self.ports[dst]) << 16
     }
 
-    /// The key, over IPv4, of the packets that `side` sends, as they leave.
+    /// Of a flow over IPv6: the address of an end.
     #[inline(always)]
-    pub fn leaving_v4(&self, side: Side) -> KeyV4 {
-        let (src, dst) = leaving_ends(side);
-        let [low, high] = [src, dst].map(|end| u64::from(last_word(&self.addresses[end])));
-        KeyV4 { addresses: low | high << 32, ports: self.both_ports(src, dst), protocol: self.protocol }
+    pub(super) fn words(&self, end: usize) -> [u64; 2] {
+        [self.identity[2 * end], self.identity[2 * end + 1]]
+    }
+
+    /// Of a flow over IPv4: the key of the packets that `side` sends.
+    #[inline(always)]
+    pub(super) fn key_v4(&self, side: Side) -> KeyV4 {
+        let side = side.index();
+        let (addresses, ports) = (self.identity[side], self.identity[KINDS + side] as u32);
+        KeyV4 { addresses, ports, protocol: self.protocol }
+    }
+
+    /// Of a flow over IPv4: what the packets that `side` sends have changed as they leave, which is as the other side's come in, turned
+    /// round.
+    #[inline(always)]
+    pub fn edits_v4(&self, side: Side) -> Edits {
+        let leaving = self.key_v4(side.other()).reversed();
+        let differences = self.identity[DIFFERENCES + side.index()];
+        Edits {
+            addresses: leaving.addresses,
+            ports: leaving.ports,
+            header: differences as u16,
+            transport: (differences >> 16) as u16,
+        }
     }
 
     /// The key, over IPv6, of the packets that `side` sends, as they leave.
     #[inline(always)]
     pub fn leaving_v6(&self, side: Side) -> KeyV6 {
-        let (src, dst) = leaving_ends(side);
-        let ([a, b], [c, d]) = (words(&self.addresses[src]), words(&self.addresses[dst]));
+        let (dst, src) = ends(side.other());
+        let ([a, b], [c, d]) = (self.words(src), self.words(dst));
         KeyV6 { addresses: [a, b, c, d], ports: self.both_ports(src, dst), protocol: self.protocol }
     }
 
-    /// What a packet of an established TCP connection makes of the numbers. `None`: more than these changes.
+    /// When the flow, an established TCP connection, ends after a packet that comes now.
     #[inline(always)]
-    pub fn account_tcp(&self, side: Side, bytes: usize, deadlines: &Deadlines) -> Option<Account> {
+    fn tcp_deadline(&self, deadlines: &Deadlines) -> u32 {
         let own = deadlines.tick.wrapping_add(u32::from(self.idle_timeout_s) * TICKS_PER_SECOND);
-        self.account(side, bytes, if self.idle_timeout_s == 0 { deadlines.tcp } else { own })
+        if self.idle_timeout_s == 0 { deadlines.tcp } else { own }
     }
 
-    /// What a UDP packet makes of the numbers. `None`: more than these changes.
+    /// Counts a packet of `side` and moves the deadline, as far as that concerns the record alone.
     #[inline(always)]
-    pub fn account_udp(&self, side: Side, bytes: usize, deadlines: &Deadlines) -> Option<Account> {
-        self.account(side, bytes, deadlines.udp)
-    }
-
-    #[inline(always)]
-    fn account(&self, side: Side, bytes: usize, deadline: u32) -> Option<Account> {
-        let mut tally = self.tallies[side.index()];
-        let (packets, bytes) = tally.add(bytes as u32);
+    pub fn count<const TCP: bool>(&mut self, side: Side, bytes: usize, deadlines: &Deadlines) -> Rare {
+        let deadline = if TCP { self.tcp_deadline(deadlines) } else { deadlines.udp };
         let is_earlier = (deadline.wrapping_sub(self.deadline) as i32) < 0;
-        (!packets & !bytes & !is_earlier).then_some(Account { tally, deadline })
-    }
-
-    /// Takes over what a packet makes of the numbers.
-    #[inline(always)]
-    pub fn take(&mut self, side: Side, account: Account) {
-        self.tallies[side.index()] = account.tally;
-        self.deadline = account.deadline;
+        self.deadline = deadline;
+        let tally = &mut self.tallies[side.index()];
+        let is_carried = match tally.plus(bytes as u32) {
+            Some(sum) => {
+                *tally = sum;
+                false
+            }
+            None => true,
+        };
+        Rare { is_carried, is_earlier }
     }
 }

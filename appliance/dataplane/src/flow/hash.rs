@@ -1,7 +1,7 @@
 //! The keyed hash of flow keys.
 //!
 //! The sender chooses addresses and ports, so the hash must not be predictable: it is NH, the universal hash of UMAC (RFC 4418, 5.2),
-//! over the key's words, two for IPv4 and five for IPv6, with secret words derived from the seed, then folded to 64 bits by two secret multiplications. Two chosen keys
+//! over the key's words, two for IPv4 and five for IPv6, with secret words derived from the seed, then folded to 64 bits by a secret multiplication. Two chosen keys
 //! have equal NH sums with a probability of at most 2^-64 over the choice of the secret.
 
 use crate::wire::FlowKey;
@@ -13,6 +13,11 @@ pub struct FlowHash {
     pub(super) bits: u64,
     /// The reference that probably is the key's. Only ever a guess: whatever it says, the record that it leads to is looked at.
     pub(super) guess: u32,
+}
+
+impl FlowHash {
+    /// Of no key.
+    pub(crate) const NONE: Self = Self { bits: 0, guess: NO_GUESS };
 }
 
 /// Leads to no record.
@@ -43,7 +48,7 @@ impl Secret {
     #[inline(always)]
     pub(super) fn hash_v4(&self, key: &KeyV4) -> FlowHash {
         let [s0, s1, ..] = self.0;
-        self.finish(product(key.addresses, s0, rest(key.ports, key.protocol), s1))
+        self.finish(product(key.addresses, s0, key.rest(), s1))
     }
 
     #[inline(always)]
@@ -51,7 +56,7 @@ impl Secret {
         let [s0, s1, s2, s3, s4, s5, ..] = self.0;
         let [a, b, c, d] = key.addresses;
         let sum = product(a, s0, b, s1).wrapping_add(product(c, s2, d, s3)).wrapping_add(product(
-            rest(key.ports, key.protocol),
+            key.rest(),
             s4,
             0,
             s5,
@@ -61,16 +66,10 @@ impl Secret {
 
     #[inline(always)]
     fn finish(&self, sum: u128) -> FlowHash {
-        let [.., s4, _, s6, s7] = self.0;
-        let bits = fold(fold(sum as u64 ^ s6, (sum >> 64) as u64 ^ s7), s4 | 1);
+        let [.., s6, s7] = self.0;
+        let bits = fold(sum as u64 ^ s6, (sum >> 64) as u64 ^ s7);
         FlowHash { bits, guess: NO_GUESS }
     }
-}
-
-/// The key's last word.
-#[inline(always)]
-fn rest(ports: u32, protocol: u8) -> u64 {
-    u64::from(ports) | u64::from(protocol) << 32
 }
 
 /// One term of NH: two words, each masked by addition, multiplied.

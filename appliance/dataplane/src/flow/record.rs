@@ -5,8 +5,10 @@ use core::num::NonZeroU32;
 use super::tcp::TcpState;
 use super::timeout::Class;
 use crate::addr::{Addr, Family};
+use crate::emit::forward::Edits;
 use crate::time::Time;
 use crate::verdict::{BackendId, PortId, RuleId};
+use crate::wire::plain::{KeyV4, KeyV6};
 use crate::wire::{FlowKey, protocol};
 
 /// Who sent a packet of a flow.
@@ -90,7 +92,6 @@ impl NewFlow {
 }
 
 /// Indices into a flow's addresses and ports.
-const INITIATOR: usize = 0;
 pub(super) const TARGET: usize = 1;
 pub(super) const TRANSLATED: usize = 2;
 
@@ -110,6 +111,12 @@ const TRANSLATES: u8 = 4;
 /// The backend gets the packets as they were, and answers past the appliance.
 const DIRECT: u8 = 8;
 
+/// Where [`Flow::identity`] of IPv4 has what, by side from there on.
+pub(super) const KINDS: usize = 2;
+pub(super) const DIFFERENCES: usize = 4;
+/// In a word of ports and protocol: the flow lives.
+pub(super) const ALIVE: u64 = 1 << 40;
+
 /// No port: `way_ports` of a side without a way.
 const NOWHERE: u16 = u16::MAX;
 
@@ -120,9 +127,11 @@ const NOBODY: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Flow {
-    /// Of the initiator, of the target, and of what the target is translated to.
-    pub(super) addresses: [Addr; 3],
-    /// As they stand in a packet, the first byte lower.
+    /// What its packets are known by, in words as they stand in a packet. Over IPv6 the addresses of the initiator, of the target,
+    /// and of what the target is translated to, two words each. Over IPv4, by sending side: source and destination; ports, protocol and
+    /// a mark while the flow lives; what translation adds to checksums.
+    pub(super) identity: [u64; 6],
+    /// Of the same three ends, as they stand in a packet, the first byte lower.
     pub(super) ports: [u16; 3],
     pub(super) protocol: u8,
     /// What never changes of the flow, and whether it lives.
@@ -152,7 +161,7 @@ const _: () = assert!(core::mem::offset_of!(Flow, tallies) == 64);
 impl Flow {
     /// A record that no flow lives in.
     pub(super) const VACANT: Self = Self {
-        addresses: [Addr::UNSPECIFIED; 3],
+        identity: [0; 6],
         ports: [0; 3],
         protocol: 0,
         traits: 0,
@@ -172,12 +181,14 @@ impl Flow {
         let is_translated = new.translated != new.key.dst || new.translated_port != new.key.dst_port;
         let is_direct = new.backend.is_some() && new.translated == new.key.dst;
         let trait_if = |holds: bool, bit: u8| if holds { bit } else { 0 };
+        let is_v4 =
+            [new.key.src, new.key.dst, new.translated].iter().all(|address| address.family() == Family::V4);
         Self {
-            addresses: [new.key.src, new.key.dst, new.translated],
+            identity: if is_v4 { identity_v4(new) } else { identity_v6(new) },
             ports: [new.key.src_port, new.key.dst_port, new.translated_port].map(u16::swap_bytes),
             protocol: new.key.protocol,
             traits: LIVE
-                | trait_if(new.key.src.family() == Family::V6, V6)
+                | trait_if(!is_v4, V6)
                 | trait_if(is_translated, TRANSLATES)
                 | trait_if(is_direct, DIRECT),
             rule: new.rule.map_or(NOBODY, |RuleId(id)| id),
@@ -195,38 +206,43 @@ impl Flow {
     /// The key of the packets that `side` sends, as the appliance receives them.
     #[inline]
     pub fn key(&self, side: Side) -> FlowKey {
-        let (src, dst) = ends(side);
-        self.key_between(src, dst)
+        if self.traits & V6 == 0 {
+            self.key_v4(side).flow_key()
+        } else {
+            let (src, dst) = ends(side);
+            self.key_between(src, dst)
+        }
     }
 
     /// The key of the initiator's packets as they leave: after translation.
     #[inline]
     pub fn translated_key(&self) -> FlowKey {
-        self.key_between(INITIATOR, TRANSLATED)
+        self.key(Side::Responder).reversed()
     }
 
-    #[inline(always)]
     fn key_between(&self, src: usize, dst: usize) -> FlowKey {
         FlowKey {
-            src: self.addresses[src],
-            dst: self.addresses[dst],
+            src: self.address(src),
+            dst: self.address(dst),
             src_port: self.ports[src].swap_bytes(),
             dst_port: self.ports[dst].swap_bytes(),
             protocol: self.protocol,
         }
     }
 
-    /// Whether this is the key of the packets that `side` sends. Without a branch, as sides follow no pattern.
-    #[inline(always)]
+    /// Of a flow over IPv6: the address of an end.
+    fn address(&self, end: usize) -> Addr {
+        let [low, high] = self.words(end);
+        Addr::v6((u128::from(low) | u128::from(high) << 64).to_le_bytes())
+    }
+
+    /// Whether this is the key of the packets that `side` sends, of a flow that lives.
+    #[inline]
     pub(super) fn has_key(&self, side: Side, key: &FlowKey) -> bool {
-        let (src, dst) = ends(side);
-        let word = |address: &Addr| u128::from_ne_bytes(*address.octets());
-        let addresses =
-            (word(&self.addresses[src]) ^ word(&key.src)) | (word(&self.addresses[dst]) ^ word(&key.dst));
-        let rest = (self.ports[src] ^ key.src_port.swap_bytes())
-            | (self.ports[dst] ^ key.dst_port.swap_bytes())
-            | u16::from(self.protocol ^ key.protocol);
-        addresses == 0 && rest == 0
+        match KeyV4::of(key) {
+            Some(key) => self.is_of_v4(side, &key),
+            None => self.is_of_v6(side, &KeyV6::of(key)),
+        }
     }
 
     /// A flow lives in the record.
@@ -237,6 +253,10 @@ impl Flow {
 
     pub(super) fn end(&mut self) {
         self.traits &= !LIVE;
+        if self.traits & V6 == 0 {
+            self.identity[KINDS] &= !ALIVE;
+            self.identity[KINDS + 1] &= !ALIVE;
+        }
     }
 
     /// Whether packets need to be translated.
@@ -255,10 +275,7 @@ impl Flow {
     /// Where the packets that `side` sends go in the end.
     #[inline]
     pub fn destination(&self, side: Side) -> Addr {
-        match side {
-            Side::Initiator => self.addresses[TRANSLATED],
-            Side::Responder => self.addresses[INITIATOR],
-        }
+        self.key(side.other()).src
     }
 
     /// The transport (IANA protocol number).
@@ -270,7 +287,7 @@ impl Flow {
     /// The address family of both ends.
     #[inline]
     pub fn family(&self) -> Family {
-        self.addresses[INITIATOR].family()
+        if self.traits & V6 == 0 { Family::V4 } else { Family::V6 }
     }
 
     /// The rule that allowed the flow.
@@ -323,6 +340,29 @@ impl Flow {
     }
 }
 
+fn identity_v4(new: &NewFlow) -> [u64; 6] {
+    let [sent, answered] = [new.key, new.answer()].map(|key| KeyV4::of(&key).unwrap_or_default());
+    // What leaves is the other side's packet turned round.
+    let difference = |from: &KeyV4, other: &KeyV4| {
+        let edits = Edits::between(from, &other.reversed());
+        u64::from(edits.header) | u64::from(edits.transport) << 16
+    };
+    [
+        sent.addresses,
+        answered.addresses,
+        sent.rest() | ALIVE,
+        answered.rest() | ALIVE,
+        difference(&sent, &answered),
+        difference(&answered, &sent),
+    ]
+}
+
+fn identity_v6(new: &NewFlow) -> [u64; 6] {
+    let words = |key: &FlowKey| KeyV6::of(key).addresses;
+    let ([a, b, c, d], [e, f, ..]) = (words(&new.key), words(&new.answer()));
+    [a, b, c, d, e, f]
+}
+
 /// What passed in one direction: 36 low bits of the bytes, above them 28 low bits of the packets. Carries go to [`Cold`].
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(transparent)]
@@ -341,6 +381,15 @@ impl HotTally {
         let packets = (self.0 >> BYTE_BITS) + 1;
         self.0 = packets << BYTE_BITS | bytes & BYTE_MASK;
         (packets > PACKET_MASK, bytes > BYTE_MASK)
+    }
+
+    /// As [`add`](Self::add), where there is no carry. `None`: there is one.
+    #[inline(always)]
+    pub(super) fn plus(self, bytes: u32) -> Option<Self> {
+        let (sum, is_over) = self.0.overflowing_add(1 << BYTE_BITS | u64::from(bytes));
+        // The packet alone turns the bit round; a carry out of the bytes turns it back.
+        let is_carried = (self.0 ^ sum) >> BYTE_BITS & 1 == 0;
+        (!is_over & !is_carried).then_some(Self(sum))
     }
 }
 

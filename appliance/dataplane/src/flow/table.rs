@@ -35,7 +35,7 @@ pub struct FlowTable {
     pub(super) secret: Secret,
     index: Index,
     pub(super) flows: Box<[Flow]>,
-    cold: Box<[Cold]>,
+    pub(super) cold: Box<[Cold]>,
     wheel: Wheel,
     pub(super) timeouts: Timeouts,
     vacant: u32,
@@ -141,9 +141,7 @@ impl FlowTable {
         let (index, side) = referee(hash.guess);
         // A live flow is in the index under both its keys, so that this is what the search would find.
         match self.flows.get(index as usize) {
-            Some(flow) if flow.is_live() & flow.has_key(side, key) => {
-                Some((FlowId { index, epoch: flow.epoch }, side))
-            }
+            Some(flow) if flow.has_key(side, key) => Some((FlowId { index, epoch: flow.epoch }, side)),
             _ => self.search(key, hash),
         }
     }
@@ -280,7 +278,7 @@ impl FlowTable {
 
     /// The wheel finds a flow late only when its deadline became earlier: when a connection begins to close.
     #[cold]
-    fn advance_deadline(&mut self, index: u32, deadline: u32) {
+    pub(super) fn advance_deadline(&mut self, index: u32, deadline: u32) {
         self.wheel.remove(index);
         self.wheel.insert(index, deadline);
     }

@@ -2,11 +2,11 @@
 //!
 //! Nothing is decided here. A packet that [`wire::plain`](crate::wire::plain) took, whose flow was decided under this configuration, that
 //! came in where it is expected, goes to a neighbour that is known, fits the link, lives on, and changes nothing but its flow's
-//! numbers, is brought up to its departure in one go. All of that is looked at before anything is changed, so that every other packet goes through the stages as if it had
-//! never been here.
+//! numbers, is brought up to its departure in one go. All of that is looked at before anything is changed, so that every other packet
+//! goes through the stages as if it had never been here.
 
 use super::{Mark, Origin, Outcome, Pipeline, Slot};
-use crate::addr::Mac;
+use crate::addr::MacWord;
 use crate::emit::{forward, rewrite};
 use crate::flow::{Deadlines, Flow, Side};
 use crate::route::NeighborId;
@@ -31,13 +31,13 @@ pub(super) struct Lane {
 /// What the fast lane needs of a port that packets leave by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exit {
-    mac: Mac,
+    mac: MacWord,
     mtu: u16,
 }
 
 impl Exit {
     pub(super) fn all(snapshot: &Snapshot) -> Box<[Self]> {
-        snapshot.ports.iter().map(|port| Self { mac: port.mac, mtu: port.mtu }).collect()
+        snapshot.ports.iter().map(|port| Self { mac: port.mac.into(), mtu: port.mtu }).collect()
     }
 }
 
@@ -58,7 +58,7 @@ impl<F: Frame> Pipeline<F> {
         const TCP_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
         const TCP_V6: usize = L4_OVER_V6 + TCP_HEADER_LEN;
         const UDP_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
-        let plain = slot.plain?;
+        let plain = slot.plain.as_ref()?;
         match plain.kind {
             Kind::TcpV4 => self.ride::<false, true, TCP_V4>(frame, slot, plain, lane),
             // As much as a TCP header is there too.
@@ -73,56 +73,52 @@ impl<F: Frame> Pipeline<F> {
         &mut self,
         frame: &mut F,
         slot: &Slot,
-        plain: Plain,
+        plain: &Plain,
         lane: &Lane,
     ) -> Option<Outcome> {
         let (flow, side) = self.flows.guessed(slot.hash)?;
         let bytes = frame.bytes_mut();
         let is_padded = bytes.len() > usize::from(plain.end);
-        let head: &mut [u8; N] = bytes.first_chunk_mut()?;
+        let (head, rest): (&mut [u8; N], _) = bytes.split_first_chunk_mut()?;
         if !is_of::<V6, TCP, N>(flow, side, head) {
             return None;
         }
         let way = flow.settled_way(side, lane.port, lane.generation)?;
+        let hop = self.neighbors.hop(NeighborId::from_bits(way.neighbor))?;
         let exit = self.exits.get(way.port.index())?;
         let ip_len = usize::from(plain.end) - L3;
         let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
         if hops <= 1 || ip_len > usize::from(exit.mtu) {
             return None;
         }
-        let (account, segment) = if TCP {
-            let segment = segment::<V6, N>(head)?;
-            let payload_len = usize::from(plain.end) - usize::from(plain.payload);
-            if flow.returns_directly() || !flow.tcp.is_followed_by(side, &segment, payload_len) {
+        if TCP {
+            let l4 = l4::<V6>();
+            let options = || rest.first_chunk().copied();
+            let header_len = plain::acknowledgement(head, l4, options)?;
+            let payload_len = u32::from(plain.end).checked_sub((l4 + header_len) as u32)?;
+            if flow.returns_directly() || !flow.tcp.follow(side, &segment(head, l4), payload_len) {
                 return None;
             }
-            (flow.account_tcp(side, ip_len, &lane.deadlines)?, Some((segment, payload_len)))
-        } else {
-            if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
-                return None;
-            }
-            (flow.account_udp(side, ip_len, &lane.deadlines)?, None)
-        };
-        let mac = self.neighbors.mac(NeighborId::from_bits(way.neighbor))?;
-        #[cfg(test)]
-        let is_translated = flow.is_translated();
-        // From here on it is certain.
-        if let Some((segment, payload_len)) = segment {
-            flow.tcp.advance(side, &segment, payload_len as u32);
+        } else if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+            return None;
         }
-        flow.take(side, account);
+        // From here on it is certain.
+        #[cfg(test)]
+        {
+            self.rides[2 * usize::from(plain.kind as u8) + usize::from(flow.is_translated())] += 1;
+        }
         edit::<V6, TCP, N>(head, flow, side);
-        rewrite::set_link(head, exit.mac, mac);
+        rewrite::set_link_words(head, exit.mac, hop.take());
         let outcome =
             Outcome { verdict: Verdict::Forward(way.port), rule: flow.rule(), backend: flow.backend() };
+        let rare = flow.count::<TCP>(side, ip_len, &lane.deadlines);
+        if rare.is_any() {
+            self.flows.catch_up(slot.hash, rare, ip_len);
+        }
         if is_padded {
             rewrite::cut(frame, plain.end.into());
         }
         frame.set_mark(lane.mark);
-        #[cfg(test)]
-        {
-            self.rides[2 * usize::from(plain.kind as u8) + usize::from(is_translated)] += 1;
-        }
         Some(outcome)
     }
 }
@@ -149,25 +145,23 @@ fn ports<const V6: bool, const N: usize>(head: &[u8; N]) -> u32 {
     plain::half_word(head, l4::<V6>())
 }
 
-/// A segment of the kind that nearly all are: an acknowledgement, neither with SYN nor FIN nor RST. Of its flags only that is told.
+/// The numbers of an acknowledgement, of whose flags only that is told.
 #[inline(always)]
-fn segment<const V6: bool, const N: usize>(head: &[u8; N]) -> Option<Tcp> {
-    const CONTROL: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
-    let l4 = l4::<V6>();
-    (head[l4 + 13] & CONTROL == TcpFlags::ACK).then(|| Tcp {
+fn segment<const N: usize>(head: &[u8; N], l4: usize) -> Tcp {
+    Tcp {
         seq: plain::half_word(head, l4 + 4).swap_bytes(),
         ack: plain::half_word(head, l4 + 8).swap_bytes(),
         flags: TcpFlags(TcpFlags::ACK),
         window: plain::quarter_word(head, l4 + 14).swap_bytes(),
         window_scale: None,
-    })
+    }
 }
 
 #[inline(always)]
 fn edit<const V6: bool, const TCP: bool, const N: usize>(head: &mut [u8; N], flow: &Flow, side: Side) {
     match (V6, flow.is_translated()) {
         (false, false) => forward::hop_v4(head),
-        (false, true) => forward::translate_v4::<TCP, N>(head, &flow.leaving_v4(side)),
+        (false, true) => forward::translate_v4::<TCP, N>(head, &flow.edits_v4(side)),
         (true, false) => forward::hop_v6(head),
         (true, true) => forward::translate_v6::<TCP, N>(head, &flow.leaving_v6(side)),
     }

@@ -484,5 +484,5 @@ fn with_and_without_the_fast_lane_all_is_the_same() {
         let Ok(more) = result else { panic!("seed {seed}") };
         rides.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
-    assert!(rides.iter().all(|rides| *rides > 50), "by kind, untranslated and translated: {rides:?}");
+    assert!(rides.iter().all(|rides| *rides > 10), "by kind, untranslated and translated: {rides:?}");
 }

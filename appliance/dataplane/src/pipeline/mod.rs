@@ -173,10 +173,15 @@ struct Departure {
 }
 
 /// What the first pass found out about a frame.
+#[derive(Clone, Copy)]
 struct Slot {
     hash: FlowHash,
     /// `None`: the frame is another one, whose parsed form is with those of the others.
     plain: Option<Plain>,
+}
+
+impl Slot {
+    const OTHER: Self = Self { hash: FlowHash::NONE, plain: None };
 }
 
 /// Frames that left by the fast lane, not counted yet.
@@ -311,10 +316,10 @@ impl<F: Frame> Pipeline<F> {
             burst.clear();
             return;
         };
-        let mut slots = ArrayVec::new();
+        let mut slots = [Slot::OTHER; BURST];
         let mut others = ArrayVec::new();
         self.parse(burst, station, &mut slots, &mut others);
-        self.prefetch_records(&mut slots);
+        self.prefetch_records(&mut slots[..burst.len()]);
         self.carry_out(now, port, burst, &slots, &others, tx, observer);
     }
 
@@ -324,28 +329,28 @@ impl<F: Frame> Pipeline<F> {
         &self,
         burst: &Burst<F>,
         mac: Mac,
-        slots: &mut ArrayVec<Slot, BURST>,
+        slots: &mut [Slot; BURST],
         others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
     ) {
         let station = Station::new(mac);
-        for (index, frame) in burst.iter().enumerate() {
+        for ((index, frame), slot) in burst.iter().enumerate().zip(slots) {
             if let Some(ahead) = burst.get(index + 4) {
                 ahead.prefetch();
             }
-            let (bytes, offload) = (frame.bytes(), frame.offload());
-            let verify = offload.checksum == ChecksumStatus::Unverified;
-            if !plain::is_plain_so_far(offload) || self.is_without_fast_lane() {
-                self.other(bytes, offload, mac, slots, others);
+            let (bytes, RxOffload { checksum, vlan, truncated }) = (frame.bytes(), frame.offload());
+            let verify = checksum == ChecksumStatus::Unverified;
+            if vlan.is_some() || truncated || self.is_without_fast_lane() {
+                self.other(frame, mac, slot, others);
             } else if let Some((plain, key)) = plain::v4(bytes, station, verify) {
-                let hash = self.flows.hash_v4(&key);
-                self.flows.prefetch_index(hash);
-                slots.push(Slot { hash, plain: Some(plain) });
+                slot.hash = self.flows.hash_v4(&key);
+                slot.plain = Some(plain);
+                self.flows.prefetch_index(slot.hash);
             } else if let Some((plain, key)) = plain::v6(bytes, station, verify) {
-                let hash = self.flows.hash_v6(&key);
-                self.flows.prefetch_index(hash);
-                slots.push(Slot { hash, plain: Some(plain) });
+                slot.hash = self.flows.hash_v6(&key);
+                slot.plain = Some(plain);
+                self.flows.prefetch_index(slot.hash);
             } else {
-                self.other(bytes, offload, mac, slots, others);
+                self.other(frame, mac, slot, others);
             }
         }
     }
@@ -363,7 +368,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Second pass: asks for the flow records.
     #[inline(never)]
-    fn prefetch_records(&self, slots: &mut ArrayVec<Slot, BURST>) {
+    fn prefetch_records(&self, slots: &mut [Slot]) {
         for slot in slots {
             self.flows.prefetch_record(&mut slot.hash);
         }
@@ -377,7 +382,7 @@ impl<F: Frame> Pipeline<F> {
         now: Time,
         port: PortId,
         burst: &mut Burst<F>,
-        slots: &ArrayVec<Slot, BURST>,
+        slots: &[Slot; BURST],
         others: &ArrayVec<Result<Parsed, DropReason>, BURST>,
         tx: &mut T,
         observer: &mut O,
@@ -385,7 +390,9 @@ impl<F: Frame> Pipeline<F> {
         let lane = self.lane(port, now);
         let mut others = others.iter();
         let mut sent = Sent::new(port);
-        for (index, (mut frame, slot)) in burst.drain(..).zip(slots).enumerate() {
+        let mut frames = burst.drain(..);
+        for (index, slot) in slots.iter().enumerate() {
+            let Some(mut frame) = frames.next() else { break };
             if let Some(outcome) = self.fast(&mut frame, slot, &lane) {
                 if let Verdict::Forward(port) = outcome.verdict {
                     sent.add(port, &mut self.counters);
@@ -405,23 +412,17 @@ impl<F: Frame> Pipeline<F> {
     #[inline(never)]
     fn other(
         &self,
-        bytes: &[u8],
-        offload: RxOffload,
+        frame: &F,
         mac: Mac,
-        slots: &mut ArrayVec<Slot, BURST>,
+        slot: &mut Slot,
         others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
     ) {
-        let parsed = wire::parse(bytes, offload, mac);
-        let hash = match &parsed {
-            Ok(Parsed::Ip(packet)) => {
-                let hash = self.flows.hash(&packet.key);
-                self.flows.prefetch_index(hash);
-                hash
-            }
-            _ => FlowHash::default(),
-        };
+        let parsed = wire::parse(frame.bytes(), frame.offload(), mac);
+        if let Ok(Parsed::Ip(packet)) = &parsed {
+            slot.hash = self.flows.hash(&packet.key);
+            self.flows.prefetch_index(slot.hash);
+        }
         others.push(parsed);
-        slots.push(Slot { hash, plain: None });
     }
 
     /// Takes a frame that the fast lane left through the stages; `None` when another worker goes on with it.
@@ -436,13 +437,13 @@ impl<F: Frame> Pipeline<F> {
         tx: &mut T,
     ) -> Option<Outcome> {
         frame.set_mark(mark.to_bits());
-        // Neither is ever missing.
-        let missing = Err(DropReason::Malformed);
-        let plain =
-            slot.plain.map(|plain| plain.packet(frame.bytes()).map(Parsed::Ip).ok_or(DropReason::Malformed));
-        let parsed = match &plain {
-            Some(plain) => plain,
-            None => others.next().unwrap_or(&missing),
+        let parsed = match slot.plain {
+            Some(plain) => match plain.packet(frame.bytes()) {
+                Some(packet) => &Ok(Parsed::Ip(packet)),
+                None => &wire::parse(frame.bytes(), frame.offload(), self.facts(mark.port).mac),
+            },
+            // It is never missing.
+            None => others.next().unwrap_or(&Err(DropReason::Malformed)),
         };
         let outcome = self.decide(frame, parsed, slot.hash, mark, now, tx)?;
         self.count(mark.port, outcome.verdict);

@@ -5,7 +5,7 @@
 use super::sip::sip13;
 use super::timers::{State, Timers};
 use super::waiting::{Queue, WaitingFrames};
-use crate::addr::{Addr, Mac};
+use crate::addr::{Addr, Mac, MacWord};
 use crate::time::Time;
 use crate::verdict::PortId;
 use core::cell::Cell;
@@ -132,9 +132,25 @@ const MAX_SECOND_CHANCES: usize = 16;
 #[derive(Debug)]
 struct Face {
     epoch: u32,
-    mac: Option<Mac>,
+    mac: Option<MacWord>,
     /// The address was read since the timers last looked.
     used: Cell<bool>,
+}
+
+/// A neighbour's address, to be [taken](Self::take) when a packet goes there.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop<'a> {
+    mac: MacWord,
+    used: &'a Cell<bool>,
+}
+
+impl Hop<'_> {
+    /// The address, which is noted as in use.
+    #[inline(always)]
+    pub fn take(self) -> MacWord {
+        self.used.set(true);
+        self.mac
+    }
 }
 
 #[derive(Debug)]
@@ -242,7 +258,14 @@ impl<F: Frame> Neighbors<F> {
         if !face.used.get() {
             face.used.set(true);
         }
-        Some(mac)
+        Some(mac.into())
+    }
+
+    /// The neighbour's address, without noting that it was read. `None` as for [`mac`](Self::mac).
+    #[inline(always)]
+    pub fn hop(&self, id: NeighborId) -> Option<Hop<'_>> {
+        let face = self.faces.get(usize::from(id.index()))?;
+        (face.epoch == id.epoch()).then_some(Hop { mac: face.mac?, used: &face.used })
     }
 
     /// The identifier still names the neighbour that it was given out for.
@@ -389,7 +412,7 @@ impl<F: Frame> Neighbors<F> {
     /// Asks once more, or gives up.
     fn question(&mut self, entry: u16, now: Time) -> Option<NeighborAction<F>> {
         let Entry { port, address, questions, .. } = self.entries[usize::from(entry)];
-        let known_mac = self.faces[usize::from(entry)].mac;
+        let known_mac = self.faces[usize::from(entry)].mac.map(Mac::from);
         if questions < MAX_QUESTIONS {
             self.entries[usize::from(entry)].questions += 1;
             let state = if known_mac.is_some() { State::Probing } else { State::Asking };
@@ -415,7 +438,7 @@ impl<F: Frame> Neighbors<F> {
 
     /// A neighbour spoke: a known address stays confirmed, a new one is yet to be (RFC 4861, 7.2.3).
     fn heard(&mut self, entry: u16, mac: Mac, now: Time) {
-        if self.faces[usize::from(entry)].mac != Some(mac) {
+        if self.faces[usize::from(entry)].mac != Some(mac.into()) {
             self.set_mac(entry, Some(mac));
             self.timers.enter(entry, State::Heard, now);
         }
@@ -430,7 +453,7 @@ impl<F: Frame> Neighbors<F> {
         overrides: bool,
         now: Time,
     ) -> Option<()> {
-        let known = self.faces[usize::from(entry)].mac;
+        let known = self.faces[usize::from(entry)].mac.map(Mac::from);
         let mac = mac.or(known)?;
         let differs = known != Some(mac);
         if known.is_some() && differs && !overrides {
@@ -458,7 +481,7 @@ impl<F: Frame> Neighbors<F> {
             (Some(_), None) => self.unresolved += 1,
             _ => {}
         }
-        face.mac = mac;
+        face.mac = mac.map(MacWord::from);
     }
 
     fn find(&self, port: PortId, address: Addr) -> Option<u16> {

@@ -10,6 +10,7 @@ use super::{Cast, ETHERNET_HEADER_LEN, FlowKey, IPV4_HEADER_LEN, IPV6_HEADER_LEN
 use super::{TCP_HEADER_LEN, Tcp, TcpFlags, Transport, UDP_HEADER_LEN, ethertype, protocol};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
+#[cfg(test)]
 use pmd_shim::RxOffload;
 
 /// Offset of the IP header.
@@ -18,14 +19,12 @@ pub const L3: usize = ETHERNET_HEADER_LEN;
 pub const L4_OVER_V4: usize = L3 + IPV4_HEADER_LEN;
 /// Offset of the transport header behind an IPv6 header.
 pub const L4_OVER_V6: usize = L3 + IPV6_HEADER_LEN;
-/// The shortest frames that are looked at. A datagram over IPv4 has as much as a TCP header where a frame is not shorter than
-/// Ethernet's.
-const LEAST_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
-const LEAST_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
+/// What is read of every packet's transport header and payload: two words. A datagram of fewer than eight bytes is not plain.
+const LEAST: usize = 16;
 
 const DONT_FRAGMENT: u8 = 0x40;
 
-/// Segments of more bytes behind the transport's fixed header are summed in blocks.
+/// Packets with more behind these words are summed in blocks.
 const SHORT: usize = 64;
 
 /// A port's Ethernet address, as the first eight bytes of a frame are held against it.
@@ -55,19 +54,17 @@ pub enum Kind {
     UdpV6,
 }
 
-/// A plain frame that was checked: all lengths and checksums are right.
+/// A plain frame that was checked: its lengths and checksums are right. What its TCP header says, of options and flags, was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain {
     /// What it is.
     pub kind: Kind,
-    /// Offset of the transport's payload.
-    pub payload: u8,
     /// End of the IP packet; what follows is Ethernet padding.
     pub end: u16,
 }
 
 /// What a flow over IPv4 is known by, in words as they stand in the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyV4 {
     /// Source and destination.
     pub addresses: u64,
@@ -98,7 +95,37 @@ impl KeyV4 {
     }
 }
 
+impl KeyV4 {
+    /// Ports and protocol in one word, of which the upper bits are 0.
+    #[inline(always)]
+    pub fn rest(&self) -> u64 {
+        rest(self.ports, self.protocol)
+    }
+
+    /// The key of an answer.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        let (addresses, ports) = (self.addresses.rotate_left(32), self.ports.rotate_left(16));
+        Self { addresses, ports, protocol: self.protocol }
+    }
+
+    /// The same key with addresses.
+    #[inline]
+    pub fn flow_key(&self) -> FlowKey {
+        let [a, b, c, d, e, f, g, h] = self.addresses.to_le_bytes();
+        let (src_port, dst_port) = split_ports(self.ports);
+        let (src, dst) = (Addr::v4([a, b, c, d]), Addr::v4([e, f, g, h]));
+        FlowKey { src, dst, src_port, dst_port, protocol: self.protocol }
+    }
+}
+
 impl KeyV6 {
+    /// Ports and protocol in one word, of which the upper bits are 0.
+    #[inline(always)]
+    pub fn rest(&self) -> u64 {
+        rest(self.ports, self.protocol)
+    }
+
     /// The same key in words, an IPv4 address as its mapped form.
     #[inline]
     pub fn of(key: &FlowKey) -> Self {
@@ -108,26 +135,29 @@ impl KeyV6 {
     }
 }
 
+#[inline(always)]
+fn rest(ports: u32, protocol: u8) -> u64 {
+    u64::from(ports) | u64::from(protocol) << 32
+}
+
+fn split_ports(ports: u32) -> (u16, u16) {
+    ((ports as u16).swap_bytes(), ((ports >> 16) as u16).swap_bytes())
+}
+
 #[inline]
 fn ports(key: &FlowKey) -> u32 {
     u32::from(key.src_port.swap_bytes()) | u32::from(key.dst_port.swap_bytes()) << 16
 }
 
 /// Parses a plain frame, as [`parse`](super::parse) would. `None` for any other, and for one that is to be dropped.
-#[cfg(any(test, feature = "testing"))]
+#[cfg(test)]
 pub fn plain(bytes: &[u8], offload: RxOffload, station: Mac) -> Option<Packet> {
     let (station, verify) = (Station::new(station), offload.checksum == pmd_shim::ChecksumStatus::Unverified);
-    if !is_plain_so_far(offload) {
+    if offload.vlan.is_some() || offload.truncated {
         return None;
     }
     let found = v4(bytes, station, verify).map(|(plain, _)| plain);
     found.or_else(|| v6(bytes, station, verify).map(|(plain, _)| plain))?.packet(bytes)
-}
-
-/// Whether the driver saw nothing that is not plain.
-#[inline(always)]
-pub fn is_plain_so_far(offload: RxOffload) -> bool {
-    offload.vlan.is_none() & !offload.truncated
 }
 
 /// Looks at a frame that may be plain and over IPv4.
@@ -137,53 +167,31 @@ pub fn v4(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plai
     const KIND: u64 = 0x0045_0008 << 32;
     const KIND_LOOKED_AT: u64 = 0x00ff_ffff << 32;
     const FRAGMENTED: u64 = (0xff00 | !DONT_FRAGMENT as u64 & 0xff) << 32;
-    let head: &[u8; LEAST_V4] = bytes.first_chunk()?;
+    let head: &[u8; L4_OVER_V4 + LEAST] = bytes.first_chunk()?;
     let second = word(head, 8);
     // Total length, identification, fragment offset, time to live, protocol.
     let third = word(head, 16);
-    if (word(head, 0) ^ station) & Station::LOOKED_AT | (second ^ KIND) & KIND_LOOKED_AT | third & FRAGMENTED
-        != 0
-    {
+    let addresses = word(head, L3 + 12);
+    let differs = (word(head, 0) ^ station) & Station::LOOKED_AT
+        | (second ^ KIND) & KIND_LOOKED_AT
+        | third & FRAGMENTED;
+    let sum = Sum::new().add_word(addresses);
+    let header = sum.add_word(third).add_word((second >> 48) + u64::from(quarter_word(head, L3 + 10)));
+    if differs != 0 || !header.is_valid() {
         return None;
     }
-    let key = KeyV4 {
-        addresses: word(head, L3 + 12),
-        ports: half_word(head, L4_OVER_V4),
-        protocol: (third >> 56) as u8,
-    };
-    let addresses = Sum::new().add_word(key.addresses);
-    let header =
-        addresses.add_word(third).add_word(second >> 48).add_word(u64::from(quarter_word(head, L3 + 10)));
-    if !header.is_valid() {
+    let total = (third as u16).swap_bytes();
+    // The largest frames that the length field allows end behind what offsets can say.
+    let end = total.checked_add(L3 as u16)?;
+    let packet = bytes.get(..usize::from(end))?;
+    let rest = packet.get(head.len()..)?;
+    let protocol = (third >> 56) as u8;
+    let kind = if protocol == protocol::TCP { Kind::TcpV4 } else { Kind::UdpV4 };
+    let segment = transport(head, L4_OVER_V4, protocol, packet.len() - L4_OVER_V4)?;
+    if verify && segment.is_summed && !is_sum_right(sum, segment, packet, rest) {
         return None;
     }
-    let end = L3 + usize::from((third as u16).swap_bytes());
-    let packet = bytes.get(..end)?;
-    let (kind, payload, sum) = match key.protocol {
-        protocol::TCP => {
-            let rest = packet.get(LEAST_V4..)?;
-            let header_len = tcp(head, L4_OVER_V4, key.ports, rest)?;
-            let sum = tcp_sum(addresses, head, L4_OVER_V4);
-            (Kind::TcpV4, header_len, verify.then(|| add_rest(sum, packet, rest)))
-        }
-        protocol::UDP => {
-            let rest = packet.get(L4_OVER_V4 + UDP_HEADER_LEN..)?;
-            let sum = udp(head, L4_OVER_V4, rest)?;
-            let summed = quarter_word(head, L4_OVER_V4 + 6) != 0;
-            let sum = (verify && summed).then(|| add_rest(addresses.add_word(sum), packet, rest));
-            (Kind::UdpV4, UDP_HEADER_LEN, sum)
-        }
-        _ => return None,
-    };
-    let len = end - L4_OVER_V4;
-    if let Some(sum) = sum
-        && !sum.add_u16(u16::from(key.protocol)).add_u16(len as u16).is_valid()
-    {
-        return None;
-    }
-    // The largest frame that the length field allows ends behind what offsets can say.
-    let end = u16::try_from(end).ok()?;
-    Some((Plain { kind, payload: (L4_OVER_V4 + payload) as u8, end }, key))
+    Some((Plain { kind, end }, KeyV4 { addresses, ports: half_word(head, L4_OVER_V4), protocol }))
 }
 
 /// Looks at a frame that may be plain and over IPv6.
@@ -192,92 +200,70 @@ pub fn v6(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plai
     // As over IPv4, but for the service field, which here begins in the byte of the version.
     const KIND: u64 = 0x0060_dd86 << 32;
     const KIND_LOOKED_AT: u64 = 0x00f0_ffff << 32;
-    let head: &[u8; LEAST_V6] = bytes.first_chunk()?;
-    let second = word(head, 8);
-    if (word(head, 0) ^ station) & Station::LOOKED_AT | (second ^ KIND) & KIND_LOOKED_AT != 0 {
-        return None;
-    }
+    let head: &[u8; L4_OVER_V6 + LEAST] = bytes.first_chunk()?;
     let addresses = [22, 30, 38, 46].map(|at| word(head, at));
-    // The mapped IPv4 addresses are among these.
-    if addresses[0] == 0 || addresses[2] == 0 {
+    let differs = (word(head, 0) ^ station) & Station::LOOKED_AT | (word(head, 8) ^ KIND) & KIND_LOOKED_AT;
+    // The mapped IPv4 addresses are among those that begin with a word of zeros.
+    if differs != 0 || addresses[0] == 0 || addresses[2] == 0 {
         return None;
     }
-    let key = KeyV6 { addresses, ports: half_word(head, L4_OVER_V6), protocol: head[L3 + 6] };
-    let len = usize::from(u16::from_be_bytes([head[L3 + 4], head[L3 + 5]]));
-    let end = L4_OVER_V6 + len;
-    let packet = bytes.get(..end)?;
+    let len = u16::from_be_bytes([head[L3 + 4], head[L3 + 5]]);
+    let end = len.checked_add(L4_OVER_V6 as u16)?;
+    let packet = bytes.get(..usize::from(end))?;
+    let rest = packet.get(head.len()..)?;
+    let protocol = head[L3 + 6];
+    let kind = if protocol == protocol::TCP { Kind::TcpV6 } else { Kind::UdpV6 };
+    let segment = transport(head, L4_OVER_V6, protocol, len.into())?;
     let sum = addresses.into_iter().fold(Sum::new(), Sum::add_word);
-    let (kind, payload, sum) = match key.protocol {
-        protocol::TCP => {
-            let head: &[u8; L4_OVER_V6 + TCP_HEADER_LEN] = bytes.first_chunk()?;
-            let rest = packet.get(head.len()..)?;
-            let header_len = tcp(head, L4_OVER_V6, key.ports, rest)?;
-            (Kind::TcpV6, header_len, verify.then(|| add_rest(tcp_sum(sum, head, L4_OVER_V6), packet, rest)))
-        }
-        protocol::UDP => {
-            let rest = packet.get(LEAST_V6..)?;
-            let header = udp(head, L4_OVER_V6, rest)?;
-            if quarter_word(head, L4_OVER_V6 + 6) == 0 {
-                return None;
-            }
-            (Kind::UdpV6, UDP_HEADER_LEN, verify.then(|| add_rest(sum.add_word(header), packet, rest)))
-        }
+    // Over IPv6, no datagram is without a checksum (RFC 8200, 8.1).
+    if !segment.is_summed || verify && !is_sum_right(sum, segment, packet, rest) {
+        return None;
+    }
+    Some((Plain { kind, end }, KeyV6 { addresses, ports: half_word(head, L4_OVER_V6), protocol }))
+}
+
+/// What a transport checksum begins with.
+#[derive(Clone, Copy)]
+struct Segment {
+    /// The first words behind the IP header.
+    words: [u64; 2],
+    /// Length and protocol, of the pseudo header.
+    pseudo: u64,
+    is_summed: bool,
+}
+
+/// A segment, or a datagram that fills its packet, of `len` bytes from the end of the IP header on. `None`: it is neither.
+#[inline(always)]
+fn transport<const N: usize>(head: &[u8; N], l4: usize, protocol: u8, len: usize) -> Option<Segment> {
+    let words = [word(head, l4), word(head, l4 + 8)];
+    let [_, to, length, checksum] = [0, 16, 32, 48].map(|shift| (words[0] >> shift) as u16);
+    let is_summed = match protocol {
+        protocol::TCP => true,
+        protocol::UDP if to != 0 && usize::from(length.swap_bytes()) == len => checksum != 0,
         _ => return None,
     };
-    if let Some(sum) = sum
-        && !sum.add_u16(u16::from(key.protocol)).add_u16(len as u16).is_valid()
-    {
-        return None;
-    }
-    let end = u16::try_from(end).ok()?;
-    Some((Plain { kind, payload: (L4_OVER_V6 + payload) as u8, end }, key))
+    let pseudo = u64::from((len as u16).swap_bytes()) + (u64::from(protocol) << 8);
+    Some(Segment { words, pseudo, is_summed })
 }
 
-/// The length of a TCP header without options, or with those of nearly all segments; `rest` is what follows the fixed header.
+/// Whether the transport's checksum is right, which covers the addresses that `sum` is of, the segment, and what follows its first words in
+/// the packet.
 #[inline(always)]
-fn tcp<const N: usize>(head: &[u8; N], at: usize, ports: u32, rest: &[u8]) -> Option<usize> {
-    const TIMESTAMPED_LEN: usize = TCP_HEADER_LEN + TIMESTAMP_AND_PADDING_LEN;
-    const CONTROL: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
-    let header_len = usize::from(head[at + 12] >> 4) * 4;
-    let known = header_len == TCP_HEADER_LEN
-        || header_len == TIMESTAMPED_LEN
-            && rest.len() >= TIMESTAMP_AND_PADDING_LEN
-            && rest.starts_with(&TIMESTAMP_AND_PADDING);
-    let flags = TcpFlags(head[at + 13]);
-    let impossible = flags.0 & CONTROL != TcpFlags::ACK && flags.impossible();
-    let nobodys = ports & 0xffff == 0 || ports >> 16 == 0;
-    (known && !impossible && !nobodys).then_some(header_len)
-}
-
-#[inline(always)]
-fn tcp_sum<const N: usize>(sum: Sum, head: &[u8; N], at: usize) -> Sum {
-    sum.add_word(word(head, at)).add_word(word(head, at + 8)).add_word(half_word(head, at + 16).into())
-}
-
-/// The header of a datagram that fills its packet, as a word; `rest` is what follows it.
-#[inline(always)]
-fn udp<const N: usize>(head: &[u8; N], at: usize, rest: &[u8]) -> Option<u64> {
-    let length = usize::from(u16::from_be_bytes([head[at + 4], head[at + 5]]));
-    let whole = length == rest.len() + UDP_HEADER_LEN && quarter_word(head, at + 2) != 0;
-    whole.then(|| word(head, at))
-}
-
-/// Adds what follows a transport's fixed header; it ends the packet.
-#[inline(always)]
-fn add_rest(sum: Sum, packet: &[u8], rest: &[u8]) -> Sum {
+fn is_sum_right(sum: Sum, segment: Segment, packet: &[u8], rest: &[u8]) -> bool {
+    let sum = sum.add_word(segment.words[0]).add_word(segment.words[1]).add_word(segment.pseudo);
     if rest.len() > SHORT {
-        return add_long(sum, rest);
+        return is_long_sum_right(sum, rest);
     }
     let (words, tail) = rest.as_chunks::<8>();
     let sum = words.iter().fold(sum, |sum, word| sum.add_word(u64::from_le_bytes(*word)));
     // The end of the word that ends the packet: what is before it was added. Shifted in two steps, as there may be no end.
     let last = packet.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
-    sum.add_word(last >> 8 >> (56 - 8 * tail.len()))
+    sum.add_word(last >> 8 >> (56 - 8 * tail.len())).is_valid()
 }
 
 #[inline(never)]
-fn add_long(sum: Sum, rest: &[u8]) -> Sum {
-    sum.add_bytes(rest)
+fn is_long_sum_right(sum: Sum, rest: &[u8]) -> bool {
+    sum.add_bytes(rest).is_valid()
 }
 
 /// Eight bytes at an offset within the headers, the first one lowest.
@@ -306,8 +292,29 @@ fn octets<const LEN: usize, const N: usize>(head: &[u8; N], at: usize) -> [u8; L
     octets
 }
 
+/// Where the payload of a TCP segment begins, from its header's start: of one without options, or with those of nearly all segments,
+/// that is an acknowledgement and has neither SYN nor FIN nor RST. `rest` is what follows the header's fixed part.
+#[inline(always)]
+pub fn acknowledgement<const N: usize>(
+    head: &[u8; N],
+    l4: usize,
+    rest: impl FnOnce() -> Option<[u8; 4]>,
+) -> Option<usize> {
+    const CONTROL: u16 = (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK) as u16;
+    const LOOKED_AT: u16 = CONTROL << 8 | 0xf0;
+    const PLAIN: u16 = (TcpFlags::ACK as u16) << 8 | (TCP_HEADER_LEN as u16 / 4) << 4;
+    const TIMESTAMPED_LEN: usize = TCP_HEADER_LEN + TIMESTAMP_AND_PADDING_LEN;
+    const TIMESTAMPED: u16 = (TcpFlags::ACK as u16) << 8 | (TIMESTAMPED_LEN as u16 / 4) << 4;
+    match quarter_word(head, l4 + 12) & LOOKED_AT {
+        PLAIN => Some(TCP_HEADER_LEN),
+        TIMESTAMPED if rest()? == TIMESTAMP_AND_PADDING => Some(TIMESTAMPED_LEN),
+        _ => None,
+    }
+}
+
 impl Plain {
-    /// The whole of what parsing gives for these bytes, which are those that were looked at.
+    /// The whole of what parsing gives for these bytes, which are those that were looked at. `None`: the TCP header has more to it than
+    /// is read here.
     #[inline]
     pub fn packet(self, bytes: &[u8]) -> Option<Packet> {
         let (family, l4, transport) = match self.kind {
@@ -330,13 +337,18 @@ impl Plain {
             }
         };
         let ports: &[u8; 4] = super::chunk(bytes, l4)?;
+        let segment = bytes.get(l4..self.end.into())?;
+        let (transport, header_len) = match transport {
+            protocol::TCP => tcp(segment).map(|(tcp, len)| (Transport::Tcp(tcp), len))?,
+            _ => (Transport::Udp, UDP_HEADER_LEN),
+        };
         Some(Packet {
             key: FlowKey {
                 src,
                 dst,
                 src_port: u16::from_be_bytes([ports[0], ports[1]]),
                 dst_port: u16::from_be_bytes([ports[2], ports[3]]),
-                protocol: transport,
+                protocol: if let Transport::Udp = transport { protocol::UDP } else { protocol::TCP },
             },
             family,
             cast: Cast::Unicast,
@@ -344,16 +356,29 @@ impl Plain {
             dont_fragment,
             l3: L3 as u16,
             l4: l4 as u16,
-            payload: self.payload.into(),
+            payload: (l4 + header_len) as u16,
             payload_end: self.end,
             end: self.end,
             fragment: None,
-            transport: match transport {
-                protocol::TCP => Transport::Tcp(tcp_fields(super::chunk(bytes, l4)?)),
-                _ => Transport::Udp,
-            },
+            transport,
         })
     }
+}
+
+/// The fields and the length of a TCP header without options, or with those of nearly all segments.
+fn tcp(segment: &[u8]) -> Option<(Tcp, usize)> {
+    let (header, rest) = segment.split_first_chunk::<TCP_HEADER_LEN>()?;
+    let header_len = usize::from(header[12] >> 4) * 4;
+    let is_known = match header_len.checked_sub(TCP_HEADER_LEN)? {
+        0 => true,
+        TIMESTAMP_AND_PADDING_LEN => {
+            rest.len() >= TIMESTAMP_AND_PADDING_LEN && rest.starts_with(&TIMESTAMP_AND_PADDING)
+        }
+        _ => false,
+    };
+    let [s0, s1, d0, d1, ..] = *header;
+    let are_ports = [s0, s1] != [0; 2] && [d0, d1] != [0; 2];
+    (is_known && are_ports && !TcpFlags(header[13]).impossible()).then(|| (tcp_fields(header), header_len))
 }
 
 /// A TCP header's fields. A window scale is only read on a SYN, and one without options has none.

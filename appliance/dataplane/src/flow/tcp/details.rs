@@ -40,8 +40,9 @@ pub(super) struct Details(u32);
 type Field = (u32, u32);
 
 const PHASE: Field = (0, 3);
-const SCALE: [Field; 2] = [(3, 4), (7, 4)];
-const WINDOW: [Field; 2] = [(11, 5), (16, 5)];
+// Both fields of a side stand equally far from those of the other.
+const SCALE: [Field; 2] = [(3, 4), (12, 4)];
+const WINDOW: [Field; 2] = [(7, 5), (16, 5)];
 const FIN: [Field; 2] = [(21, 1), (22, 1)];
 const ACKED: [Field; 2] = [(23, 1), (24, 1)];
 const FIN_FLAGS: Field = (21, 2);

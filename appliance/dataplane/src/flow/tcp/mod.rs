@@ -108,11 +108,15 @@ impl TcpState {
         self.turn(side, tcp, len)
     }
 
-    /// Whether [`segment`](Self::segment) takes this segment on the shortest way: one in the midst of a connection, that has neither a
-    /// SYN nor a FIN nor a RST, and fits. What it changes is left to [`advance`](Self::advance).
+    /// As [`segment`](Self::segment), for one in the midst of a connection that has neither SYN nor FIN nor RST. `false`: it is for
+    /// that function, and the state is unchanged.
     #[inline(always)]
-    pub fn is_followed_by(&self, side: Side, tcp: &Tcp, payload_len: usize) -> bool {
-        self.details.is_plainly_established() && self.check_window(side, tcp, payload_len as u32).is_ok()
+    pub fn follow(&mut self, side: Side, tcp: &Tcp, payload_len: u32) -> bool {
+        let fits = self.details.is_plainly_established() && self.check_window(side, tcp, payload_len).is_ok();
+        if fits {
+            self.advance(side, tcp, payload_len);
+        }
+        fits
     }
 
     /// Takes over what [`unusual`](Self::unusual) makes of a segment, or nothing of it.

@@ -46,7 +46,7 @@ impl TcpState {
 
     /// Takes over a segment that fits: what was sent, what is acknowledged, what is offered.
     #[inline(always)]
-    pub fn advance(&mut self, side: Side, tcp: &Tcp, len: u32) {
+    pub(super) fn advance(&mut self, side: Side, tcp: &Tcp, len: u32) {
         let s = side.index();
         let end = segment_end(tcp, len);
         if after(end, self.end[s]) {
