@@ -69,6 +69,10 @@ const fn hit(name: &'static str, flows: usize, rules: usize, sizes: Sizes) -> Sc
     Scenario { name, flows, rules, kind: Kind::Established, sizes }
 }
 
+const fn routed(name: &'static str, flows: usize, rules: usize) -> Scenario {
+    Scenario { name, flows, rules, kind: Kind::Routed, sizes: Sizes::Small }
+}
+
 const fn miss(name: &'static str, rules: usize) -> Scenario {
     Scenario { name, flows: 0, rules, kind: Kind::Denied, sizes: Sizes::Small }
 }
@@ -81,6 +85,8 @@ const SCENARIOS: &[Scenario] = &[
     hit("hit-1k-100-mix", 1_000, 100, Sizes::Mixed),
     hit("hit-1m-100-64", 1_000_000, 100, Sizes::Small),
     hit("hit-1m-1000-64", 1_000_000, 1_000, Sizes::Small),
+    routed("udp-1k-1000-64", 1_000, 1_000),
+    routed("udp-1m-1000-64", 1_000_000, 1_000),
     miss("miss-0-64", 0),
     miss("miss-100-64", 100),
     miss("miss-1000-64", 1_000),

@@ -43,6 +43,8 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     /// Data of established, balanced and translated connections, both directions mixed.
     Established,
+    /// Datagrams of flows that are routed as they are, both directions mixed.
+    Routed,
     /// First packets that no flow knows, and that only the default rule behind all others denies.
     Denied,
 }
@@ -148,7 +150,7 @@ impl Rig {
     pub(crate) fn at(scenario: &Scenario, seed: u64, post: Option<Post>) -> Result<Self, String> {
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
         let owner = pool.adopt().map_err(|e| e.to_string())?;
-        let config = load(&config_text(scenario.rules, scenario.kind == Kind::Established))?;
+        let config = load(&config_text(scenario.rules, scenario.kind != Kind::Denied))?;
         let links = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
         let mut names = Names::default();
         let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
@@ -174,6 +176,7 @@ impl Rig {
         };
         let tables = match scenario.kind {
             Kind::Established => rig.establish(scenario, &pool, seed, &placement)?,
+            Kind::Routed => rig.open(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
         };
         rig.tables = tables.map(Arc::new);
@@ -240,7 +243,7 @@ impl Rig {
     /// Whether every packet so far ended as the scenario says: a path that drops everything would be fast.
     pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
         let expected = match scenario.kind {
-            Kind::Established => self.stepped,
+            Kind::Established | Kind::Routed => self.stepped,
             Kind::Denied => 0,
         };
         if self.sink.sent == expected {
@@ -278,18 +281,27 @@ impl Rig {
         }
         self.sink.keep = false;
         self.sink.sent = 0;
-        let count = scenario.flows.max(1024);
-        let table = |random: &mut Random, build: &dyn Fn(usize, usize) -> Vec<u8>| {
-            let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
-            random.shuffle(&mut order);
-            Templates::new(order.into_iter().map(|flow| build(flow, scenario.sizes.pick(random))))
-        };
         let outside = |flow: usize, size| traffic::from_client(indices[flow], Segment::Data, size);
         let inside = |flow: usize, size| {
             let (backend, mac) = backends[flow];
             traffic::from_backend(indices[flow], backend, mac, Segment::Data, size)
         };
-        Ok([table(&mut random, &outside), table(&mut random, &inside)])
+        Ok([table(scenario, &mut random, &outside), table(scenario, &mut random, &inside)])
+    }
+
+    /// A datagram each way for every flow; gives each port's packets as [`establish`](Self::establish) does.
+    fn open(&mut self, scenario: &Scenario, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
+        let mut random = Random(seed);
+        self.sink.keep = true;
+        for index in 0..scenario.flows {
+            self.pass(pool, OUTSIDE, &traffic::datagram(index, true, 60))?;
+            self.pass(pool, INSIDE, &traffic::datagram(index, false, 60))?;
+        }
+        self.sink.keep = false;
+        self.sink.sent = 0;
+        let to_host = |index, size| traffic::datagram(index, true, size);
+        let to_client = |index, size| traffic::datagram(index, false, size);
+        Ok([table(scenario, &mut random, &to_host), table(scenario, &mut random, &to_client)])
     }
 
     /// Takes one frame through and gives what left.
@@ -316,6 +328,14 @@ fn own_flows(count: usize, placement: &Placement) -> Vec<usize> {
     let is_own =
         |index: &usize| placement.worker_of(Addr::v4(traffic::client(*index).0)) == placement.index();
     (0..).map(|client| client * traffic::FLOWS_A_CLIENT).filter(is_own).take(count).collect()
+}
+
+/// A port's packets: one of each flow, in random order.
+fn table(scenario: &Scenario, random: &mut Random, build: &dyn Fn(usize, usize) -> Vec<u8>) -> Templates {
+    let count = scenario.flows.max(1024);
+    let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
+    random.shuffle(&mut order);
+    Templates::new(order.into_iter().map(|flow| build(flow, scenario.sizes.pick(random))))
 }
 
 /// First packets from random clients to a port that the rules deny: 100 000 of them.
@@ -377,7 +397,9 @@ fn config_text(rules: usize, allowed: bool) -> String {
     }
     if allowed {
         text += "  - {name: allow, priority: 4000, direction: inbound, access: allow, protocol: tcp, source: [Internet], \
-             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [8443]}\n";
+             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [8443]}\n\
+             \x20 - {name: datagrams, priority: 4001, direction: inbound, access: allow, protocol: udp, source: [Internet], \
+             source_ports: [\"*\"], destination: [10.2.0.0/24], destination_ports: [4500]}\n";
     }
     text += "load_balancers:\n- name: lb\n  frontends: [{name: vip, address: 203.0.113.10}]\n  pools:\n  - name: web\n    backends:\n";
     for n in 0..16 {

@@ -63,6 +63,30 @@ pub(crate) fn from_backend(
     finish(builder, if segment == Segment::Data { size } else { 0 })
 }
 
+/// A UDP frame of `size` bytes (without the frame check sequence) of flow `index`, between its client and one of 16 hosts on the
+/// inside: to the host, or back.
+pub(crate) fn datagram(index: usize, inward: bool, size: usize) -> Vec<u8> {
+    const SERVICE: u16 = 4_500;
+    /// Blocked from outside: that flow has a port that no other has.
+    const MEMCACHED: u16 = 11_211;
+    let (client, port) = client(index);
+    let port = if port == MEMCACHED { 62_000 } else { port };
+    let host = [10, 2, 0, 4 + (index % 16) as u8];
+    let builder = if inward {
+        PacketBuilder::ethernet2(ROUTER, STATION).ipv4(client, host, 64).udp(port, SERVICE)
+    } else {
+        let mac = [2, 0, 0, 0, 2, host[3]];
+        PacketBuilder::ethernet2(mac, STATION).ipv4(host, client, 64).udp(SERVICE, port)
+    };
+    let payload = vec![0x5a; size.saturating_sub(42)];
+    let mut frame = Vec::with_capacity(builder.size(payload.len()));
+    // As in `finish`.
+    if let Err(error) = builder.write(&mut frame, &payload) {
+        unreachable!("a vector takes every frame: {error}");
+    }
+    frame
+}
+
 fn finish(builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>, size: usize) -> Vec<u8> {
     let payload = vec![0x5a; size.saturating_sub(54)];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
