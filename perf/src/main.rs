@@ -53,6 +53,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Compare(CompareArgs),
+    #[cfg(feature = "dpdk")]
+    #[command(hide = true)]
+    Side(compare::side::SideArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,6 +108,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Compare(args)) => compare::run(args),
+        #[cfg(feature = "dpdk")]
+        Some(Command::Side(args)) => compare::side::run(args),
         None => run(&arguments),
     };
     match outcome {

@@ -359,7 +359,8 @@ fn destination(frame: &[u8]) -> Option<Hop> {
     Some(((address, port), mac))
 }
 
-fn load(text: &str) -> Result<Config, String> {
+/// Reads a configuration.
+pub(crate) fn load(text: &str) -> Result<Config, String> {
     let source = Source { path: PathBuf::from("perf.yaml"), text: text.as_bytes().to_vec() };
     nva_config::load(&[source], None)
         .map_err(|problems| problems.iter().map(|p| format!("{p}\n")).collect::<String>())

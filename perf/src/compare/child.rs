@@ -36,7 +36,7 @@ impl Bookmark {
 }
 
 impl Process {
-    /// Starts `program` with `args` through `wrapper` (such as `ip netns exec`), pinned to `cores`. The kernel ends it with this
+    /// Starts `program` with `args` through `wrapper` (such as `ip netns exec`), pinned to `cores`, writing line by line. The kernel ends it with this
     /// program, however that ends.
     pub(crate) fn start(
         name: &'static str,
@@ -45,7 +45,7 @@ impl Process {
         args: &[String],
         cores: &str,
     ) -> Result<Self, String> {
-        let own = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", cores, program];
+        let own = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", cores, "stdbuf", "-oL", program];
         let mut command = match wrapper {
             Some(mut wrapper) => {
                 wrapper.args(own);
@@ -90,7 +90,6 @@ impl Process {
     }
 
     /// Where its words are now.
-    #[cfg(test)]
     pub(crate) fn bookmark(&self) -> Bookmark {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         Bookmark(said.gone + said.lines.len())
@@ -144,7 +143,8 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), String> {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| format!("{}: it has no number", self.name))?;
         kill_process(pid, signal).map_err(|error| format!("{}: kill: {error}", self.name))

@@ -11,20 +11,29 @@
 )]
 pub(crate) mod exchange;
 
+#[cfg(feature = "dpdk")]
+#[path = "../../../appliance/src/run/outbox.rs"]
+pub(crate) mod outbox;
+
 mod child;
 mod contender;
 mod crew;
 mod goal;
 mod hugepages;
 mod interrupt;
+mod l3fwd;
+mod mode;
 mod nva;
 mod pairs;
+mod ports;
 mod proc;
 mod quiet;
 mod report;
 mod road;
 mod rules;
 mod search;
+#[cfg(feature = "dpdk")]
+pub(crate) mod side;
 mod space;
 mod stats;
 mod testpmd;
@@ -36,9 +45,9 @@ use clap::{Args, ValueEnum};
 use contender::Driver;
 use core_affinity::CoreId;
 use interrupt::Interrupt;
-use pairs::Bench;
+use pairs::{Bench, Relation};
 use quiet::Canary;
-use report::Row;
+use report::{Figure, Row};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +93,10 @@ pub(crate) struct CompareArgs {
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
+    /// testpmd io and macswap over net_null: what a worker costs without a path.
+    Null,
+    /// l3fwd with access rules and with exact matches, from a capture in memory: the whole path.
+    Pcap,
     /// Two workers against one, over memory ports.
     Workers,
     /// What it costs to hand a frame over to another worker.
@@ -97,6 +110,20 @@ enum Name {
 }
 
 impl Name {
+    /// A line about all of it.
+    fn row(self, what: &str) -> Figure {
+        let comparison = match self {
+            Self::Null => "null",
+            Self::Pcap => "pcap",
+            Self::Workers => "workers",
+            Self::Handover => "handover",
+            Self::Afpacket => "afpacket",
+            Self::Afxdp => "afxdp",
+            Self::Kernel => "kernel",
+        };
+        Figure { comparison, what: what.into(), unit: "", relation: Relation::Ratio, goal: None }
+    }
+
     /// Network namespaces and kernel threads are the superuser's.
     const fn needs_root(self) -> bool {
         !matches!(self, Self::Workers | Self::Handover)
@@ -168,15 +195,23 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
         space::sweep()?;
     }
     let mut rows: Vec<Row> = Vec::new();
+    let mut failed = 0;
     for name in names {
-        rows.extend(compare(*name, &mut bench, args, cores)?);
+        match compare(*name, &mut bench, args, cores) {
+            Ok(more) => rows.extend(more),
+            Err(why) => {
+                bench.interrupt.check()?;
+                failed += 1;
+                rows.push(name.row("all of it").failed(why));
+            }
+        }
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
     } else {
         print!("{}", report::table(&rows));
     }
-    Ok(())
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} comparisons failed", names.len())) }
 }
 
 /// Goes before other programs, with all that it starts: what they would take of the cores would only make pairs void. Who may not do that
@@ -194,6 +229,12 @@ fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> R
         Name::Handover => workers::handover(bench, cores),
         Name::Afpacket => veth::testpmd(bench, &environment()?, Driver::AfPacket),
         Name::Afxdp => veth::testpmd(bench, &environment()?, Driver::AfXdp),
+        Name::Null | Name::Pcap if cfg!(not(feature = "dpdk")) => {
+            let because = "this perf is built without DPDK: cargo build --release -p perf --features dpdk";
+            Ok(vec![name.row("all of it").skipped(because)])
+        }
+        Name::Null => ports::null(bench, &environment()?),
+        Name::Pcap => ports::pcap(bench, &environment()?),
         Name::Kernel => veth::kernel(bench, &environment()?),
     }
 }

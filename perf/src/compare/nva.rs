@@ -34,13 +34,18 @@ pub(crate) fn drives(program: &Path, driver: Driver) -> bool {
     said.is_ok_and(|output| output.status.code() != Some(2))
 }
 
-/// A configuration with these rules, and behind them one that allows the road's traffic.
+/// A configuration with these rules on the road's interfaces, and behind them one that allows the road's traffic.
 pub(crate) fn config(driver: Driver, rules: &[Rule], core: usize) -> String {
-    let driver = driver.name();
+    config_of(driver.name(), [LEFT, RIGHT], rules, core)
+}
+
+/// The same for any devices.
+pub(crate) fn config_of(driver: &str, devices: [&str; 2], rules: &[Rule], core: usize) -> String {
+    let [left, right] = devices;
     let mut text = format!(
         "version: 1\nname: nva-perf\ndataplane: {{workers: [{core}], flow_capacity: 100_000}}\nports:\n\
-         - {{name: outside, driver: {driver}, device: {LEFT}, trust: untrusted, addresses: [203.0.113.1/24]}}\n\
-         - {{name: inside, driver: {driver}, device: {RIGHT}, trust: trusted, addresses: [10.2.0.1/24]}}\n\
+         - {{name: outside, driver: {driver}, device: \"{left}\", trust: untrusted, addresses: [203.0.113.1/24]}}\n\
+         - {{name: inside, driver: {driver}, device: \"{right}\", trust: trusted, addresses: [10.2.0.1/24]}}\n\
          routes:\n- {{to: 0.0.0.0/0, via: 203.0.113.254}}\n\
          neighbors:\n- {{address: 203.0.113.254, mac: \"02:00:00:00:71:fe\"}}\n- {{address: 10.2.0.4, mac: \"02:00:00:00:02:04\"}}\n\
          virtual_network:\n  address_space: [10.0.0.0/8]\n  subnets:\n  - {{name: hosts, prefixes: [10.2.0.0/24], security_group: hosts}}\n\

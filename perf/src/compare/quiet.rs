@@ -35,6 +35,8 @@ pub(crate) enum Disturbance {
     Idle(f64),
     /// The generator sent so much less than it was to.
     Offered(f64),
+    /// At every rate more than this was lost, or the trials were disturbed.
+    Lossy(f64),
 }
 
 impl Disturbance {
@@ -46,6 +48,7 @@ impl Disturbance {
             Self::Clock(share) => ("the core's speed changed", share),
             Self::Memory(share) => ("the memory's speed changed", share),
             Self::Idle(share) => ("a worker had nothing to do", share),
+            Self::Lossy(share) => ("no rate loses less than", share),
             Self::Offered(share) => ("the generator was short of its rate by", share),
         }
     }

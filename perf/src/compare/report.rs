@@ -53,6 +53,9 @@ enum Outcome {
     Skipped {
         because: String,
     },
+    Failed {
+        because: String,
+    },
 }
 
 impl Figure {
@@ -68,6 +71,11 @@ impl Figure {
             None => Outcome::NoResult { pairs: good, void_pairs, void_because },
         };
         Row { figure: self, outcome, taken: pairs.taken(index) }
+    }
+
+    /// The line that says what went wrong.
+    pub(crate) fn failed(self, because: String) -> Row {
+        Row { figure: self, outcome: Outcome::Failed { because }, taken: Vec::new() }
     }
 
     /// The line that says why it was not taken.
@@ -110,6 +118,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
                 "{comparison:<9} {what:<width$} no result: {void_pairs} of {} pairs void ({void_because})",
                 pairs + void_pairs
             ),
+            Outcome::Failed { because } => writeln!(text, "{comparison:<9} {what:<width$} failed: {because}"),
             Outcome::Skipped { because } => {
                 writeln!(text, "{comparison:<9} {what:<width$} skipped: {because}")
             }

@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_millis(15);
 /// A generator that sent less than this share of what it was to send was held up itself.
 const OFFERED_MIN: f64 = 0.97;
 /// Share of the frames that may be lost at a loss-free rate: a stall of the machine is nobody's fault.
-const LOSS_MAX: f64 = 1e-3;
+pub(crate) const LOSS_MAX: f64 = 1e-3;
 /// Frames that are looked at before a contender is measured.
 const SAMPLE: u64 = 200;
 /// How long a contender may take to forward the first frame.

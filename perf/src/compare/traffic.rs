@@ -21,6 +21,26 @@ const TTL: u8 = 64;
 /// How long to wait for the frames of a sample.
 const SAMPLE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Packets of a capture, and how many flows they are of.
+pub(crate) const CAPTURE: usize = 4000;
+pub(crate) const CAPTURE_FLOWS: usize = 1000;
+
+/// The packets of a capture, each as often as the others, in random order.
+pub(crate) fn capture() -> impl Iterator<Item = Vec<u8>> {
+    let mut flows: Vec<usize> = (0..CAPTURE).map(|number| number % CAPTURE_FLOWS).collect();
+    Random(3).shuffle(&mut flows);
+    flows.into_iter().map(whole_packet)
+}
+
+/// A packet of a flow, of which there are a million, without a UDP checksum.
+pub(crate) fn whole_packet(flow: usize) -> Vec<u8> {
+    // A thousand flows a client: a million of them come from the prefixes that are nobody's.
+    let (address, port) = client((flow / 1000) * FLOWS_A_CLIENT + flow % 1000);
+    let mut frame = packet_from(address, port);
+    frame.resize(FRAME_LEN, 0);
+    frame
+}
+
 /// One packet of each flow, in random order.
 pub(crate) fn packets() -> Vec<Vec<u8>> {
     let mut flows: Vec<usize> = (0..FLOWS).collect();
@@ -30,6 +50,11 @@ pub(crate) fn packets() -> Vec<Vec<u8>> {
 
 fn packet(flow: usize) -> Vec<u8> {
     let (address, port) = client(flow * FLOWS_A_CLIENT + flow);
+    packet_from(address, port)
+}
+
+/// As far as the payload.
+fn packet_from(address: [u8; 4], port: u16) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, HOST, TTL).udp(port, SERVICE);
     let payload = [0; FRAME_LEN - STAMP_AT];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
@@ -108,6 +133,19 @@ mod tests {
         assert_eq!(packets.len(), FLOWS);
         assert_eq!(packets.iter().collect::<HashSet<_>>().len(), FLOWS);
         assert!(packets.iter().all(|packet| packet.len() == STAMP_AT));
+    }
+
+    #[test]
+    fn a_capture_has_its_flows_and_whole_frames() {
+        let packets: Vec<_> = capture().collect();
+        assert_eq!(packets.len(), CAPTURE);
+        assert_eq!(packets.iter().collect::<HashSet<_>>().len(), CAPTURE_FLOWS);
+        assert!(packets.iter().all(|packet| packet.len() == FRAME_LEN));
+        let first = whole_packet(0);
+        let flows: HashSet<_> =
+            (0..1_000_000).step_by(997).map(|flow| whole_packet(flow)[26..36].to_vec()).collect();
+        assert_eq!(flows.len(), 1_000_000_usize.div_ceil(997));
+        assert_eq!(first[30..34], HOST);
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! What the worker does in a turn.
+
+use crate::compare::exchange::{Inbox, Peers};
+use crate::compare::mode::Mode;
+use crate::compare::outbox::Outbox;
+use crate::compare::{nva, rules, traffic};
+use crate::rig::load;
+use crate::traffic::{Random, STATION};
+use nva_dataplane::addr::Mac;
+use nva_dataplane::names::Names;
+use nva_dataplane::pipeline::{Options, Pipeline, Transmit};
+use nva_dataplane::placement::Placement;
+use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use nva_dataplane::time::Time;
+use nva_dataplane::verdict::PortId;
+use pmd_shim::dpdk::{DpdkPort, DpdkRx, DpdkTx, Mbuf, MbufPool};
+use pmd_shim::{Burst, Frame, RxQueue};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Turns for each look at what is wanted.
+const TURNS: usize = 32;
+/// The untrusted and the trusted port.
+const OUTSIDE: PortId = PortId(0);
+const INSIDE: PortId = PortId(1);
+
+/// Something that is done in turns.
+pub(super) trait Work {
+    /// Some turns; frames received and sent so far.
+    fn turns(&mut self, mode: Mode) -> (u64, u64);
+}
+
+type Out = Outbox<DpdkTx, MbufPool>;
+
+fn outbox(queues: Vec<DpdkTx>, pool: &MbufPool) -> Result<Out, String> {
+    let inboxes = Inbox::all(1).map_err(|error| format!("socketpair: {error}"))?;
+    Ok(Outbox::new(queues, pool.clone(), pool.capacity(), Peers::new(0, &inboxes)))
+}
+
+fn queues(ports: Vec<DpdkPort>) -> (Vec<DpdkRx>, Vec<DpdkTx>, Vec<pmd_shim::dpdk::DpdkLink>) {
+    let (mut rx, mut tx, mut links) = (Vec::new(), Vec::new(), Vec::new());
+    for port in ports {
+        rx.extend(port.rx);
+        tx.extend(port.tx);
+        links.push(port.link);
+    }
+    (rx, tx, links)
+}
+
+/// Receives, swaps the Ethernet addresses, sends out of the other port: what a worker costs without a path.
+pub(super) struct Floor {
+    rx: Vec<DpdkRx>,
+    outbox: Out,
+    received: u64,
+    refused: u64,
+    _links: Vec<pmd_shim::dpdk::DpdkLink>,
+}
+
+impl Floor {
+    pub(super) fn new(ports: Vec<DpdkPort>, pool: &MbufPool) -> Result<Self, String> {
+        let (rx, tx, links) = queues(ports);
+        Ok(Self { rx, outbox: outbox(tx, pool)?, received: 0, refused: 0, _links: links })
+    }
+}
+
+impl Work for Floor {
+    fn turns(&mut self, _: Mode) -> (u64, u64) {
+        let Self { rx, outbox, received, refused, .. } = self;
+        let ports = rx.len();
+        for _ in 0..TURNS {
+            for (index, queue) in rx.iter_mut().enumerate() {
+                let out = PortId(((index + 1) % ports) as u16);
+                let mut burst = Burst::new();
+                *received += queue.receive(&mut burst) as u64;
+                burst.iter().for_each(Frame::prefetch);
+                for mut frame in burst {
+                    swap(frame.bytes_mut());
+                    outbox.transmit(out, frame);
+                }
+            }
+            outbox.flush(|_, _| *refused += 1);
+        }
+        (*received, *received - *refused)
+    }
+}
+
+fn swap(frame: &mut [u8]) {
+    if let Some((to, rest)) = frame.split_first_chunk_mut::<6>()
+        && let Some((from, _)) = rest.split_first_chunk_mut::<6>()
+    {
+        std::mem::swap(to, from);
+    }
+}
+
+/// What makes a frame one of another flow: source address, source port, and the header's checksum with that address.
+#[derive(Clone, Copy, Debug)]
+struct Disguise {
+    address: [u8; 4],
+    port: [u8; 2],
+    checksum: [u8; 2],
+}
+
+/// Receives a capture over and over, takes its packets through the appliance's path, sends them.
+pub(super) struct Path {
+    rx: DpdkRx,
+    outbox: Out,
+    pipeline: Pipeline<Mbuf>,
+    epoch: Instant,
+    disguises: Vec<Disguise>,
+    next: usize,
+    received: u64,
+    refused: u64,
+    _links: Vec<pmd_shim::dpdk::DpdkLink>,
+}
+
+impl Path {
+    pub(super) fn new(
+        ports: Vec<DpdkPort>,
+        pool: &MbufPool,
+        flows: usize,
+        count: usize,
+    ) -> Result<Self, String> {
+        let (rx, tx, links) = queues(ports);
+        let config = load(&nva::config_of("dpdk", ["net_null0", "net_null1"], &rules::rules(count), 0))?;
+        let link = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
+        let mut names = Names::default();
+        let options = BuildOptions { links: &link, down: &|_, _| false, names: &mut names, generation: 1 };
+        let snapshot = Arc::new(Snapshot::build(&config, options));
+        let epoch = Instant::now();
+        let options = Options {
+            flow_capacity: flows.max(traffic::CAPTURE) + 1024,
+            seed: [7; 16],
+            placement: Placement::ALONE,
+        };
+        let pipeline = Pipeline::new(snapshot, &options, Time::default());
+        let mut rx = rx.into_iter();
+        let rx = rx.next().ok_or("there is no device to receive from")?;
+        // Both ports send to the one device, which drops what it is given.
+        let outbox = outbox(tx, pool)?;
+        let disguises = disguises(flows);
+        Ok(Self { rx, outbox, pipeline, epoch, disguises, next: 0, received: 0, refused: 0, _links: links })
+    }
+
+    fn disguise(&mut self, burst: &mut Burst<Mbuf>) {
+        for frame in burst.iter_mut() {
+            let Disguise { address, port, checksum } = self.disguises[self.next];
+            self.next = if self.next + 1 < self.disguises.len() { self.next + 1 } else { 0 };
+            if let Some(header) = frame.bytes_mut().get_mut(24..36) {
+                header[..2].copy_from_slice(&checksum);
+                header[2..6].copy_from_slice(&address);
+                header[10..].copy_from_slice(&port);
+            }
+        }
+    }
+}
+
+impl Work for Path {
+    fn turns(&mut self, mode: Mode) -> (u64, u64) {
+        for _ in 0..TURNS {
+            let mut burst = Burst::new();
+            self.received += self.rx.receive(&mut burst) as u64;
+            if matches!(mode, Mode::Rewrite | Mode::RewritePath) {
+                self.disguise(&mut burst);
+            }
+            let Self { outbox, pipeline, refused, .. } = self;
+            if matches!(mode, Mode::Plain | Mode::Rewrite) {
+                burst.drain(..).for_each(|frame| outbox.transmit(INSIDE, frame));
+            } else {
+                let now = Time::default() + self.epoch.elapsed();
+                pipeline.process(now, OUTSIDE, &mut burst, outbox, &mut ());
+                pipeline.advance(now, outbox);
+            }
+            outbox.flush(|port, frame| {
+                *refused += 1;
+                pipeline.refused(port, frame);
+            });
+        }
+        (self.received, self.outbox.counters(INSIDE.index()).packets)
+    }
+}
+
+/// One of each flow, in random order.
+fn disguises(flows: usize) -> Vec<Disguise> {
+    let mut order: Vec<usize> = (0..flows).collect();
+    Random(2).shuffle(&mut order);
+    let disguise = |flow: usize| {
+        let packet = traffic::whole_packet(flow);
+        let part = |at: usize| [packet[at], packet[at + 1]];
+        let [a, b] = part(26);
+        let [c, d] = part(28);
+        Disguise { address: [a, b, c, d], port: part(34), checksum: part(24) }
+    };
+    order.into_iter().map(disguise).collect()
+}
