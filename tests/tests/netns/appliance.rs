@@ -68,11 +68,30 @@ impl Appliance {
 
     /// Starts it, and does not wait.
     pub(crate) fn begin(lab: &Lab) -> Self {
-        let file = |name: &str| File::create(lab.folder.join(name)).expect("a writable temporary folder");
-        let mut command = run_command(&lab.folder);
+        Self::spawn(lab, lab.folder.clone(), run_command(&lab.folder))
+    }
+
+    /// Starts one with this configuration beside others, its files in a folder of its own, and waits until it forwards.
+    pub(crate) fn start_beside(lab: &Lab, name: &str, text: &str) -> Self {
+        let folder = lab.folder.join(name);
+        std::fs::create_dir_all(&folder).expect("a writable temporary folder");
+        write_config(&folder, text);
+        // libxdp keeps its programs in a file system of its own, here one that ends with the process.
+        let mounts = "mount --make-rprivate / && mount -t bpf bpf /sys/fs/bpf && exec \"$@\"";
+        let run = run_command(&folder);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mounts, "sh"]).arg(run.get_program()).args(run.get_args());
+        command.env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+        let mut appliance = Self::spawn(lab, folder, command);
+        appliance.wait_until_it_forwards();
+        appliance
+    }
+
+    fn spawn(lab: &Lab, folder: PathBuf, mut command: Command) -> Self {
+        let file = |name: &str| File::create(folder.join(name)).expect("a writable temporary folder");
         command.stdout(file("out")).stderr(file("err"));
         let child = lab.appliance.run(move || command.spawn()).expect("nva can be run");
-        Self { child, folder: lab.folder.clone() }
+        Self { child, folder }
     }
 
     /// Waits until it says that it forwards.
@@ -169,6 +188,15 @@ impl Appliance {
 
     /// As [`Self::conserves`], where a device may have reported errors. Returns the counters.
     pub(crate) fn conserves_despite_errors(&self) -> Value {
+        let stats = self.ports_conserve();
+        self.reports_fit(&stats);
+        let mode = std::fs::metadata(socket(&self.folder)).expect("the socket is there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        stats
+    }
+
+    /// The part of [`Self::conserves`] that holds with any configuration: ports and their sums. Returns the counters.
+    pub(crate) fn ports_conserve(&self) -> Value {
         let stats = self.at_rest();
         let ports = stats["ports"].as_array().expect("a list of ports");
         for port in ports.iter().chain([&stats["total"]]) {
@@ -184,9 +212,6 @@ impl Appliance {
             let sum: u64 = ports.iter().map(|port| number(&port[counter])).sum();
             assert_eq!(sum, number(&stats["total"][counter]), "{counter}");
         }
-        self.reports_fit(&stats);
-        let mode = std::fs::metadata(socket(&self.folder)).expect("the socket is there").permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
         stats
     }
 

@@ -140,8 +140,10 @@ impl Drop for Lab {
     }
 }
 
-/// A cable between two namespaces, its ends still down. Each has a queue for each of two workers.
+/// A cable between two namespaces, its ends still down. Each has a queue for each of two workers, save for DPDK, whose AF_XDP driver
+/// uses no more than one of a veth's.
 pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
+    let queues = if Driver::of_this_run() == Driver::Dpdk { "1" } else { "2" };
     ip(&[
         "link",
         "add",
@@ -149,9 +151,9 @@ pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
         "netns",
         near.name(),
         "numrxqueues",
-        "2",
+        queues,
         "numtxqueues",
-        "2",
+        queues,
         "type",
         "veth",
         "peer",
@@ -160,9 +162,9 @@ pub(crate) fn cable(near: &Space, near_end: &str, far: &Space, far_end: &str) {
         "netns",
         far.name(),
         "numrxqueues",
-        "2",
+        queues,
         "numtxqueues",
-        "2",
+        queues,
     ]);
 }
 

@@ -19,6 +19,7 @@ mod space;
 mod backend_loss;
 mod bad_link;
 mod denied;
+mod dpdk;
 mod fail_closed;
 mod mtu;
 mod refusals;
