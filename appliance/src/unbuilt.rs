@@ -49,7 +49,6 @@ const UNBUILT: &[Unbuilt] = &[
         asked: mixed_drivers,
         advice: "make it one of DPDK's too, with a device such as net_af_packet0,iface=eth1",
     },
-    Unbuilt { lack: NOT_YET, in_replay: true, asked: host_services, advice: REMOVE_KEY },
     Unbuilt {
         lack: NOT_YET,
         in_replay: true,
@@ -152,14 +151,6 @@ fn drivers(config: &Config, is_meant: impl Fn(Driver) -> bool) -> Vec<String> {
     ports
         .filter(|(_, port)| is_meant(port.driver))
         .map(|(place, _)| format!("ports[{place}].driver"))
-        .collect()
-}
-
-fn host_services(config: &Config) -> Vec<String> {
-    let ports = config.ports.iter().enumerate();
-    ports
-        .filter(|(_, port)| port.host_services.is_some())
-        .map(|(place, _)| format!("ports[{place}].host_services"))
         .collect()
 }
 

@@ -3,7 +3,7 @@
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
-    Amount, Backend, End, FLOWS_MAX, Flow, Flows, Port, Response, Rule, Stats, Traffic, Worker,
+    Amount, Backend, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Response, Rule, Stats, Traffic, Worker,
 };
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction, SecurityRule};
@@ -50,6 +50,7 @@ pub(super) fn report(control: &Control) -> Stats {
                 device: port.device.clone(),
                 driver: control.machine.drivers.get(index).cloned().unwrap_or_default(),
                 traffic,
+                host: super::host::name_of(port).map(|interface| HostTraffic::new(interface, &counters.host)),
             }
         })
         .collect();

@@ -160,6 +160,16 @@ fn needs_restart(old: &Config, new: &Config, links: &[Link]) -> Vec<String> {
         config.ports.iter().map(|port| (port.name.clone(), port.driver, port.device.clone())).collect()
     };
     differ("the list of ports with their order, names, drivers and devices", ports(old) != ports(new));
+    let interfaces = |config: &Config| -> Vec<_> {
+        config.ports.iter().map(|port| port.host_services.as_ref().map(|_| port.addresses.clone())).collect()
+    };
+    differ(
+        "which ports have `host_services`, and these ports' addresses",
+        interfaces(old) != interfaces(new),
+    );
+    let mtus = |config: &Config| -> Vec<u16> { config.ports.iter().map(|port| port.mtu).collect() };
+    let has_interface = old.ports.iter().any(|port| port.host_services.is_some());
+    differ("the MTU of ports beside one with `host_services`", has_interface && mtus(old) != mtus(new));
     for (port, link) in new.ports.iter().zip(links) {
         // Frames and rings are as long as the MTU at the start.
         differ(&format!("the MTU of port {} beyond {}", port.name, link.mtu), port.mtu > link.mtu);

@@ -1,7 +1,5 @@
 //! What passes between workers: frames for another one's flows, and news that all are to hear. Bounded queues, never a lock.
-//!
-//! A worker that sleeps in the kernel is woken by a byte, written at most once for each sleep: what keeps the others from system calls
-//! while it is awake.
+//! A worker that sleeps is woken by its [`Bell`].
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -19,43 +17,82 @@ const FRAMES: usize = 1024;
 /// News that may wait for one worker, and as many more at each of the others.
 const NEWS: usize = 256;
 
-/// What the others have for one worker.
-pub(crate) struct Inbox<F> {
-    frames: ArrayQueue<F>,
-    news: ArrayQueue<News>,
-    /// The worker sleeps, or is about to look at its queues for the last time before.
+/// What wakes a thread that sleeps in the kernel until others have something for it: a byte, written at most once for each sleep. While the
+/// thread is awake, telling it costs no system call.
+pub(crate) struct Bell {
+    /// The thread sleeps, or is about to look at its queues for the last time before.
     asleep: CachePadded<AtomicBool>,
-    /// `None`: there is nobody else to wake it.
-    bell: Option<Bell>,
-}
-
-/// What wakes a worker. Neither end blocks.
-struct Bell {
+    /// Neither end blocks.
     heard: UnixStream,
     rung: UnixStream,
 }
 
 impl Bell {
-    fn new() -> io::Result<Self> {
-        let (heard, rung) = UnixStream::pair()?;
-        heard.set_nonblocking(true)?;
-        rung.set_nonblocking(true)?;
-        Ok(Self { heard, rung })
-    }
-}
-
-impl<F> Inbox<F> {
-    /// The inboxes of all workers.
+    /// The bell of a thread that is awake.
     ///
     /// # Errors
     /// What the kernel says when there are no descriptors left.
-    pub(crate) fn all(workers: usize) -> io::Result<Vec<Arc<Self>>> {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (heard, rung) = UnixStream::pair()?;
+        heard.set_nonblocking(true)?;
+        rung.set_nonblocking(true)?;
+        Ok(Self { asleep: CachePadded::default(), heard, rung })
+    }
+
+    /// The thread: what becomes readable when it is rung.
+    pub(crate) fn wait_handle(&self) -> BorrowedFd<'_> {
+        self.heard.as_fd()
+    }
+
+    /// The thread: is about to sleep. `false`: it had better not, as its queues are not `quiet`.
+    pub(crate) fn lie_down(&self, quiet: impl FnOnce() -> bool) -> bool {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Either this sees what another thread pushed, or that one sees that this sleeps.
+        fence(Ordering::SeqCst);
+        let quiet = quiet();
+        if !quiet {
+            self.asleep.store(false, Ordering::Relaxed);
+        }
+        quiet
+    }
+
+    /// The thread: is awake again.
+    pub(crate) fn get_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        // Without a byte there is nothing to be taken; one that comes late ends the next sleep early.
+        let _ = (&self.heard).read(&mut [0; 64]);
+    }
+
+    /// Another thread, behind what it pushed: wakes this one if it sleeps.
+    pub(crate) fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            // Only a bell with bytes in it can be full.
+            let _ = (&self.rung).write(&[1]);
+        }
+    }
+}
+
+/// What the others have for one worker.
+pub(crate) struct Inbox<F> {
+    frames: ArrayQueue<F>,
+    news: ArrayQueue<News>,
+    /// `None`: there is nobody else to wake it.
+    bell: Option<Bell>,
+}
+
+impl<F> Inbox<F> {
+    /// The inboxes of all workers. `others_ring`: not only workers wake them.
+    ///
+    /// # Errors
+    /// What the kernel says when there are no descriptors left.
+    pub(crate) fn all(workers: usize, others_ring: bool) -> io::Result<Vec<Arc<Self>>> {
+        let has_bells = workers > 1 || others_ring;
         let inbox = |_| {
             Ok(Arc::new(Self {
                 frames: ArrayQueue::new(FRAMES),
                 news: ArrayQueue::new(NEWS),
-                asleep: CachePadded::default(),
-                bell: (workers > 1).then(Bell::new).transpose()?,
+                bell: has_bells.then(Bell::new).transpose()?,
             }))
         };
         (0..workers).map(inbox).collect()
@@ -79,40 +116,23 @@ impl<F> Inbox<F> {
 
     /// Worker: what becomes readable when somebody has something for it.
     pub(crate) fn wait_handle(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().map(|bell| bell.heard.as_fd())
+        self.bell.as_ref().map(Bell::wait_handle)
     }
 
     /// Worker: is about to sleep. `false`: it had better not, as something came.
     pub(crate) fn lie_down(&self) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Either this sees what another worker pushed, or that one sees that this sleeps.
-        fence(Ordering::SeqCst);
-        let quiet = self.frames.is_empty() && self.news.is_empty();
-        if !quiet {
-            self.asleep.store(false, Ordering::Relaxed);
-        }
-        quiet
+        let quiet = || self.frames.is_empty() && self.news.is_empty();
+        self.bell.as_ref().map_or_else(quiet, |bell| bell.lie_down(quiet))
     }
 
     /// Worker: is awake again.
     pub(crate) fn get_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-        if let Some(bell) = &self.bell {
-            // Without a byte there is nothing to be taken; one that comes late ends the next sleep early.
-            let _ = (&bell.heard).read(&mut [0; 64]);
-        }
+        self.bell.iter().for_each(Bell::get_up);
     }
 
-    /// Another worker: wakes this one if it sleeps.
-    fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::Relaxed)
-            && let Some(bell) = &self.bell
-        {
-            // Only a bell with bytes in it can be full.
-            let _ = (&bell.rung).write(&[1]);
-        }
+    /// Another thread: wakes this one if it sleeps.
+    pub(crate) fn ring(&self) {
+        self.bell.iter().for_each(Bell::ring);
     }
 }
 
@@ -192,7 +212,7 @@ mod tests {
     }
 
     fn inboxes(workers: usize) -> Vec<Arc<Inbox<usize>>> {
-        Inbox::all(workers).expect("some descriptors")
+        Inbox::all(workers, false).expect("some descriptors")
     }
 
     #[test]

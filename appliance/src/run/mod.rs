@@ -12,6 +12,7 @@ pub(crate) mod board;
 pub(crate) mod control;
 mod cores;
 mod exchange;
+mod host;
 mod mailbox;
 mod notify;
 mod open;
@@ -37,6 +38,7 @@ use control::{Beginning, Control, Machine};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use exchange::{Inbox, Peers};
+use host::{Host, RunningHost};
 use nva_config::Config;
 use nva_dataplane::pipeline::{Options, Pipeline};
 use nva_dataplane::placement::Placement;
@@ -101,11 +103,15 @@ where
 
     let epoch = Instant::now();
     let Opened { links, drivers, placements, queues, held, guards } = opened;
+    let host = Host::open(&config, &links, cores.len())?;
     let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
     let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
-    let inboxes = Inbox::all(cores.len())
-        .map_err(|error| Failure::failed(format!("what wakes the workers: {error}")))?;
-    let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes };
+    let failed = |error| Failure::failed(format!("what wakes the workers: {error}"));
+    // The host thread wakes workers too.
+    let inboxes = Inbox::all(cores.len(), host.is_some()).map_err(failed)?;
+    let any = placements.first().copied().unwrap_or(Placement::ALONE);
+    let host = host.map(|host| host.start(&inboxes, any)).transpose()?;
+    let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes, host: host.as_ref() };
     let mut workers = Vec::new();
     for (((core, queues), placement), board) in cores.into_iter().zip(queues).zip(placements).zip(boards) {
         workers.push(start.worker(placement, core, queues, board)?);
@@ -120,6 +126,7 @@ where
     tell_manager("STOPPING=1");
     let stuck = stop(&control, workers);
     drop(socket);
+    drop(host);
     print(&farewell(&control, &held))?;
     drop(guards);
     match (ended, stuck) {
@@ -183,6 +190,7 @@ struct Start<'a, F> {
     seed: [u8; 16],
     epoch: Instant,
     inboxes: &'a [Arc<Inbox<F>>],
+    host: Option<&'a RunningHost>,
 }
 
 impl<F: Frame> Start<'_, F> {
@@ -210,6 +218,7 @@ impl<F: Frame> Start<'_, F> {
         let (capacity, idle) = (dataplane.flow_capacity, dataplane.idle);
         let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
+        let host = self.host.map(|host| host.end(placement.index()));
         let (send, started) = bounded(1);
         let body = move || {
             if !core_affinity::set_for_current(core) {
@@ -220,7 +229,8 @@ impl<F: Frame> Start<'_, F> {
             let owner = queues.pool.adopt();
             let generation = snapshot.generation();
             let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
-            let outbox = Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers);
+            let outbox =
+                Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers).with_host(host);
             let worker =
                 Worker { pipeline, rx: queues.rx, inbox, outbox, mailbox, board, generation, epoch, idle };
             let _ = send.send(owner.as_ref().map(|_| ()).map_err(ToString::to_string));

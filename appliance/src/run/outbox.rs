@@ -2,10 +2,11 @@
 //! goes at once.
 
 use super::exchange::Peers;
+use super::host::{HostEnd, Slot};
 use nva_dataplane::pipeline::Transmit;
 use nva_dataplane::route::News;
 use nva_dataplane::verdict::PortId;
-use pmd_shim::{Burst, FrameSource, QueueCounters, TxQueue};
+use pmd_shim::{Burst, Frame, FrameSource, QueueCounters, TxQueue};
 
 /// The transmit side of a worker.
 pub(crate) struct Outbox<T: TxQueue, S> {
@@ -13,6 +14,8 @@ pub(crate) struct Outbox<T: TxQueue, S> {
     source: S,
     refused: Vec<(PortId, T::Frame)>,
     peers: Peers<T::Frame>,
+    /// The kernel's sockets; `None`: no port has a host interface.
+    host: Option<HostEnd>,
 }
 
 struct Lane<T: TxQueue> {
@@ -29,7 +32,37 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
             queue,
             burst: Burst::new(),
         });
-        Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max), peers }
+        Self { lanes: lanes.collect(), source, refused: Vec::with_capacity(frames_max), peers, host: None }
+    }
+
+    /// With the kernel's sockets behind host interfaces.
+    pub(crate) fn with_host(self, host: Option<HostEnd>) -> Self {
+        Self { host, ..self }
+    }
+
+    /// The next frame that the kernel sent.
+    pub(crate) fn take_from_kernel(&self) -> Option<Slot> {
+        self.host.as_ref()?.take()
+    }
+
+    /// Whether the kernel sent nothing.
+    pub(crate) fn kernel_is_quiet(&self) -> bool {
+        self.host.as_ref().is_none_or(HostEnd::is_quiet)
+    }
+
+    /// A frame with what the kernel sent; `None` when all are in use, or it is longer than they are. The slot goes back to the host
+    /// thread.
+    pub(crate) fn frame_from_kernel(&mut self, slot: Slot) -> Option<T::Frame> {
+        let bytes = slot.bytes();
+        let frame = self.source.allocate().and_then(|mut frame| {
+            frame.set_len(bytes.len()).ok()?;
+            frame.bytes_mut().copy_from_slice(bytes);
+            Some(frame)
+        });
+        if let Some(host) = &mut self.host {
+            host.give_back(slot);
+        }
+        frame
     }
 
     /// Sends what waits, and hands over each frame that a full queue refused.
@@ -42,6 +75,9 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
         }
         self.refused.drain(..).for_each(|(port, frame)| refused(port, frame));
         self.peers.flush();
+        if let Some(host) = &mut self.host {
+            host.flush();
+        }
     }
 
     /// What the queue of the port at this place counted.
@@ -70,6 +106,11 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox
 
     fn hand_over(&mut self, worker: usize, frame: T::Frame) -> Result<(), T::Frame> {
         self.peers.hand_over(worker, frame)
+    }
+
+    fn to_kernel(&mut self, port: PortId, frame: T::Frame) -> Result<(), T::Frame> {
+        let given = self.host.as_mut().is_some_and(|host| host.give(port, frame.bytes()));
+        if given { Ok(()) } else { Err(frame) }
     }
 
     fn tell(&mut self, news: News) {

@@ -2,7 +2,7 @@
 //!
 //! The reports are also what `nva show --json` prints, so their keys are a promise.
 
-use nva_dataplane::counters::PortCounters;
+use nva_dataplane::counters::{HostCounters, PortCounters};
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
 use serde::de::{self, MapAccess, Visitor};
@@ -67,7 +67,7 @@ pub(crate) struct Stats {
     pub(crate) flows_created: u64,
     /// Flow records that an idle timeout ended.
     pub(crate) flows_expired: u64,
-    /// Frames that the appliance sent by itself: requests for addresses, resets.
+    /// Frames that the appliance sent by itself: requests for addresses, resets, and what the kernel's sockets sent.
     pub(crate) originated: u64,
     /// By port.
     pub(crate) ports: Vec<Port>,
@@ -89,6 +89,34 @@ pub(crate) struct Port {
     /// Its counters.
     #[serde(flatten)]
     pub(crate) traffic: Traffic,
+    /// Its host interface, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<HostTraffic>,
+}
+
+/// What passed between a port and the kernel's sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostTraffic {
+    /// The host interface.
+    pub(crate) interface: String,
+    /// Frames given to the kernel.
+    pub(crate) to_kernel: u64,
+    /// Dropped as `tx_queue_full`, since too many waited for the kernel.
+    pub(crate) to_kernel_full: u64,
+    /// Sent by the kernel and passed on.
+    pub(crate) from_kernel: u64,
+    /// Sent by the kernel and dropped, since no buffer was free.
+    pub(crate) from_kernel_full: u64,
+    /// Sent by the kernel and dropped, since it must not or cannot leave.
+    pub(crate) refused: u64,
+}
+
+impl HostTraffic {
+    /// From what the path counted.
+    pub(crate) fn new(interface: String, counters: &HostCounters) -> Self {
+        let HostCounters { to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused } = *counters;
+        Self { interface, to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused }
+    }
 }
 
 /// Frames. received = forwarded + replied + consumed + held + dropped, summed over reasons.
@@ -388,9 +416,22 @@ mod tests {
         let rx = QueueCounters { packets: 3, bytes: 180, missed: 4, no_buffer: 5, errors: 6 };
         let traffic = Traffic::new(&port, &rx, &QueueCounters { missed: 7, ..QueueCounters::default() });
         assert_eq!(traffic.received, traffic.verdicts());
-        let port =
-            Port { port: "trusted".into(), device: "eth2".into(), driver: "packet sockets".into(), traffic };
+        let mut port = Port {
+            port: "trusted".into(),
+            device: "eth2".into(),
+            driver: "packet sockets".into(),
+            traffic,
+            host: None,
+        };
         let text = serde_json::to_string(&port).expect("plain data");
+        assert!(!text.contains("host"), "{text}");
+        let counters = HostCounters::from_numbers([11, 12, 13, 14, 15]);
+        port.host = Some(HostTraffic::new("nva-trusted".into(), &counters));
+        let text = serde_json::to_string(&port).expect("plain data");
+        assert!(
+            text.contains(r#""host":{"interface":"nva-trusted","to_kernel":11,"to_kernel_full":12"#),
+            "{text}"
+        );
         for part in [r#""port":"trusted""#, r#""received":3"#, r#""rx_missed":4"#, r#""tx_refused":7"#] {
             assert!(text.contains(part), "{text}");
         }

@@ -8,9 +8,9 @@ use std::time::Duration;
 /// How long a worker naps whose queues cannot all be waited for, as DPDK's. The kernel adds some 50 µs.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Sleeps until a frame comes, another worker has something, or `timeout_ms` milliseconds have passed. With a queue that cannot be waited
-/// for it naps, so that a frame waits no longer than that.
-pub(super) fn rest<R: RxQueue, F>(rx: &[R], inbox: &Inbox<F>, timeout_ms: u32) {
+/// Sleeps until a frame comes, somebody rings the inbox's bell, or `timeout_ms` milliseconds have passed; not when what else the bell is rung
+/// for is not `quiet`. With a queue that cannot be waited for it naps, so that a frame waits no longer than that.
+pub(super) fn rest<R: RxQueue, F>(rx: &[R], inbox: &Inbox<F>, quiet: impl FnOnce() -> bool, timeout_ms: u32) {
     if timeout_ms == 0 {
         return;
     }
@@ -20,6 +20,10 @@ pub(super) fn rest<R: RxQueue, F>(rx: &[R], inbox: &Inbox<F>, timeout_ms: u32) {
         return;
     }
     if !inbox.lie_down() {
+        return;
+    }
+    if !quiet() {
+        inbox.get_up();
         return;
     }
     if let Some(bell) = inbox.wait_handle()

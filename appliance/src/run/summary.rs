@@ -1,11 +1,16 @@
 //! What the appliance says of itself when it ends.
 
-use super::protocol::{Stats, Traffic};
+use super::protocol::{HostTraffic, Stats, Traffic};
 use crate::output::{Align, Style, Table};
 
 /// The table of ports and, where there are any, of what devices lost and of drops by reason.
 pub(crate) fn render(stats: &Stats, style: Style) -> String {
     let mut text = ports(stats).render(style, 2);
+    let hosts = hosts(stats);
+    if !hosts.is_empty() {
+        text.push('\n');
+        text.push_str(&hosts.render(style, 2));
+    }
     for table in [lost(stats), drops(&stats.total)] {
         if !table.is_empty() {
             text.push('\n');
@@ -58,6 +63,21 @@ fn lost(stats: &Stats) -> Table {
             let numbers = numbers.map(|number| number.to_string());
             table.row(std::iter::once(port.port.clone()).chain(numbers));
         }
+    }
+    table
+}
+
+/// One row for each host interface.
+fn hosts(stats: &Stats) -> Table {
+    const NUMBERS: [&str; 5] = ["to kernel", "queue full", "from kernel", "no buffer", "refused"];
+    let mut columns = vec![("host interface", Align::Left)];
+    columns.extend(NUMBERS.map(|title| (title, Align::Right)));
+    let mut table = Table::new(&columns);
+    for host in stats.ports.iter().filter_map(|port| port.host.as_ref()) {
+        let HostTraffic { interface, to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused } =
+            host;
+        let numbers = [to_kernel, to_kernel_full, from_kernel, from_kernel_full, refused];
+        table.row(std::iter::once(interface.clone()).chain(numbers.map(u64::to_string)));
     }
     table
 }

@@ -74,7 +74,7 @@ impl Rig {
         let (outside, to_inside) = (queue(), queue());
         let generation = snapshot.generation();
         let options = Options { flow_capacity: 1000, seed: [7; 16], placement: Placement::ALONE };
-        let inboxes = Inbox::all(1).expect("nothing is needed for one");
+        let inboxes = Inbox::all(1, false).expect("nothing is needed for one");
         let tx = vec![MemoryTx::new(queue()), MemoryTx::new(to_inside.clone())];
         let worker = Worker {
             pipeline: Pipeline::new(snapshot, &options, worker::now(epoch)),
@@ -226,6 +226,11 @@ fn what_needs_a_restart_is_refused_and_changes_nothing() {
     let refused = rig.replace(config("deny-dns", "deny", 2000)).expect_err("another capacity");
     assert_eq!(refused.len(), 1);
     assert!(refused[0].starts_with("dataplane.flow_capacity "), "{refused:?}");
+    let mut behind = config("deny-dns", "deny", 1000);
+    behind.ports[1].host_services = Some(Vec::new());
+    let refused = rig.replace(behind).expect_err("a host interface");
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].starts_with("which ports have `host_services`"), "{refused:?}");
     let mut other = config("deny-dns", "deny", 1000);
     other.ports[0].device = "eth9".into();
     other.dataplane.workers = nva_config::Workers::Auto;

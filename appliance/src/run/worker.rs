@@ -85,7 +85,7 @@ where
         self.show();
     }
 
-    /// A burst from each port and from the other workers through the path, what time has brought about, and one burst out of each port.
+    /// A burst from each port, from the other workers and from the kernel through the path, what time has brought about, and one burst out of each port.
     fn turn(&mut self, now: Time, burst: &mut Burst<R::Frame>) -> usize {
         let Self { pipeline, rx, inbox, outbox, .. } = self;
         let mut received = 0;
@@ -99,6 +99,15 @@ where
         pipeline.accept(now, burst, outbox);
         for news in (0..BURST).map_while(|_| inbox.news()) {
             pipeline.hear(now, news, outbox);
+        }
+        for _ in 0..BURST {
+            let Some(slot) = outbox.take_from_kernel() else { break };
+            received += 1;
+            let port = slot.port();
+            match outbox.frame_from_kernel(slot) {
+                Some(frame) => pipeline.take_from_kernel(now, port, frame, outbox),
+                None => pipeline.lost_from_kernel(port),
+            }
         }
         pipeline.advance(now, outbox);
         outbox.flush(|port, frame| pipeline.refused(port, frame));
@@ -140,7 +149,8 @@ where
     /// Sleeps until something comes, the next timer is due, or it is time to look at the mailbox.
     fn sleep(&self, now: Time) {
         let due = self.pipeline.next_timer().map_or(u128::MAX, |time| time.since(now).as_millis());
-        rest(&self.rx, &self.inbox, u32::try_from(due).unwrap_or(u32::MAX).min(SLEEP_MAX_MS));
+        let due_ms = u32::try_from(due).unwrap_or(u32::MAX);
+        rest(&self.rx, &self.inbox, || self.outbox.kernel_is_quiet(), due_ms.min(SLEEP_MAX_MS));
     }
 }
 

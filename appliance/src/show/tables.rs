@@ -151,7 +151,8 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::protocol::{Port, Traffic, Worker};
+    use crate::run::protocol::{HostTraffic, Port, Traffic, Worker};
+    use nva_dataplane::counters::HostCounters;
     use nva_dataplane::verdict::DropReason;
 
     fn some_stats() -> Stats {
@@ -172,6 +173,7 @@ mod tests {
                 device: "eth2".into(),
                 driver: "packet sockets".into(),
                 traffic: traffic.clone(),
+                host: None,
             }],
             total: traffic,
             workers: vec![Worker { worker: 0, core: 1, flows: 4, stalled_seconds: None }],
@@ -186,6 +188,18 @@ mod tests {
         assert!(text.contains("trusted") && text.contains("total"), "{text}");
         assert!(!text.contains("lost at"), "{text}");
         assert!(!text.contains("bug") && !text.contains("not turned"), "{text}");
+    }
+
+    #[test]
+    fn host_interfaces_have_a_table_where_there_are_any() {
+        let mut with_host = some_stats();
+        assert!(!stats(&with_host, Style::PLAIN).contains("host interface"));
+        let counters = HostCounters::from_numbers([11, 12, 13, 14, 15]);
+        with_host.ports[0].host = Some(HostTraffic::new("nva-trusted".into(), &counters));
+        let text = stats(&with_host, Style::PLAIN);
+        let row = text.lines().skip_while(|line| !line.contains("host interface")).nth(1).unwrap_or_default();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells, ["nva-trusted", "11", "12", "13", "14", "15"], "{text}");
     }
 
     #[test]

@@ -200,6 +200,7 @@ mod tests {
                 device: "d".into(),
                 driver: String::new(),
                 traffic: traffic.clone(),
+                host: None,
             }],
             total: traffic,
             workers: Vec::new(),

@@ -96,7 +96,7 @@ pub(crate) struct Crew {
 impl Crew {
     /// Starts a worker on each core, with its flows open.
     pub(crate) fn hire(cores: [usize; WORKERS], seed: u64) -> Result<Self, String> {
-        let inboxes = Inbox::all(WORKERS).map_err(|error| format!("socketpair: {error}"))?;
+        let inboxes = Inbox::all(WORKERS, false).map_err(|error| format!("socketpair: {error}"))?;
         let hands = cores.into_iter().enumerate().map(|(index, core)| hire(index, core, &inboxes, seed));
         let crew = Self { hands: hands.collect::<Result<_, _>>()? };
         let tables: Vec<Tables> = crew
