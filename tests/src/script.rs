@@ -77,6 +77,11 @@ impl Expect {
         self.later(Counted::Replied)
     }
 
+    /// What was held is taken in later.
+    pub fn consumed_later(self) -> Self {
+        self.later(Counted::Consumed)
+    }
+
     /// What was held is dropped later.
     pub fn dropped_later(self, reason: &'static str) -> Self {
         self.later(Counted::Dropped(reason))

@@ -218,7 +218,7 @@ impl<F: Frame> Start<'_, F> {
         let (capacity, idle) = (dataplane.flow_capacity, dataplane.idle);
         let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
-        let host = self.host.map(|host| host.end(placement.index()));
+        let host = self.host.map(|host| host.end(index));
         let (send, started) = bounded(1);
         let body = move || {
             if !core_affinity::set_for_current(core) {

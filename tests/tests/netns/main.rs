@@ -21,6 +21,7 @@ mod bad_link;
 mod denied;
 mod dpdk;
 mod fail_closed;
+mod host;
 mod mtu;
 mod refusals;
 mod reload;

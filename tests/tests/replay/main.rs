@@ -9,6 +9,7 @@ mod fragments;
 mod guard;
 mod headers;
 mod honesty;
+mod host;
 mod neighbors;
 mod policy;
 mod state;
