@@ -25,15 +25,20 @@ impl Sum {
         self.add(&value.to_be_bytes())
     }
 
-    /// The checksum, in memory order. 0 is given as its equal 0xffff, which UDP needs and the others do not mind.
+    /// The checksum, in memory order.
     pub(super) fn finish(self) -> [u8; 2] {
         let mut sum = self.0;
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
-        match !(sum as u16) {
-            0 => [0xff, 0xff],
-            checksum => checksum.to_ne_bytes(),
+        (!(sum as u16)).to_ne_bytes()
+    }
+
+    /// The same with 0 given as its equal 0xffff, which UDP needs and TCP does not mind.
+    pub(super) fn finish_transport(self) -> [u8; 2] {
+        match self.finish() {
+            [0, 0] => [0xff, 0xff],
+            checksum => checksum,
         }
     }
 }
@@ -42,7 +47,7 @@ impl Sum {
 /// `start` on is covered. Returns false, with the frame unchanged, if the positions lie outside of it.
 pub(super) fn complete(frame: &mut [u8], start: usize, field_offset: usize) -> bool {
     let Some(covered) = frame.get_mut(start..) else { return false };
-    let checksum = Sum::default().add(covered).finish();
+    let checksum = Sum::default().add(covered).finish_transport();
     match covered.get_mut(field_offset..field_offset + 2) {
         Some(field) => {
             field.copy_from_slice(&checksum);
@@ -74,7 +79,7 @@ mod tests {
         #[test]
         fn equals_the_sum_word_by_word(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..100) {
             let cut = (cut & !1).min(bytes.len() & !1);
-            let got = Sum::default().add(&bytes[..cut]).add(&bytes[cut..]).finish();
+            let got = Sum::default().add(&bytes[..cut]).add(&bytes[cut..]).finish_transport();
             prop_assert_eq!(u16::from_be_bytes(got), slow(&bytes));
         }
 
@@ -89,5 +94,12 @@ mod tests {
             }
             prop_assert_eq!(frame, before);
         }
+    }
+
+    #[test]
+    fn zero_is_written_otherwise_only_in_transport_headers() {
+        let sum = Sum::default().add(&[0xff, 0xff]);
+        assert_eq!(sum.finish(), [0, 0]);
+        assert_eq!(sum.finish_transport(), [0xff, 0xff]);
     }
 }

@@ -155,7 +155,7 @@ impl Segmentation {
             .add_u32(transport_len as u32)
             .add_u32(u32::from(protocol))
             .add(out.get(self.transport..)?)
-            .finish();
+            .finish_transport();
         put(out, checksum_field, checksum)
     }
 }
