@@ -274,7 +274,7 @@ fn each_queue_of_the_interface_is_served_by_a_worker() {
     assert_eq!(
         error(&host, "h0", &pools(3)),
         "device h0: the interface has fewer queues than there are workers; \
-         it has 4 to receive from and 2 to send to: run `ethtool -L h0 rx 3 tx 3`, or configure at most 2 workers"
+         it has 4 to receive from and 2 to send to: run `ethtool -L h0 rx 3 tx 3`, or lower the number of workers to 2"
     );
     host.run("ethtool -L h0 rx 4 tx 4");
     host.within(|| assert!(af_xdp::attached("h0").unwrap().is_none() && !ingress::is_held("h0").unwrap()));

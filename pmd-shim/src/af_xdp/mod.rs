@@ -232,7 +232,7 @@ fn usable_queues(link: &Link, workers: usize) -> Result<u32, DeviceError> {
     let has = format!("it has {} to receive from and {} to send to", counts.rx, counts.tx);
     let wanted = u32::try_from(workers).unwrap_or(u32::MAX);
     let remedy = if wanted <= counts.max {
-        format!("{has}: run `{}`, or configure at most {usable} workers", counts.command(device, wanted))
+        format!("{has}: run `{}`, or lower the number of workers to {usable}", counts.command(device, wanted))
     } else {
         format!("{has} and can have {}: configure no more workers than that", counts.max.max(usable as u32))
     };
