@@ -55,7 +55,8 @@ impl Files for FileSystem {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// The whole file, of up to 64 MiB.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

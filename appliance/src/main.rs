@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod explain;
 mod files;
+mod import;
 mod output;
 mod ports;
 mod replay;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         cli::Command::Check(args) => check::check(args),
         cli::Command::Explain(args) => explain::explain(args),
         cli::Command::Replay(args) => replay::replay(args),
+        cli::Command::Import(command) => import::import(command),
         cli::Command::Demo(args) => demo::demo(args),
         cli::Command::Show(args) => show::show(args),
         cli::Command::Top(args) => show::top(args),

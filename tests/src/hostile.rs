@@ -7,6 +7,7 @@ use crate::packet::{
 use crate::ports::{NETWORK, Port, changed, network};
 use crate::rig::{self, Rig};
 use nva_config::Source;
+use nva_config::import::{self, Input, Options, Role};
 use nva_dataplane::snapshot::Snapshot;
 use pmd_shim::{Burst, ChecksumStatus, Frame, Pool, PoolFrame};
 use std::sync::{Arc, OnceLock};
@@ -153,6 +154,36 @@ pub fn frames(mut input: &[u8]) {
     rig.settle();
 }
 
+/// An import of one file: it ends, says why it refuses, gives the same when it is run again, and what comes out is a good configuration.
+/// The first byte says what the file is given for.
+///
+/// # Panics
+/// When that does not hold.
+pub fn import(input: &[u8]) {
+    let Some((role, text)) = input.split_first() else { return };
+    let role = match role {
+        b'l' => Role::Balancers,
+        b'm' => Role::Members,
+        b'r' => Role::Routes,
+        b't' => Role::Tags,
+        _ => Role::Groups,
+    };
+    let inputs = [Input { role, source: Source { path: "in.json".into(), text: text.to_vec() } }];
+    let attempt = || import::azure(&inputs, Options::default());
+    let (first, second) = (attempt(), attempt());
+    assert_eq!((&first.text, &first.account), (&second.text, &second.account));
+    let Some(text) = first.text else {
+        assert!(!first.account.problems.is_empty(), "refused without a reason");
+        return;
+    };
+    // Routes need the ports that other files have.
+    let (sections, _) = text.split_once("\nroutes:\n").unwrap_or((&text, ""));
+    let source = Source { path: "imported.yaml".into(), text: sections.into() };
+    if let Err(problems) = nva_config::load(&[source], None) {
+        panic!("{problems:?}\n{text}");
+    }
+}
+
 /// Any bytes as a configuration of one file.
 ///
 /// # Panics
@@ -269,6 +300,31 @@ pub fn config_seeds() -> Vec<Seed> {
     ]
 }
 
+/// A load balancer with one of each of its parts.
+const BALANCER: &str = r#"{"name":"lb","properties":{"frontendIPConfigurations":[{"name":"vip","properties":{"privateIPAddress":"10.2.0.100"}}],"backendAddressPools":[{"name":"web","properties":{"loadBalancerBackendAddresses":[{"name":"a","properties":{"ipAddress":"10.2.0.4","adminState":"Up"}}]}}],"probes":[{"name":"p","properties":{"protocol":"Http","port":80,"requestPath":"/","intervalInSeconds":5,"probeThreshold":2}}],"loadBalancingRules":[{"name":"r","properties":{"frontendIPConfiguration":{"id":"/x/vip"},"backendAddressPool":{"id":"/x/web"},"probe":{"id":"/x/p"},"protocol":"Tcp","frontendPort":80,"backendPort":8080,"loadDistribution":"SourceIP"}}],"outboundRules":[{"name":"o","properties":{"frontendIPConfigurations":[{"id":"/x/vip"}],"backendAddressPool":{"id":"/x/web"},"protocol":"All","allocatedOutboundPorts":8}}]}}"#;
+
+/// Small exports, each behind what it is given for.
+pub fn import_seeds() -> Vec<Seed> {
+    let seed = |role: &str, json: &str| {
+        let json: serde_json::Value = serde_json::from_str(json).expect("a fixture is JSON");
+        format!("{role}{json}").into_bytes()
+    };
+    macro_rules! fixture {
+        ($role:literal, $name:literal) => {
+            seed($role, include_str!(concat!("../../nva-config/tests/import/", $name)))
+        };
+    }
+    vec![
+        ("effective", fixture!("n", "web.effective.json")),
+        ("terraform", fixture!("n", "web.tfstate.json")),
+        ("template", fixture!("n", "web.template.json")),
+        ("balancer", seed("l", BALANCER)),
+        ("interfaces", fixture!("m", "interfaces.json")),
+        ("routes", fixture!("r", "routes.arm.json")),
+        ("tags", fixture!("t", "tags.json")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,6 +352,7 @@ mod tests {
     fn what_was_found_stays_fixed() {
         assert!(replay("frames", frames) >= frame_seeds().len(), "the corpus is there");
         assert!(replay("config", config) >= config_seeds().len(), "the corpus is there");
+        assert!(replay("import", import) >= import_seeds().len(), "the corpus is there");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod capture;
 mod check;
 mod explain;
+mod import;
 mod replay;
 mod usage;
 

@@ -23,6 +23,7 @@ fn help_is_on_standard_output_and_teaches_by_example() {
         "check --help",
         "explain --help",
         "replay --help",
+        "import azure --help",
         "demo --help",
         "show --help",
         "ports release --help",

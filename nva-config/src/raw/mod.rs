@@ -18,6 +18,7 @@ pub(crate) use guard::*;
 pub(crate) use network::*;
 pub(crate) use policy::*;
 pub(crate) use records::*;
+pub(crate) use scalar::name_mistake;
 
 use crate::model::{Dataplane, Logs, Protection};
 use crate::report::Report;

@@ -133,7 +133,7 @@ fn endpoint(node: &Node, report: &mut Report<'_>) -> Option<Endpoint> {
 }
 
 /// Only digits, dots and what else addresses have.
-fn looks_like_address(text: &str) -> bool {
+pub(crate) fn looks_like_address(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '_'))
 }

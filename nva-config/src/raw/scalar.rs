@@ -67,7 +67,7 @@ pub(super) fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {
 }
 
 /// What keeps `text` from being a name.
-pub(super) fn name_mistake(text: &str) -> Option<String> {
+pub(crate) fn name_mistake(text: &str) -> Option<String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if text.is_empty() {
         Some("is empty; a name has 1 to 80 characters".to_owned())
