@@ -30,7 +30,7 @@ fn try_azure(args: &ImportAzureArgs) -> Result<(), Failure> {
         write(path, &text)?;
     }
     let Some(text) = &import.text else {
-        let lines = import.account.lines().iter().map(ToString::to_string);
+        let lines = import.account.lines().into_iter().map(|problem| problem.to_string());
         let more = (import.account.more > 0)
             .then(|| format!("{} more are not listed; mend these first", import.account.more));
         return Err(Failure { lines: lines.chain(more).collect(), code: 1 });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nva_config::import::{Import, Input, Options, Role, azure};
-use nva_config::{Config, Source, load};
+use nva_config::{Source, load};
 
 fn file(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name);
@@ -26,13 +26,12 @@ fn problems(import: &Import) -> String {
 /// The text, which is a good configuration; a bad import shows why.
 fn text(import: &Import) -> &str {
     let Some(text) = &import.text else { panic!("{}", problems(import)) };
-    checked(text);
+    if let Err(problems) =
+        load(&[Source { path: "imported.yaml".into(), text: text.as_bytes().into() }], None)
+    {
+        panic!("{problems:#?}\n{text}");
+    }
     text
-}
-
-fn checked(text: &str) -> Config {
-    load(&[Source { path: "imported.yaml".into(), text: text.into() }], None)
-        .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
 
 /// The group of one spelling, with the members and tags that its rules name. All have one file name, as comments say it.
@@ -278,7 +277,7 @@ fn rules_that_contradict_each_other_are_problems() {
     assert_eq!(twice(&[rule("a", 100, "1")], &[rule("a", 100, "1")]), "");
     assert!(
         twice(&[rule("a", 100, "1")], &[rule("a", 100, "2")])
-            .contains("b.json:1:2: name: the group `g` is in the input twice")
+            .contains("b.json:1:9: name: the group `g` is in the input twice")
     );
 }
 

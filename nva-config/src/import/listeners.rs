@@ -157,6 +157,51 @@ impl Scope<'_> {
         }
         let pool = pool.name.clone();
         listener.flow.name = names.fit(name, &object.spot, journal);
+        journal
+            .taken(&object.spot, format!("load_balancers.{}.rules.{}", self.draft.name, listener.flow.name));
+        self.draft.rules.push(BalancingRule {
+            listener,
+            pool,
+            probe: probe.map(|(name, _)| name),
+            distribution: distribution.unwrap_or(Distribution::FiveTuple),
+        });
+    }
+
+    pub(super) fn nat(&mut self, object: &Object<'_>, names: &mut Names, journal: &mut Journal) {
+        let Some(name) = name_of(object, journal) else { return };
+        let mapped = self.mapped_ports.remove(&name.to_ascii_lowercase()).unwrap_or_default();
+        let is_range = ["frontendportrangestart", "frontendportstart"].iter().any(|key| {
+            let start = object.peek(&[key]).and_then(|item| item.number(0, 65_535, journal));
+            start.is_some_and(|port| port > 0)
+        });
+        let behind = object.reference(&["backendipconfiguration", "backendipconfigurationid"], journal);
+        let is_behind = behind.is_some();
+        let station = match behind {
+            Some((id, spot)) => self.station(id, &spot, journal).map(|station| (station, spot)),
+            None => self.joined_nat(name).map(|station| (station, object.spot.clone())),
+        };
+        if is_range {
+            object.peek(&[
+                "frontendportrangeend",
+                "frontendportend",
+                "backendaddresspool",
+                "backendaddresspoolid",
+            ]);
+            return self.nat_range(object, name, mapped, names, journal);
+        }
+        let listener = self.listener(object, journal);
+        object.ignore_rest(journal);
+        let Some(mut listener) = listener else { return };
+        let Some((station, spot)) = station else {
+            if !is_behind {
+                let message =
+                    format!("no backend is behind the inbound NAT rule {} in the input", quote(name));
+                journal.left_out(&object.spot, message);
+            }
+            return;
+        };
+        let backend = self.backend_of(&station, &spot, journal);
+        listener.flow.name = names.fit(name, &object.spot, journal);
         journal.taken(
             &object.spot,
             format!("load_balancers.{}.inbound_nat.{}", self.draft.name, listener.flow.name),

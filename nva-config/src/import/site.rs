@@ -254,15 +254,21 @@ impl Site {
             Kind::SubnetHasGroup => {
                 let group = read("networksecuritygroupid", "network_security_group_id", journal);
                 let subnet = read("subnetid", "subnet_id", journal);
-                if let (Some(group), Some(subnet)) = (group, subnet) {
-                    self.attach_subnet(&subnet.id, group);
+                if let (Some(group), Some(subnet)) = (group, subnet)
+                    && !self.attach_subnet(&subnet.id, group)
+                {
+                    let message = "the group is attached to a subnet that is not in the input; attach it under `virtual_network.subnets`";
+                    journal.left_out(&subnet.spot, message);
                 }
             }
             Kind::InterfaceHasGroup => {
                 let group = read("networksecuritygroupid", "network_security_group_id", journal);
                 let interface = read("networkinterfaceid", "network_interface_id", journal);
-                if let (Some(group), Some(interface)) = (group, interface) {
-                    self.attach_interface(&interface.id, group);
+                if let (Some(group), Some(interface)) = (group, interface)
+                    && !self.attach_interface(&interface.id, group)
+                {
+                    let message = "the group is attached to an interface that is not in the input; attach it under `virtual_network.interfaces`";
+                    journal.left_out(&interface.spot, message);
                 }
             }
             Kind::InterfaceInMemberGroup | Kind::InterfaceInPool | Kind::InterfaceHasNat => {
