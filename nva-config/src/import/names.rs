@@ -66,7 +66,8 @@ mod tests {
         assert_eq!(fit("ümlaut"), "x-mlaut");
         assert_eq!(fit(&"a".repeat(100)), "a".repeat(80));
         assert_eq!(fit(&"a".repeat(90)), format!("{}-2", "a".repeat(78)));
-        assert_eq!(journal.finish().differs.len(), 6);
+        // Shortened, the notes on the two long ones read alike.
+        assert_eq!(journal.finish().differs.len(), 5);
     }
 
     proptest::proptest! {
