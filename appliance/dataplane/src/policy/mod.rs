@@ -7,6 +7,7 @@
 //! What the cloud leaves open, decided here: `any` is every IP protocol. Ports are compared for TCP and UDP only: a rule that
 //! names ports matches a packet of a protocol without ports whatever they are, if it names that protocol or `any`.
 
+pub mod classifier;
 mod compiled;
 mod endpoints;
 mod placement;
@@ -17,7 +18,8 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
-pub use compiled::{Classify, default_rules};
+pub use classifier::Classify;
+pub use compiled::default_rules;
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
 use crate::addr::Addr;

@@ -1,6 +1,7 @@
 //! The slow, obvious evaluation, straight from the checked configuration: what the compiled groups are held to.
 
-use super::compiled::{Classify, default_rules};
+use super::classifier::Classify;
+use super::compiled::default_rules;
 use super::{Context, Decision};
 use crate::addr::Addr;
 use crate::names::Names;

@@ -353,8 +353,11 @@ fn any_protocol() -> impl Strategy<Value = RuleProtocol> {
 
 fn any_group(name: &'static str) -> impl Strategy<Value = SecurityGroup> {
     let endpoints = || prop::collection::vec(any_endpoint(), 1..4);
-    let rule = (any::<[bool; 2]>(), any_protocol(), endpoints(), any_ports(), endpoints(), any_ports());
-    let rules = prop::collection::vec(rule, 0..12).prop_map(|parts| {
+    let rule = || (any::<[bool; 2]>(), any_protocol(), endpoints(), any_ports(), endpoints(), any_ports());
+    // Some groups are large enough for tables in each direction.
+    let few_or_many =
+        prop_oneof![3 => prop::collection::vec(rule(), 0..12), 1 => prop::collection::vec(rule(), 60..70)];
+    let rules = few_or_many.prop_map(|parts| {
         let numbered = parts.into_iter().zip(100u16..);
         numbered
             .map(|(([inbound, allow], protocol, source, source_ports, destination, destination_ports), n)| {

@@ -2,7 +2,8 @@
 
 use super::{Context, Level, Policy};
 use crate::addr::Addr;
-use crate::policy::compiled::{Classify, Group};
+use crate::policy::classifier::Classify;
+use crate::policy::compiled::{Group, failing};
 use crate::verdict::RuleId;
 use crate::wire::FlowKey;
 use core::fmt;
@@ -109,12 +110,13 @@ impl Policy {
 
 fn judge(group: &Group, level: Level, key: &FlowKey) -> Option<Judgement> {
     let rules = group.rules(level.direction());
-    let (before, rest) = rules.as_slice().split_at_checked(rules.classify(key)?)?;
-    let deciding = rest.first()?;
-    let near_misses = before
+    let place = rules.classify(key)?;
+    let (deciding, _) = rules.iter().nth(place)?;
+    let near_misses = rules
         .iter()
-        .filter_map(|rule| {
-            let mut failing = rule.failing(key);
+        .take(place)
+        .filter_map(|(rule, pattern)| {
+            let mut failing = failing(pattern, key);
             let failed = failing.next()?;
             failing.next().is_none().then(|| NearMiss {
                 rule: rule.name.clone(),

@@ -1,0 +1,126 @@
+//! Stacks: the rules that can decide a packet of a given source and destination class, best first. Which one does, depends on the
+//! packet's service alone, so that stacks whose rules name the same services in the same order share a row: by service class, the
+//! place of the deciding rule in the stack.
+
+use super::memory::at;
+use super::service::{Services, ones};
+use hashbrown::HashMap;
+
+/// In a list: no rule.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// All stacks of a classifier.
+#[derive(Debug)]
+pub(super) struct Stacks {
+    /// For each stack two numbers: where its row begins, and where its list does.
+    pub(super) heads: Vec<u32>,
+    pub(super) rows: Rows,
+    /// The stacks' rules, each list with [`NONE`] behind its last: the place that rows name when no rule decides.
+    pub(super) lists: Vec<u32>,
+}
+
+/// Rows in the smallest width that holds their places.
+#[derive(Debug)]
+pub(super) enum Rows {
+    Bytes(Vec<u8>),
+    Words(Vec<u16>),
+}
+
+impl Rows {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(rows) => rows.len(),
+            Self::Words(rows) => 2 * rows.len(),
+        }
+    }
+}
+
+impl Stacks {
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.heads) + self.rows.bytes() + size_of_val(&*self.lists)
+    }
+
+    /// Where in `lists` the rule stands that decides for a packet of this service class.
+    #[inline(always)]
+    pub(super) fn decide(&self, stack: u32, service: u32) -> u32 {
+        let (row, list) = (at(&self.heads, 2 * stack), at(&self.heads, 2 * stack + 1));
+        let place = (row + service) as usize;
+        let above = match &self.rows {
+            Rows::Bytes(rows) => rows.get(place).map_or(0, |above| u32::from(*above)),
+            Rows::Words(rows) => rows.get(place).map_or(0, |above| u32::from(*above)),
+        };
+        list + above
+    }
+}
+
+/// Collects stacks; equal ones are kept once.
+pub(super) struct StackBuilder<'a> {
+    services: &'a Services,
+    known: HashMap<Vec<u32>, u32>,
+    rows: HashMap<Vec<u32>, u32>,
+    heads: Vec<u32>,
+    lists: Vec<u32>,
+    /// Rows in their order, as the services of a stack.
+    row_list: Vec<Vec<u32>>,
+    longest: usize,
+}
+
+impl<'a> StackBuilder<'a> {
+    pub(super) fn new(services: &'a Services) -> Self {
+        Self {
+            services,
+            known: HashMap::new(),
+            rows: HashMap::new(),
+            heads: Vec::new(),
+            lists: Vec::new(),
+            row_list: Vec::new(),
+            longest: 0,
+        }
+    }
+
+    /// The number of the stack of these rules.
+    pub(super) fn intern(&mut self, rules: &[u32]) -> u32 {
+        if let Some(known) = self.known.get(rules) {
+            return *known;
+        }
+        let stack = (self.heads.len() / 2) as u32;
+        let services: Vec<u32> = rules.iter().map(|rule| self.services.of_rule[*rule as usize]).collect();
+        let row = *self.rows.entry(services).or_insert_with_key(|services| {
+            self.row_list.push(services.clone());
+            (self.row_list.len() as u32 - 1) * self.services.count as u32
+        });
+        self.heads.extend([row, self.lists.len() as u32]);
+        self.lists.extend_from_slice(rules);
+        self.lists.push(NONE);
+        self.longest = self.longest.max(rules.len());
+        self.known.insert(rules.to_vec(), stack);
+        stack
+    }
+
+    /// What the stacks will take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let row = self.services.count * if self.longest < 256 { 1 } else { 2 };
+        4 * (self.heads.len() + self.lists.len()) + self.row_list.len() * row
+    }
+
+    pub(super) fn finish(self) -> Stacks {
+        let places = self.row_list.iter().flat_map(|row| places(row, self.services));
+        let rows = if self.longest < 256 {
+            Rows::Bytes(places.map(|place| place as u8).chain([0; 4]).collect())
+        } else {
+            Rows::Words(places.map(|place| place as u16).chain([0; 2]).collect())
+        };
+        Stacks { heads: self.heads, rows, lists: self.lists }
+    }
+}
+
+/// By service class: which of the services is the first that has it; behind the last if none.
+fn places(row: &[u32], services: &Services) -> Vec<usize> {
+    let mut places = vec![row.len(); services.count];
+    for (place, service) in row.iter().enumerate().rev() {
+        for class in ones(&services.classes[*service as usize]) {
+            places[class] = place;
+        }
+    }
+    places
+}

@@ -1,0 +1,181 @@
+//! The compiled rules, and how a burst is looked up in them.
+//!
+//! 1. Each address becomes its class (`address.rs`), protocol and ports become a service class (`service.rs`).
+//! 2. In each matrix (`cells.rs`), source and destination class lead to a stack.
+//! 3. Stack and service class lead to the rule that decides (`stack.rs`). The best over all matrices wins.
+//!
+//! Every packet makes the same steps whatever the rules, and all packets of a burst make a step together, so that their waits for
+//! memory overlap and there is nothing for the branch predictor to miss.
+
+use super::address::{AddressIndex, CLASS, LEVELS};
+use super::cells::{Budget, Part, Sides};
+use super::intervals::Intervals;
+use super::memory::at;
+use super::pattern::{Pattern, PortScope};
+use super::plan;
+use super::service::{ServiceIndex, Services};
+use super::stack::{StackBuilder, Stacks};
+use crate::prefix_set::PrefixSet;
+use crate::wire::FlowKey;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Rules as tables.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) source: AddressIndex,
+    pub(super) destination: AddressIndex,
+    pub(super) services: ServiceIndex,
+    pub(super) parts: Vec<Part>,
+    pub(super) stacks: Stacks,
+}
+
+/// What a classifier may take to be built: a fixed part, and so much for each rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of matrices and stacks.
+    pub(super) bytes: (usize, usize),
+    /// Steps of work, of some ten nanoseconds each.
+    pub(super) work: (usize, usize),
+    /// In how many sets the classes of a field are, all taken together.
+    pub(super) memberships: (usize, usize),
+    /// Bytes of a single matrix, where the rules can be divided over more.
+    pub(super) single_bytes: (usize, usize),
+    /// Steps of work for a single matrix.
+    pub(super) single_work: (usize, usize),
+}
+
+impl Limits {
+    /// Ten thousand rules take at most 27 MB, a hundred thousand 200 MB.
+    pub(super) const DEFAULT: Self = Self {
+        bytes: (8 << 20, 1_900),
+        work: (10_000_000, 1_000),
+        memberships: (4_000_000, 200),
+        single_bytes: (4 << 20, 400),
+        single_work: (3_000_000, 100),
+    };
+}
+
+impl Tables {
+    /// Compiles rules, which are in the order of their priority. `None`: they have no form that is small enough.
+    pub(super) fn build(patterns: &[&Pattern], scope: PortScope, limits: Limits) -> Option<Self> {
+        let scaled = |(fixed, each): (usize, usize)| fixed + each * patterns.len();
+        let (service_index, services) =
+            ServiceIndex::build(patterns, scope, scaled(limits.bytes) / 16, scaled(limits.memberships))?;
+        let (sources, source_of) = distinct_sets(patterns.iter().map(|pattern| &pattern.source));
+        let (destinations, destination_of) =
+            distinct_sets(patterns.iter().map(|pattern| &pattern.destination));
+        let most = scaled(limits.memberships);
+        let source = Intervals::cut(sources.iter().map(|set| set.ranges()), u128::MAX, most)?;
+        let destination = Intervals::cut(destinations.iter().map(|set| set.ranges()), u128::MAX, most)?;
+        let sides = Sides {
+            source: &source,
+            source_sets: sources.len(),
+            source_of: &source_of,
+            destination: &destination,
+            destination_sets: destinations.len(),
+            destination_of: &destination_of,
+        };
+        let one = vec![(0..patterns.len() as u32).collect()];
+        let single = Budget { bytes: scaled(limits.single_bytes), work: scaled(limits.single_work) };
+        let divided = || {
+            let attempt = |share| {
+                let budget = Budget { bytes: scaled(limits.bytes), work: scaled(limits.work) };
+                matrices(&plan::divide(patterns.len(), &sides, share), &sides, &services, budget)
+            };
+            plan::SHARES.into_iter().find_map(attempt)
+        };
+        let (parts, stacks) = matrices(&one, &sides, &services, single).or_else(divided)?;
+        Some(Self {
+            source: AddressIndex::build(&source),
+            destination: AddressIndex::build(&destination),
+            services: service_index,
+            parts,
+            stacks,
+        })
+    }
+
+    /// Finds the first matching rule of each packet, at most `N` of them; `NONE` where there is none.
+    #[inline(always)]
+    pub(super) fn find<const N: usize>(&self, keys: &[FlowKey], found: &mut [u32; N]) {
+        let mut lows = [[0; N]; 2];
+        let [mut sources, mut destinations, mut services, mut places] = [[0; N]; 4];
+        for (lane, key) in keys.iter().enumerate().take(N) {
+            (lows[0][lane], sources[lane]) = self.source.begin(key.src);
+            (lows[1][lane], destinations[lane]) = self.destination.begin(key.dst);
+            services[lane] = self.services.class(key);
+        }
+        for level in LEVELS {
+            for lane in 0..N {
+                sources[lane] = self.source.descend(sources[lane], lows[0][lane], level);
+                destinations[lane] = self.destination.descend(destinations[lane], lows[1][lane], level);
+            }
+        }
+        *found = [super::stack::NONE; N];
+        for part in &self.parts {
+            let mut columns = [0; N];
+            for lane in 0..N {
+                columns[lane] = at(&part.destination, destinations[lane] & !CLASS);
+                places[lane] = at(&part.source, sources[lane] & !CLASS);
+            }
+            if part.blocks.is_empty() {
+                for lane in 0..N {
+                    places[lane] = at(&part.heads, places[lane] + (columns[lane] >> part.chunk_bits));
+                }
+            } else {
+                for lane in 0..N {
+                    let chunk = columns[lane] >> part.chunk_bits;
+                    let block = at(&part.blocks, places[lane] + (chunk >> part.block_bits));
+                    places[lane] = at(&part.heads, block + (chunk & ((1 << part.block_bits) - 1)));
+                }
+            }
+            for lane in 0..N {
+                let cell = columns[lane] & ((1 << part.chunk_bits) - 1);
+                places[lane] = at(&part.cells, places[lane] + cell);
+            }
+            for lane in 0..N {
+                places[lane] = self.stacks.decide(places[lane], services[lane]);
+            }
+            for lane in 0..N {
+                found[lane] = found[lane].min(at(&self.stacks.lists, places[lane]));
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let parts: usize = self.parts.iter().map(Part::bytes).sum();
+        parts + self.source.bytes() + self.destination.bytes() + self.services.bytes() + self.stacks.bytes()
+    }
+}
+
+fn matrices(
+    division: &[Vec<u32>],
+    sides: &Sides<'_>,
+    services: &Services,
+    mut budget: Budget,
+) -> Option<(Vec<Part>, Stacks)> {
+    let mut stacks = StackBuilder::new(services);
+    let parts = division
+        .iter()
+        .map(|rules| Part::build(rules, sides, services, &mut stacks, &mut budget))
+        .collect::<Option<Vec<Part>>>()?;
+    Some((parts, stacks.finish()))
+}
+
+/// The distinct sets, and for each rule the place of its own among them. Sets that are shared are compared once.
+fn distinct_sets<'a>(sets: impl Iterator<Item = &'a Arc<PrefixSet>>) -> (Vec<&'a PrefixSet>, Vec<u32>) {
+    let mut shared: HashMap<*const PrefixSet, u32> = HashMap::new();
+    let mut known: HashMap<&PrefixSet, u32> = HashMap::new();
+    let mut list: Vec<&PrefixSet> = Vec::new();
+    let places = sets
+        .map(|set| {
+            *shared.entry(Arc::as_ptr(set)).or_insert_with(|| {
+                *known.entry(set).or_insert_with(|| {
+                    list.push(set);
+                    list.len() as u32 - 1
+                })
+            })
+        })
+        .collect();
+    (list, places)
+}
