@@ -7,7 +7,6 @@
 use super::Cores;
 use super::hugepages::PROCESS_MIB;
 use super::rules::rules;
-use super::traffic::capture;
 use pmd_shim::BURST;
 use std::fmt::Write;
 use std::fs;
@@ -38,25 +37,6 @@ const CHANGES: [(&str, &str); 4] = [
     ),
 ];
 const BURST_CHANGE: &str = "#define MAX_PKT_BURST     32";
-
-/// How it finds a frame's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lookup {
-    /// Access rules first, then the longest prefix.
-    Acl,
-    /// The flow, in a hash table.
-    Em,
-}
-
-impl Lookup {
-    /// As its option has it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Acl => "acl",
-            Self::Em => "em",
-        }
-    }
-}
 
 /// Whether it can be built here.
 pub(crate) fn is_installed() -> bool {
@@ -129,16 +109,11 @@ fn pkg_config(what: &str) -> Result<Vec<String>, String> {
 pub(crate) fn arguments(
     folder: &Path,
     device: &str,
-    lookup: Lookup,
     rule_count: usize,
     cores: Cores,
 ) -> Result<Vec<String>, String> {
-    let rules = folder.join(format!("{}-{rule_count}.rules", lookup.name()));
-    let rules6 = folder.join(format!("{}.rules6", lookup.name()));
-    let (text, text6) = match lookup {
-        Lookup::Acl => (acl_rules(rule_count), acl_rules6()),
-        Lookup::Em => (em_rules()?, "R2001:db8::1 2001:db8::2 9 9 0x11 0\n".to_owned()),
-    };
+    let (rules, rules6) = (folder.join("acl.rules"), folder.join("acl.rules6"));
+    let (text, text6) = (acl_rules(rule_count), acl_rules6());
     for (path, text) in [(&rules, text), (&rules6, text6)] {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
@@ -160,7 +135,7 @@ pub(crate) fn arguments(
         "-P".into(),
         "--parse-ptype".into(),
         "--config=(0,0,1)".into(),
-        format!("--lookup={}", lookup.name()),
+        "--lookup=acl".into(),
         format!("--rule_ipv4={}", rules.display()),
         format!("--rule_ipv6={}", rules6.display()),
     ];
@@ -188,27 +163,6 @@ fn acl_rules6() -> String {
     format!("R{any} {any} 0 : 65535 0 : 65535 0x00/0x00 0\n")
 }
 
-/// The capture's flows, each with a way.
-fn em_rules() -> Result<String, String> {
-    let mut lines: Vec<String> = Vec::new();
-    for packet in capture() {
-        let bytes = |at: usize| packet.get(at..at + 4).ok_or("a packet of the capture is too short");
-        let (source, target, ports) = (bytes(26)?, bytes(30)?, bytes(34)?);
-        let address = |a: &[u8]| format!("{}.{}.{}.{}", a[0], a[1], a[2], a[3]);
-        let port = |p: &[u8]| u16::from_be_bytes([p[0], p[1]]);
-        lines.push(format!(
-            "R{} {} {} {} 0x11 0\n",
-            address(target),
-            address(source),
-            port(&ports[2..]),
-            port(&ports[..2])
-        ));
-    }
-    lines.sort();
-    lines.dedup();
-    Ok(lines.concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,9 +172,6 @@ mod tests {
         let text = acl_rules(1000);
         assert_eq!(text.lines().filter(|line| line.starts_with('@')).count(), 1000);
         assert!(text.starts_with("@10.100.0.0/24 10.2.0.0/24 0 : 65535 10000 : 10000 0x11/0xff\n"), "{text}");
-        let flows = em_rules().unwrap();
-        assert_eq!(flows.lines().count(), crate::compare::traffic::CAPTURE_FLOWS);
-        assert!(flows.lines().all(|line| line.starts_with("R10.2.0.4 198.51.")), "{flows}");
     }
 
     #[test]

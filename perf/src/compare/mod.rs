@@ -95,7 +95,7 @@ pub(crate) struct CompareArgs {
 enum Name {
     /// testpmd io and macswap over net_null: what a worker costs without a path.
     Null,
-    /// l3fwd with access rules and with exact matches, from a capture in memory: the whole path.
+    /// l3fwd with access rules, from a capture in memory: the whole path.
     Pcap,
     /// Two workers against one, over memory ports.
     Workers,

@@ -4,7 +4,7 @@ use super::child::{Bookmark, Process};
 use super::goal::Goal;
 use super::hugepages::{Hugepages, PROCESS_MIB};
 use super::interrupt::Interrupt;
-use super::l3fwd::{self, Lookup};
+use super::l3fwd;
 use super::mode::Mode;
 use super::pairs::{Bench, Pairs, Relation, Shot};
 use super::quiet::{Watch, Watched};
@@ -193,15 +193,11 @@ pub(crate) fn null(bench: &mut Bench, environment: &Environment) -> Result<Vec<R
 
 /// The whole path on packets of a capture, against `l3fwd`.
 pub(crate) fn pcap(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
-    let looks = [
-        (Lookup::Acl, "1k flows by l3fwd acl, 1000 rules", Some(Goal::AtMost(1.0))),
-        (Lookup::Em, "1k flows by l3fwd em", None),
-    ];
+    let few = figure("pcap", "1k flows by l3fwd acl, 1000 rules", Some(Goal::AtMost(1.0)));
     let many = figure("pcap", "1m flows by l3fwd acl (1k flows), 1000 rules", None);
     if !l3fwd::is_installed() {
         let because = format!("l3fwd cannot be built: apt-get install {}", l3fwd::PACKAGES);
-        let figures = looks.into_iter().map(|(_, what, goal)| figure("pcap", what, goal)).chain([many]);
-        return Ok(figures.map(|figure| figure.skipped(&because)).collect());
+        return Ok([few, many].map(|figure| figure.skipped(&because)).into());
     }
     let _pages = Hugepages::reserve()?;
     let folder = Folder::new()?;
@@ -210,34 +206,34 @@ pub(crate) fn pcap(bench: &mut Bench, environment: &Environment) -> Result<Vec<R
     write(&file)?;
     let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
     let interrupt = bench.interrupt.clone();
-    let more = ["--device", &device, "--rules", &RULES.to_string(), "--flows", &MILLION.to_string()];
+    // What is sent goes to a device of the same kind, which drops it, as the one that l3fwd sends to does.
+    let drop = format!("net_pcap1,rx_pcap={}", file.display());
+    let more = [
+        "--device",
+        &device,
+        "--device",
+        &drop,
+        "--rules",
+        &RULES.to_string(),
+        "--flows",
+        &MILLION.to_string(),
+    ];
     let mut ours = side(environment, &interrupt, &more.map(str::to_owned))?;
-    let mut table = Vec::new();
-    for (lookup, what, goal) in looks {
-        let cores = environment.cores;
-        let args = l3fwd::arguments(&folder.0, &device, lookup, RULES, cores)?;
-        let start = || Process::start("l3fwd", None, &program.display().to_string(), &args, &cores.both());
-        let mut peer = Program::start(start()?, Tongue::L3fwd, cores.worker, &interrupt)?;
-        ours.mode(Mode::Path)?;
-        let pairs = Pairs::take(
-            bench,
-            &format!("pcap, l3fwd {}", lookup.name()),
-            &mut || ours.shot(Sent::All),
-            &mut || peer.shot(Sent::All),
-        )?;
-        table.push(figure("pcap", what, goal).row(&pairs, 0, bench.seed));
-        if lookup == Lookup::Acl {
-            // Every flow is opened before.
-            ours.mode(Mode::RewritePath)?;
-            interrupt.sleep(OPEN_FLOWS)?;
-            ours.process.suspend()?;
-            let pairs = Pairs::take(bench, "pcap, 1m flows", &mut || million(&mut ours), &mut || {
-                peer.shot(Sent::All)
-            })?;
-            table.push(many.clone().row(&pairs, 0, bench.seed));
-        }
-    }
-    Ok(table)
+    let cores = environment.cores;
+    let args = l3fwd::arguments(&folder.0, &device, RULES, cores)?;
+    let process = Process::start("l3fwd", None, &program.display().to_string(), &args, &cores.both())?;
+    let mut peer = Program::start(process, Tongue::L3fwd, cores.worker, &interrupt)?;
+    ours.mode(Mode::Path)?;
+    let pairs =
+        Pairs::take(bench, "pcap, 1k flows", &mut || ours.shot(Sent::All), &mut || peer.shot(Sent::All))?;
+    let few = few.row(&pairs, 0, bench.seed);
+    // Every flow is opened before.
+    ours.mode(Mode::RewritePath)?;
+    interrupt.sleep(OPEN_FLOWS)?;
+    ours.process.suspend()?;
+    let pairs =
+        Pairs::take(bench, "pcap, 1m flows", &mut || million(&mut ours), &mut || peer.shot(Sent::All))?;
+    Ok(vec![few, many.row(&pairs, 0, bench.seed)])
 }
 
 /// What a packet costs when each is of another one of a million flows, without what it costs to make it so.

@@ -64,7 +64,10 @@ pub(crate) fn run(args: &SideArgs) -> Result<(), String> {
     let shared = Arc::clone(&board);
     let (tell, told) = std::sync::mpsc::channel();
     let body = move || {
-        let outcome = begin(ports, &pool, flows, rules, core).map(|mut work| {
+        // As the appliance's worker: its frames come from and go to a cache of its own.
+        let owner = pool.adopt().map_err(|error| error.to_string());
+        let begun = owner.and_then(|owner| Ok((owner, begin(ports, &pool, flows, rules, core)?)));
+        let outcome = begun.map(|(_owner, mut work)| {
             // Whoever waits for it says so.
             let _ = tell.send(Ok(()));
             labour(&mut *work, &shared);

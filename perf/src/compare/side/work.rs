@@ -135,7 +135,9 @@ impl Path {
         let pipeline = Pipeline::new(snapshot, &options, Time::default());
         let mut rx = rx.into_iter();
         let rx = rx.next().ok_or("there is no device to receive from")?;
-        // Both ports send to the one device, which drops what it is given.
+        if tx.len() <= INSIDE.index() {
+            return Err("there is no device to send to".into());
+        }
         let outbox = outbox(tx, pool)?;
         let disguises = disguises(flows);
         Ok(Self { rx, outbox, pipeline, epoch, disguises, next: 0, received: 0, refused: 0, _links: links })
