@@ -11,10 +11,6 @@
 )]
 pub(crate) mod exchange;
 
-#[cfg(feature = "dpdk")]
-#[path = "../../../appliance/src/run/outbox.rs"]
-pub(crate) mod outbox;
-
 mod child;
 mod contender;
 mod crew;

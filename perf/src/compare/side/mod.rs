@@ -1,7 +1,8 @@
 //! The appliance's side of a comparison over DPDK's ports, in a process of its own, as its peers are: `perf side`, which `perf compare`
-//! starts. It works like the appliance's worker, with the appliance's own queues, and tells on standard output what is asked on standard
-//! input: `count`, or the name of a mode, which it then changes to.
+//! starts. It works like the appliance's worker, on the appliance's own DPDK queues, and tells on standard output what is asked on
+//! standard input: `count`, or the name of a mode, which it then changes to.
 
+mod lanes;
 mod work;
 
 use super::mode::Mode;
@@ -98,7 +99,7 @@ fn begin(
         return Err(format!("the worker cannot be pinned to core {core}"));
     }
     Ok(match flows {
-        None => Box::new(Floor::new(ports, pool)?),
+        None => Box::new(Floor::new(ports, pool)),
         Some(flows) => Box::new(Path::new(ports, pool, flows, rules)?),
     })
 }

@@ -1,8 +1,7 @@
 //! What the worker does in a turn.
 
-use crate::compare::exchange::{Inbox, Peers};
+use super::lanes::Lanes;
 use crate::compare::mode::Mode;
-use crate::compare::outbox::Outbox;
 use crate::compare::{nva, rules, traffic};
 use crate::rig::load;
 use crate::traffic::{Random, STATION};
@@ -30,13 +29,6 @@ pub(super) trait Work {
     fn turns(&mut self, mode: Mode) -> (u64, u64);
 }
 
-type Out = Outbox<DpdkTx, MbufPool>;
-
-fn outbox(queues: Vec<DpdkTx>, pool: &MbufPool) -> Result<Out, String> {
-    let inboxes = Inbox::all(1).map_err(|error| format!("socketpair: {error}"))?;
-    Ok(Outbox::new(queues, pool.clone(), pool.capacity(), Peers::new(0, &inboxes)))
-}
-
 fn queues(ports: Vec<DpdkPort>) -> (Vec<DpdkRx>, Vec<DpdkTx>, Vec<pmd_shim::dpdk::DpdkLink>) {
     let (mut rx, mut tx, mut links) = (Vec::new(), Vec::new(), Vec::new());
     for port in ports {
@@ -50,16 +42,16 @@ fn queues(ports: Vec<DpdkPort>) -> (Vec<DpdkRx>, Vec<DpdkTx>, Vec<pmd_shim::dpdk
 /// Receives, swaps the Ethernet addresses, sends out of the other port: what a worker costs without a path.
 pub(super) struct Floor {
     rx: Vec<DpdkRx>,
-    outbox: Out,
+    outbox: Lanes,
     received: u64,
     refused: u64,
     _links: Vec<pmd_shim::dpdk::DpdkLink>,
 }
 
 impl Floor {
-    pub(super) fn new(ports: Vec<DpdkPort>, pool: &MbufPool) -> Result<Self, String> {
+    pub(super) fn new(ports: Vec<DpdkPort>, pool: &MbufPool) -> Self {
         let (rx, tx, links) = queues(ports);
-        Ok(Self { rx, outbox: outbox(tx, pool)?, received: 0, refused: 0, _links: links })
+        Self { rx, outbox: Lanes::new(tx, pool), received: 0, refused: 0, _links: links }
     }
 }
 
@@ -103,7 +95,7 @@ struct Disguise {
 /// Receives a capture over and over, takes its packets through the appliance's path, sends them.
 pub(super) struct Path {
     rx: DpdkRx,
-    outbox: Out,
+    outbox: Lanes,
     pipeline: Pipeline<Mbuf>,
     epoch: Instant,
     disguises: Vec<Disguise>,
@@ -138,7 +130,7 @@ impl Path {
         if tx.len() <= INSIDE.index() {
             return Err("there is no device to send to".into());
         }
-        let outbox = outbox(tx, pool)?;
+        let outbox = Lanes::new(tx, pool);
         let disguises = disguises(flows);
         Ok(Self { rx, outbox, pipeline, epoch, disguises, next: 0, received: 0, refused: 0, _links: links })
     }
@@ -177,7 +169,7 @@ impl Work for Path {
                 pipeline.refused(port, frame);
             });
         }
-        (self.received, self.outbox.counters(INSIDE.index()).packets)
+        (self.received, self.outbox.sent(INSIDE))
     }
 }
 
