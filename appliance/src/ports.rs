@@ -49,6 +49,7 @@ fn interfaces(port: &Port) -> Vec<String> {
 
 /// Who has an XDP program at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "af_xdp"), expect(dead_code, reason = "a build without AF_XDP cannot ask"))]
 enum Program {
     /// Nobody.
     None,
