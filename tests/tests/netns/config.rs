@@ -52,6 +52,11 @@ impl Driver {
         self != Self::Dpdk
     }
 
+    /// Bytes of the longest datagram that gets through to the appliance, in fragments where these do.
+    pub(crate) fn longest_datagram(self) -> usize {
+        if self.sees_fragments() { 4000 } else { 1400 }
+    }
+
     /// The keys `driver` and `device` of a port.
     fn keys(self, device: &str) -> String {
         match self {

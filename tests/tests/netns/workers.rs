@@ -70,8 +70,7 @@ fn two_workers_carry_every_connection_whole() {
             both_ways(&lab.client, at(vip, OPEN), seed);
             both_ways(&lab.web[0], at(web, OPEN_BEHIND), seed << 32);
             // In fragments too.
-            let longest = if Driver::of_this_run().sees_fragments() { 4000 } else { 1500 };
-            for len in [10, longest] {
+            for len in [10, Driver::of_this_run().longest_datagram()] {
                 let mut datagrams = Datagrams::open(&lab.client, at(vip, DATAGRAM), PATIENCE);
                 assert!(datagrams.turn(len).is_some(), "{len} bytes to {vip}");
                 let mut datagrams = Datagrams::open(&lab.web[0], at(web, DATAGRAM), PATIENCE);
