@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::verdict::{PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
-use crate::wire::{TCP_HEADER_LEN, Tcp, TcpFlags, UDP_HEADER_LEN, protocol};
+use crate::wire::{TCP_HEADER_LEN, UDP_HEADER_LEN, protocol};
 use nva_config::Trust;
 use pmd_shim::Frame;
 
@@ -96,7 +96,10 @@ impl<F: Frame> Pipeline<F> {
             let options = || rest.first_chunk().copied();
             let header_len = plain::acknowledgement(head, l4, options)?;
             let payload_len = u32::from(plain.end).checked_sub((l4 + header_len) as u32)?;
-            if flow.returns_directly() || !flow.tcp.follow(side, &segment(head, l4), payload_len) {
+            let seq = plain::half_word(head, l4 + 4).swap_bytes();
+            let ack = plain::half_word(head, l4 + 8).swap_bytes();
+            let window = plain::quarter_word(head, l4 + 14).swap_bytes();
+            if flow.returns_directly() || !flow.tcp.follow(side, seq, ack, window, payload_len) {
                 return None;
             }
         } else if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
@@ -143,18 +146,6 @@ const fn l4<const V6: bool>() -> usize {
 #[inline(always)]
 fn ports<const V6: bool, const N: usize>(head: &[u8; N]) -> u32 {
     plain::half_word(head, l4::<V6>())
-}
-
-/// The numbers of an acknowledgement, of whose flags only that is told.
-#[inline(always)]
-fn segment<const N: usize>(head: &[u8; N], l4: usize) -> Tcp {
-    Tcp {
-        seq: plain::half_word(head, l4 + 4).swap_bytes(),
-        ack: plain::half_word(head, l4 + 8).swap_bytes(),
-        flags: TcpFlags(TcpFlags::ACK),
-        window: plain::quarter_word(head, l4 + 14).swap_bytes(),
-        window_scale: None,
-    }
 }
 
 #[inline(always)]

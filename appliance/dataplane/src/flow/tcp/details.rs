@@ -40,7 +40,6 @@ pub(super) struct Details(u32);
 type Field = (u32, u32);
 
 const PHASE: Field = (0, 3);
-// Both fields of a side stand equally far from those of the other.
 const SCALE: [Field; 2] = [(3, 4), (12, 4)];
 const WINDOW: [Field; 2] = [(7, 5), (16, 5)];
 const FIN: [Field; 2] = [(21, 1), (22, 1)];
@@ -50,11 +49,9 @@ const ACKED_FLAGS: Field = (23, 2);
 const CHALLENGE: [Field; 2] = [(25, 2), (27, 1)];
 const PENDING_SCALE: Field = (28, 4);
 
-/// A side's field of two that are equally wide: by its distance, as looking the place up would take longer.
-#[inline(always)]
-const fn of([(first, bits), (second, _)]: [Field; 2], side: Side) -> Field {
-    (first + (second - first) * side.index() as u32, bits)
-}
+/// How far a side's scale and window stand from those of the other.
+const DISTANCE: u32 = SCALE[1].0 - SCALE[0].0;
+const _: () = assert!(WINDOW[1].0 - WINDOW[0].0 == DISTANCE);
 
 const fn mask((shift, bits): Field) -> u32 {
     ((1 << bits) - 1) << shift
@@ -66,6 +63,12 @@ impl Details {
     #[inline(always)]
     const fn get(self, (shift, bits): Field) -> u32 {
         self.0 >> shift & ((1 << bits) - 1)
+    }
+
+    /// With the scale and the window of side `s` where those of the initiator are: one shift for both.
+    #[inline(always)]
+    const fn as_first(self, s: usize) -> Self {
+        Self(self.0 >> (DISTANCE * s as u32))
     }
 
     #[inline(always)]
@@ -99,8 +102,8 @@ impl Details {
 
     /// The shift of the side's windows; of a first SYN, what its option says, or [`NO_SCALE`].
     #[inline(always)]
-    pub(super) const fn scale(self, side: Side) -> u8 {
-        self.get(of(SCALE, side)) as u8
+    pub(super) const fn scale(self, s: usize) -> u8 {
+        self.as_first(s).get(SCALE[0]) as u8
     }
 
     pub(super) fn set_scale(&mut self, side: Side, scale: u8) {
@@ -109,8 +112,8 @@ impl Details {
 
     /// The logarithm of the largest window that the side offered, rounded up; from 16 to 29.
     #[inline(always)]
-    pub(super) const fn window_log(self, side: Side) -> u32 {
-        self.get(of(WINDOW, side))
+    pub(super) const fn window_log(self, s: usize) -> u32 {
+        self.as_first(s).get(WINDOW[0])
     }
 
     /// Notes the window of the side's SYN, and forgets any before.
@@ -119,12 +122,17 @@ impl Details {
         self.set(WINDOW[side.index()], LEAST_WINDOW_LOG);
     }
 
-    /// Notes a window that the side offers, in bytes.
+    /// Whether a window of the side, in bytes, is larger than what is noted.
     #[inline(always)]
-    pub(super) fn note_window(&mut self, side: Side, window: u32) {
-        if window > 1 << self.window_log(side) {
+    pub(super) const fn is_larger(self, s: usize, window: u32) -> bool {
+        window > 1 << self.window_log(s)
+    }
+
+    /// Notes a window that the side offers, in bytes.
+    pub(super) fn note_window(&mut self, s: usize, window: u32) {
+        if self.is_larger(s, window) {
             let log = u32::BITS - (window - 1).leading_zeros();
-            self.set(of(WINDOW, side), log.clamp(LEAST_WINDOW_LOG, MOST_WINDOW_LOG));
+            self.set(WINDOW[s], log.clamp(LEAST_WINDOW_LOG, MOST_WINDOW_LOG));
         }
     }
 

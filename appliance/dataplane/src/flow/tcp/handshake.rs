@@ -101,7 +101,7 @@ impl TcpState {
 
     /// Takes over the responder's SYN, which settles the window scales: both sides must have the option (RFC 7323, 2.2).
     fn take_answer(&mut self, syn: &Tcp, len: u32, ack: u32) {
-        let offer = self.details.scale(Side::Initiator);
+        let offer = self.details.scale(I);
         let (initiator, responder) = match syn.window_scale {
             Some(scale) if offer != NO_SCALE => (offer, scale),
             _ => (0, 0),
@@ -155,8 +155,7 @@ impl TcpState {
                     && (tcp.ack == self.ack[R] || tcp.ack == self.end[I]) =>
             {
                 self.offered[I] =
-                    u16::try_from(u32::from(self.offered[I]) << self.details.scale(Side::Initiator))
-                        .unwrap_or(u16::MAX);
+                    u16::try_from(u32::from(self.offered[I]) << self.details.scale(I)).unwrap_or(u16::MAX);
                 self.take_answer(tcp, len, tcp.ack);
                 self.details.set_acked(Side::Responder);
                 Ok(TcpEvent::Continue)

@@ -101,22 +101,23 @@ impl TcpState {
         let len = payload_len as u32;
         const CONTROL: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
         if tcp.flags.0 & CONTROL == TcpFlags::ACK && self.details.is_plainly_established() {
-            self.check_window(side, tcp, len)?;
-            self.advance(side, tcp, len);
-            return Ok(TcpEvent::Continue);
+            let fits = self.follow(side, tcp.seq, tcp.ack, tcp.window, len);
+            return if fits { Ok(TcpEvent::Continue) } else { Err(INVALID) };
         }
         self.turn(side, tcp, len)
     }
 
-    /// As [`segment`](Self::segment), for one in the midst of a connection that has neither SYN nor FIN nor RST. `false`: it is for
-    /// that function, and the state is unchanged.
-    #[inline(always)]
-    pub fn follow(&mut self, side: Side, tcp: &Tcp, payload_len: u32) -> bool {
-        let fits = self.details.is_plainly_established() && self.check_window(side, tcp, payload_len).is_ok();
-        if fits {
-            self.advance(side, tcp, payload_len);
+    /// As [`segment`](Self::segment), for one in the midst of a connection that has neither SYN nor FIN nor RST, by its numbers. `false`:
+    /// it is for that function, and the state is unchanged. A function of its own, which has the registers to itself.
+    #[inline(never)]
+    pub fn follow(&mut self, side: Side, seq: u32, ack: u32, window: u16, payload_len: u32) -> bool {
+        let (s, end) = (side.index(), seq.wrapping_add(payload_len));
+        if !self.details.is_plainly_established() || !self.fits(s, seq, end, ack) {
+            return false;
         }
-        fits
+        self.send(s, end);
+        self.offer(s, ack, window);
+        true
     }
 
     /// Takes over what [`unusual`](Self::unusual) makes of a segment, or nothing of it.
@@ -197,10 +198,10 @@ impl TcpState {
         let expected = self.ack[receiver.index()];
         let exact = seq == expected || seq == self.end[side.index()];
         // One more, as its probe of a closed window may come later.
-        let in_window = !before(seq, expected) && !after(seq, self.edge(receiver).wrapping_add(1));
+        let in_window = !before(seq, expected) && !after(seq, self.edge(receiver.index()).wrapping_add(1));
         // An end that closed answers what still comes with a RST, whose number follows that segment's acknowledgement.
         let closing = self.details.any_fin() || self.class() == Class::TcpClosing;
-        let stale = closing && !before(seq, self.floor(side)) && before(seq, expected);
+        let stale = closing && !before(seq, self.floor(side.index())) && before(seq, expected);
         if !exact && !in_window && !stale {
             return Err(INVALID);
         }
@@ -217,7 +218,7 @@ impl TcpState {
         match (self.details.phase(), side) {
             (Phase::None, _) | (Phase::SynSent, Side::Responder) => false,
             (Phase::SynSent, Side::Initiator) => !before(seq, self.ack[I]) && !after(seq, self.end[I]),
-            _ => !before(seq, self.floor(side)) && !after(seq, self.end[side.index()]),
+            _ => !before(seq, self.floor(side.index())) && !after(seq, self.end[side.index()]),
         }
     }
 

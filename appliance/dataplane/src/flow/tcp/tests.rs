@@ -379,7 +379,7 @@ fn t05_a_responder_that_lost_the_connection_takes_the_syn() {
         seg(B, "PA", 0x6000_0001 + 65_537, 0x5000_0001).len(1).win(1_000).is(Drop),
         seg(A, "A", 5_001, 1).is(Drop),
     ]);
-    assert_eq!(state.details.scale(A), 7);
+    assert_eq!(state.details.scale(A.index()), 7);
     // Not without a SYN that waits, and never in the other direction.
     after_handshake(&[seg(B, "SA", 0x6000_0000, 0x5000_0001).is(Drop)]);
     after_handshake(&[seg(B, "S", 0x6000_0000, 0), seg(A, "SA", 0x5000_0000, 0x6000_0001).is(Drop)]);
