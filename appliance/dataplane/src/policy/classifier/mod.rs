@@ -15,12 +15,14 @@ mod memory;
 mod pattern;
 mod plan;
 mod service;
+mod shadow;
 mod stack;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use pattern::{Pattern, PortScope, Ports, Protocols};
+pub use shadow::{Shadowed, shadowed};
 
 use crate::wire::FlowKey;
 use tables::{Limits, Tables};

@@ -235,6 +235,41 @@ fn few_rules_are_searched_linearly() {
 }
 
 #[test]
+fn rules_hidden_by_one_or_by_several_are_named() {
+    let mut rules = rules_by_port(4);
+    let halves = ["0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/0", "10.0.0.0/8"];
+    let [low, high, all, ten] =
+        halves.map(|text| Arc::new(PrefixSet::from_prefixes([&Prefix::parse(text).unwrap()])));
+    let from = |source: &Arc<PrefixSet>, rule: &Pattern| Pattern { source: source.clone(), ..rule.clone() };
+    let port = rules[3].clone();
+    rules.truncate(3);
+    // 3 and 4 together hide 5, 3 alone hides 6; 7 is wider than what they hide, 8 is the same as 1.
+    rules.extend([from(&low, &port), from(&high, &port), from(&all, &port), from(&ten, &port)]);
+    rules.extend([port, rules[1].clone()]);
+    let expected = [(5, None), (6, Some(3)), (8, Some(1))].map(|(place, by)| Shadowed { place, by });
+    assert_eq!(shadowed(&rules, PortScope::TcpAndUdp), expected);
+}
+
+#[test]
+fn no_rule_that_is_named_hidden_ever_decides() {
+    let (named, alone) = (Cell::new(0), Cell::new(0));
+    TestRunner::new(ProptestConfig::with_cases(200))
+        .run(&(any_rules(40), any::<u64>()), |(rules, seed)| {
+            let hidden = shadowed(&rules, PortScope::TcpAndUdp);
+            let linear = Linear { patterns: &rules, scope: PortScope::TcpAndUdp };
+            for key in keys_near(&rules, 200, seed) {
+                let place = linear.classify(&key);
+                prop_assert!(hidden.iter().all(|rule| Some(rule.place) != place), "{:?} {:?}", key, place);
+            }
+            named.set(named.get() + hidden.len());
+            alone.set(alone.get() + hidden.iter().filter(|rule| rule.by.is_some()).count());
+            Ok(())
+        })
+        .unwrap();
+    assert!(named.get() > alone.get() && alone.get() >= 100, "inert: {named:?} {alone:?}");
+}
+
+#[test]
 fn the_filter_sets_of_nva_data_answer_as_their_traces_say() {
     let Some(data) = std::env::var_os("NVA_DATA").filter(|data| !data.is_empty()) else {
         eprintln!("NVA_DATA names no folder with classbench/: its filter sets are not tested");
