@@ -3,8 +3,9 @@
 use crate::cli::CheckArgs;
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, conclude, print, print_json};
-use crate::unbuilt::{Purpose, unbuilt};
+use crate::unbuilt::{Purpose, locate, unbuilt};
 use nva_config::{Config, GroupIndex, Problem};
+use nva_dataplane::policy::{HiddenRule, hidden_rules};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -106,6 +107,26 @@ impl From<&Problem> for Note {
     }
 }
 
+/// What is legal and hardly meant: what reading the configuration noticed, and rules that never decide.
+fn warnings(config: &Config) -> Vec<Problem> {
+    let mut warnings = config.warnings.clone();
+    for hidden in hidden_rules(config) {
+        let HiddenRule { group: GroupIndex(group), rule, by } = hidden;
+        let path = format!("security_groups[{group}].rules[{rule}]");
+        let why = match by {
+            Some(by) => format!("the rule {by} before it matches all that it matches"),
+            None => "rules before it match all that it matches, or no packet can match it".into(),
+        };
+        let name = config.security_groups.get(group).and_then(|group| group.rules.get(rule));
+        let name = name.map_or("", |rule| &rule.name);
+        let message =
+            format!("the rule {name} never decides: {why}; remove it, or give it a lower priority number");
+        warnings.push(Problem { location: locate(config, &path), message });
+    }
+    warnings.sort();
+    warnings
+}
+
 impl Summary {
     fn of(config: &Config) -> Self {
         Self {
@@ -121,7 +142,7 @@ impl Summary {
                 .map(|group| GroupLine::of(config, group))
                 .collect(),
             load_balancers: config.load_balancers.iter().map(BalancerLine::of).collect(),
-            warnings: config.warnings.iter().map(Note::from).collect(),
+            warnings: warnings(config).iter().map(Note::from).collect(),
             not_built: unbuilt(config, Purpose::Run).iter().map(Note::from).collect(),
         }
     }

@@ -118,7 +118,7 @@ fn problem(config: &Config, path: &str, row: &Unbuilt) -> Problem {
 }
 
 /// The place of a key path or, where only something around it was recorded, of that.
-fn locate(config: &Config, path: &str) -> Location {
+pub(crate) fn locate(config: &Config, path: &str) -> Location {
     let mut around = path;
     loop {
         if let Some(place) = config.places.get(around) {

@@ -37,10 +37,8 @@ pub(super) struct Rule {
 impl Group {
     pub(super) fn build(group: &SecurityGroup, endpoints: &mut Endpoints<'_>, names: &mut Names) -> Self {
         let mut direction = |direction| {
-            let own = group.rules.iter().filter(|rule| rule.direction == direction);
             let defaults = default_rules(direction);
-            let mut sorted: Vec<&SecurityRule> = own.chain(&defaults).collect();
-            sorted.sort_by_key(|rule| rule.priority);
+            let sorted = in_order(group, direction, &defaults);
             let rules = sorted.iter().map(|rule| Rule {
                 id: names.rule(&group.name, &rule.name),
                 name: rule.name.clone(),
@@ -103,7 +101,20 @@ impl Classify for Rules {
     }
 }
 
-fn pattern(rule: &SecurityRule, endpoints: &mut Endpoints<'_>) -> Pattern {
+/// The rules of one direction in the order in which they are tried.
+pub(super) fn in_order<'a>(
+    group: &'a SecurityGroup,
+    direction: Direction,
+    defaults: &'a [SecurityRule],
+) -> Vec<&'a SecurityRule> {
+    let own = group.rules.iter().filter(|rule| rule.direction == direction);
+    let mut sorted: Vec<&SecurityRule> = own.chain(defaults).collect();
+    sorted.sort_by_key(|rule| rule.priority);
+    sorted
+}
+
+/// What a rule matches.
+pub(super) fn pattern(rule: &SecurityRule, endpoints: &mut Endpoints<'_>) -> Pattern {
     Pattern {
         protocol: match rule.protocol {
             RuleProtocol::Any => Protocols::Any,

@@ -10,6 +10,7 @@
 pub mod classifier;
 mod compiled;
 mod endpoints;
+mod hidden;
 mod placement;
 mod trace;
 
@@ -20,6 +21,7 @@ mod tests;
 
 pub use classifier::Classify;
 pub use compiled::default_rules;
+pub use hidden::{HiddenRule, hidden_rules};
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
 use crate::addr::Addr;
