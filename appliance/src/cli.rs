@@ -195,10 +195,10 @@ pub(crate) enum ImportCommand {
 Examples:
   az network nsg show -g rg -n web-nsg -o json > web-nsg.json
   az network nic list -g rg -o json > interfaces.json
-  nva import azure --nsg web-nsg.json --asg interfaces.json --out policy.yaml --report report.json
+  nva import azure --nsg web-nsg.json --asg interfaces.json --out policy.yaml
   nva check --config ports.yaml --config policy.yaml
 
-  nva import azure --nsg terraform.tfstate --lb terraform.tfstate --tags ServiceTags_Public.json
+  nva import azure --nsg terraform.tfstate --lb terraform.tfstate --report report.json
 
 Takes exports of the REST API, templates, az, PowerShell, Terraform states and plans
 (`terraform show -json`) and the effective rules of an interface. A rule that allows and

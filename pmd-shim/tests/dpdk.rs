@@ -209,8 +209,15 @@ fn two_processes_share_memory_and_lose_nothing() {
     let parent = unsafe { libc::getppid() };
     let device =
         format!("net_memif0,role={part},socket=/tmp/pmd-shim-memif-{parent},socket-abstract=yes,rsize=10");
-    let mut port = open(eal, &device, &pool);
     let end = Instant::now() + PATIENCE;
+    // A client is refused until there is a server.
+    let mut port = loop {
+        match dpdk::open(eal, &device, &options(), std::slice::from_ref(&pool)) {
+            Ok(port) => break port,
+            Err(error) => assert!(part == "client" && Instant::now() < end, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     while !port.link.state().unwrap().running {
         assert!(Instant::now() < end, "no connection");
     }
