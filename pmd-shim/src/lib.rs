@@ -13,6 +13,7 @@ mod bpf;
 mod burst;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+mod ethernet;
 pub mod faulty;
 pub mod flood;
 mod frame;

@@ -8,9 +8,9 @@ use super::ring::Ring;
 use super::segment::Segmentation;
 use super::slot::{self, Packet};
 use super::socket::PacketSocket;
-use super::tx::LINK_HEADER_MAX;
 use super::vnet::{Gso, VNET_HEADER_LEN};
 use super::{AfPacketOptions, checksum};
+use crate::ethernet::HEADER_MAX;
 use crate::kernel::DeviceError;
 use crate::prefetch::prefetch;
 use crate::{Burst, ChecksumStatus, Frame, Pool, PoolFrame, QueueCounters, RxOffload, RxQueue};
@@ -72,7 +72,7 @@ impl AfPacketRx {
         socket.set(packet, libc::PACKET_COPY_THRESH, &1i32, "setsockopt(PACKET_COPY_THRESH)")?;
         let queue = &LONG_QUEUE_BYTES;
         socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, queue, "setsockopt(SO_RCVBUFFORCE)")?;
-        let slot_bytes = (slot::FRAME_MAX + mtu as usize + LINK_HEADER_MAX).next_multiple_of(SLOT_ALIGN);
+        let slot_bytes = (slot::FRAME_MAX + mtu as usize + HEADER_MAX).next_multiple_of(SLOT_ALIGN);
         let slots = (options.rx_frames as usize).max(64).next_power_of_two();
         let request = libc::tpacket_req {
             tp_block_size: (slot_bytes * BLOCK_SLOTS) as u32,

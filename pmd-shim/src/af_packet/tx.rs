@@ -4,6 +4,7 @@ use super::AfPacketOptions;
 use super::ring::Ring;
 use super::socket::PacketSocket;
 use super::vnet::VNET_HEADER_LEN;
+use crate::ethernet::{HEADER_MAX, fits};
 use crate::kernel::DeviceError;
 use crate::{Burst, Frame, PoolFrame, QueueCounters, TxQueue};
 use core::ptr;
@@ -16,9 +17,6 @@ const STATUS: usize = 0;
 const LENGTH: usize = 4;
 /// Where the data starts: behind the header, where without an address the kernel looks for it.
 const DATA: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
-/// Ethernet header and a VLAN tag.
-pub(super) const LINK_HEADER_MAX: usize = 18;
-const ETHERNET: usize = 14;
 /// The kernel takes memory for a ring in pieces of this size, or of a slot if that is larger.
 const BLOCK_BYTES: usize = 64 * 1024;
 /// Frames up to this length are copied into the kernel's buffer as a whole; see [`vnet_header`].
@@ -52,7 +50,7 @@ impl AfPacketTx {
         socket.set(packet, libc::PACKET_LOSS, &1i32, "setsockopt(PACKET_LOSS)")?;
         socket.set(packet, libc::PACKET_QDISC_BYPASS, &1i32, "setsockopt(PACKET_QDISC_BYPASS)")?;
         let mtu = mtu as usize;
-        let slot_bytes = (DATA + VNET_HEADER_LEN + mtu + LINK_HEADER_MAX).next_power_of_two().max(2048);
+        let slot_bytes = (DATA + VNET_HEADER_LEN + mtu + HEADER_MAX).next_power_of_two().max(2048);
         let block_bytes = slot_bytes.max(BLOCK_BYTES);
         let slots = (options.tx_frames as usize).max(64).next_power_of_two();
         let send_bytes = i32::try_from(slots * slot_bytes * 2).unwrap_or(i32::MAX);
@@ -126,13 +124,6 @@ fn vnet_header(frame_len: usize) -> [u8; VNET_HEADER_LEN] {
     [0, 0, low, high, 0, 0, 0, 0, 0, 0]
 }
 
-/// Whether a frame is one that the link carries.
-fn fits(frame: &[u8], mtu: usize) -> bool {
-    let is_tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    let header = if is_tagged { LINK_HEADER_MAX } else { ETHERNET };
-    (header..=header + mtu).contains(&frame.len())
-}
-
 impl TxQueue for AfPacketTx {
     type Frame = PoolFrame;
 
@@ -173,17 +164,5 @@ mod tests {
         assert_eq!(offset_of!(libc::tpacket2_hdr, tp_status), STATUS);
         assert_eq!(offset_of!(libc::tpacket2_hdr, tp_len), LENGTH);
         assert_eq!(DATA, 32);
-    }
-
-    #[test]
-    fn only_frames_of_the_link_are_sent() {
-        let mut frame = vec![0; 1519];
-        assert!(!fits(&frame[..13], 1500));
-        assert!(fits(&frame[..14], 1500));
-        assert!(fits(&frame[..1514], 1500));
-        assert!(!fits(&frame[..1515], 1500));
-        frame[12] = 0x81;
-        assert!(fits(&frame[..1518], 1500));
-        assert!(!fits(&frame[..1519], 1500));
     }
 }

@@ -2,13 +2,10 @@
 
 use super::ring::{Consumer, Descriptor, Producer};
 use super::socket::XdpSocket;
+use crate::ethernet::fits;
 use crate::pool::Loan;
 use crate::{Burst, Frame, Pool, PoolFrame, QueueCounters, TxQueue};
 use std::sync::Arc;
-
-/// Ethernet header, and the tag that may stand behind it.
-const ETHERNET: usize = 14;
-const VLAN_TAG: usize = 4;
 
 /// A transmit queue of an AF_XDP socket.
 #[derive(Debug)]
@@ -118,14 +115,6 @@ impl AfXdpTx {
     }
 }
 
-/// Whether a frame is one that the link carries.
-#[inline]
-fn fits(frame: &[u8], mtu: usize) -> bool {
-    let is_tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    let header = if is_tagged { ETHERNET + VLAN_TAG } else { ETHERNET };
-    (header..=header + mtu).contains(&frame.len())
-}
-
 impl TxQueue for AfXdpTx {
     type Frame = PoolFrame;
 
@@ -157,22 +146,5 @@ impl Drop for AfXdpTx {
         if let Some(loan) = self.loan.take() {
             self.socket.leave(loan);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn only_frames_of_the_link_are_sent() {
-        let mut frame = vec![0; 1519];
-        assert!(!fits(&frame[..13], 1500));
-        assert!(fits(&frame[..14], 1500));
-        assert!(fits(&frame[..1514], 1500));
-        assert!(!fits(&frame[..1515], 1500));
-        frame[12] = 0x81;
-        assert!(fits(&frame[..1518], 1500));
-        assert!(!fits(&frame[..1519], 1500));
     }
 }

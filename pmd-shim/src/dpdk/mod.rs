@@ -36,14 +36,12 @@ pub use rss::{End, KEY_BYTES, Spread};
 pub use rx::DpdkRx;
 pub use tx::DpdkTx;
 
+use crate::ethernet::HEADER_MAX;
 use crate::kernel::link::{self, Link, LinkState};
 use crate::kernel::{DeviceError, DeviceLock, ingress, lock};
 use core::ffi::CStr;
 use device::Device;
 use std::sync::Arc;
-
-/// Ethernet header with a VLAN tag: what a frame is longer than the network packet in it.
-const LINK_HEADER_MAX: usize = 18;
 
 /// How a port is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,11 +212,11 @@ fn refuse_mtu(
             format!("configure one from {} to {} (it is {mtu})", info.min_mtu, info.max_mtu),
         ));
     }
-    let frame = usize::from(mtu) + LINK_HEADER_MAX;
+    let frame = usize::from(mtu) + HEADER_MAX;
     if let Some(short) = pools.iter().map(MbufPool::data_room).find(|&room| room < frame) {
         return Err(device.refused(
             "frames would not fit into one buffer",
-            format!("configure an MTU of at most {} (it is {mtu})", short - LINK_HEADER_MAX),
+            format!("configure an MTU of at most {} (it is {mtu})", short - HEADER_MAX),
         ));
     }
     Ok(())

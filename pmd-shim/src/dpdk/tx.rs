@@ -4,13 +4,11 @@
 
 use super::device::Device;
 use super::{Mbuf, ffi};
+use crate::ethernet::{HEADER, header_len};
 use crate::{Burst, Frame, QueueCounters, TxQueue};
 use core::ptr;
 use std::sync::Arc;
 
-/// Ethernet header, without and with a VLAN tag.
-const ETHERNET: usize = 14;
-const ETHERNET_TAGGED: usize = 18;
 /// The shortest frame that every device takes (Intel's count anything shorter as an attack).
 const LEN_MIN: usize = 17;
 
@@ -46,9 +44,7 @@ impl DpdkTx {
 
 /// Whether a frame is one that the link carries.
 fn fits(frame: &[u8], mtu: usize) -> bool {
-    let is_tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    let header = if is_tagged { ETHERNET_TAGGED } else { ETHERNET };
-    (LEN_MIN..=header + mtu).contains(&frame.len())
+    (LEN_MIN..=header_len(frame) + mtu).contains(&frame.len())
 }
 
 impl TxQueue for DpdkTx {
@@ -65,7 +61,7 @@ impl TxQueue for DpdkTx {
         }
         let mut taken = 0;
         // A tagged frame may be longer; this looks more closely.
-        if shortest < LEN_MIN || longest > ETHERNET + self.mtu {
+        if shortest < LEN_MIN || longest > HEADER + self.mtu {
             taken = self.discard_misfits(burst);
             bytes = burst.iter().map(Mbuf::len).sum();
         }
