@@ -5,7 +5,8 @@
 //! numbers, is brought up to its departure in one go. All of that is looked at before anything is changed, so that every other packet
 //! goes through the stages as if it had never been here.
 
-use super::{Mark, Origin, Outcome, Pipeline, Slot};
+use super::burst::Slot;
+use super::{Mark, Origin, Outcome, Pipeline};
 use crate::addr::MacWord;
 use crate::emit::{forward, rewrite};
 use crate::flow::{Deadlines, Flow, Side};
