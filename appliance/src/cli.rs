@@ -30,6 +30,9 @@ Examples:
   What would it have done with this capture?
   nva replay --config nva.yaml --in untrusted=before.pcap --out after/
 
+  What would it do otherwise under another configuration?
+  nva diff --config nva.yaml --new proposed.yaml --in untrusted=before.pcap
+
 Exit codes: 0 done, 1 it ran and failed, 2 bad usage or bad configuration.";
 
 /// The commands.
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Put capture files through the same pipeline, in the captures' own time
     Replay(ReplayArgs),
+    /// Put capture files through two configurations and print each flow that they treat differently
+    Diff(DiffArgs),
     /// Turn rules from the cloud into sections of this configuration
     #[command(subcommand)]
     Import(ImportCommand),
@@ -156,15 +161,25 @@ the summary shows it.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// Frames that a port receives: a pcap or pcapng file of Ethernet frames. More than once for one port: taken together
-    #[arg(long = "in", value_name = "PORT=PCAP", required = true, value_parser = parse_port_capture)]
-    pub(crate) inputs: Vec<PortCapture>,
+    #[command(flatten)]
+    pub(crate) captures: CaptureArgs,
     /// Folder for the frames that each port transmits; created if absent
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// File for the verdicts: one JSON object a line, one line for each input frame
     #[arg(long, value_name = "V")]
     pub(crate) verdicts: Option<PathBuf>,
+    /// Print the summary as JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is replayed, and how.
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
+    /// Frames that a port receives: a pcap or pcapng file of Ethernet frames. More than once for one port: taken together
+    #[arg(long = "in", value_name = "PORT=PCAP", required = true, value_parser = parse_port_capture)]
+    pub(crate) inputs: Vec<PortCapture>,
     /// Fixes every secret and random choice: 32 hex digits [default: a random one, which is printed]
     #[arg(long, value_name = "HEX", value_parser = parse_seed)]
     pub(crate) seed: Option<Seed>,
@@ -177,7 +192,31 @@ pub(crate) struct ReplayArgs {
     /// The Ethernet address of a port; may be given once for each
     #[arg(long, value_name = "PORT=MAC", value_parser = parse_port_mac)]
     pub(crate) mac: Vec<PortMac>,
-    /// Print the summary as JSON for programs
+}
+
+/// `nva diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nva diff --config nva.yaml --new proposed.yaml --in untrusted=day.pcap
+  nva diff --config ports.yaml --config old.yaml --new ports.yaml --new new.yaml \\
+      --in untrusted=u.pcap --in trusted=t.pcap --json | jq .flows
+
+Replays the captures under both configurations, as `nva replay` does, and prints each flow
+whose verdict, reason, rule or backend changes, with the number of its packets that do. A
+rule of another name is another rule.
+
+Exit codes: 0 no flow changes, 1 some do, 2 they could not be compared: bad usage, a bad
+configuration, a capture that cannot be read.")]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) old: ConfigArgs,
+    /// The other configuration; given more than once, the sections of all files are taken together
+    #[arg(long, value_name = "NEW", required = true)]
+    pub(crate) new: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) captures: CaptureArgs,
+    /// Print JSON for programs
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -567,11 +606,7 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_built_do_not_appear() {
-        for line in ["nva diff", "nva show protection"] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        let help = Cli::command().render_long_help().to_string();
-        assert!(!help.contains("diff"), "{help}");
+        assert!(parse("nva show protection").is_err());
     }
 
     #[test]
@@ -580,6 +615,7 @@ mod tests {
                     --seed 000102030405060708090A0b0c0d0e0f --down w1 --down w2 --linger 500ms --mac u=02:00:00:00:00:09";
         let Ok(Command::Replay(args)) = parse(line) else { panic!("refused") };
         assert_eq!(args.config.files, [PathBuf::from("a"), PathBuf::from("b")]);
+        let args = args.captures;
         assert_eq!(args.inputs[1], PortCapture { port: "t".into(), path: "y=z.pcap".into() });
         assert_eq!(args.seed, Some(Seed(std::array::from_fn(|i| u8::try_from(i).unwrap_or(0)))));
         assert_eq!(args.down, ["w1", "w2"]);
@@ -596,6 +632,9 @@ mod tests {
             ("nva replay --config a --in x --out d", ErrorKind::ValueValidation),
             ("nva replay --config a --in =x --out d", ErrorKind::ValueValidation),
             ("nva replay --config a --in u=x --out d --seed 00", ErrorKind::ValueValidation),
+            ("nva diff --config a --in u=x", ErrorKind::MissingRequiredArgument),
+            ("nva diff --new a --in u=x", ErrorKind::MissingRequiredArgument),
+            ("nva diff --config a --new b", ErrorKind::MissingRequiredArgument),
             ("nva import azure", ErrorKind::MissingRequiredArgument),
             ("nva import", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("nva show nothing", ErrorKind::InvalidValue),

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         cli::Command::Check(args) => check::check(args),
         cli::Command::Explain(args) => explain::explain(args),
         cli::Command::Replay(args) => replay::replay(args),
+        cli::Command::Diff(args) => replay::diff(args),
         cli::Command::Import(command) => import::import(command),
         cli::Command::Demo(args) => demo::demo(args),
         cli::Command::Show(args) => show::show(args),

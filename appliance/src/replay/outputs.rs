@@ -1,5 +1,6 @@
 //! What each port would transmit, to `DIR/PORT.pcap`.
 
+use super::machine::Sink;
 use crate::output::Failure;
 use nva_dataplane::pipeline::Transmit;
 use nva_dataplane::time::Time;
@@ -16,7 +17,7 @@ pub(super) struct Outputs {
     writers: Vec<PcapWriter>,
     /// The timestamp of what is sent now.
     now: Time,
-    /// Where frames went since [`begin`](Self::begin).
+    /// Where frames went since [`begin`](Sink::begin).
     sent: Vec<PortId>,
     /// The first write that failed; nothing is written after it.
     failure: Option<Failure>,
@@ -46,13 +47,7 @@ impl Outputs {
         Ok(Self { pool, writers, now: Time(0), sent: Vec::new(), failure: None })
     }
 
-    /// From here on the time is `now`, and [`sent`](Self::sent) is empty.
-    pub(super) fn begin(&mut self, now: Time) {
-        self.now = now;
-        self.sent.clear();
-    }
-
-    /// The ports by which frames left since [`begin`](Self::begin), in order.
+    /// The ports by which frames left since [`begin`](Sink::begin), in order.
     pub(super) fn sent(&self) -> &[PortId] {
         &self.sent
     }
@@ -79,6 +74,14 @@ impl Outputs {
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.sync()?;
         self.writers.into_iter().try_for_each(|writer| writer.finish().map_err(failed))
+    }
+}
+
+impl Sink for Outputs {
+    /// From here on [`sent`](Self::sent) is empty, too.
+    fn begin(&mut self, now: Time) {
+        self.now = now;
+        self.sent.clear();
     }
 }
 

@@ -1,9 +1,7 @@
 //! What the command line asks of the configuration: ports and backends by their names, all that is wrong in one run.
 
-use super::outputs;
-use crate::cli::ReplayArgs;
+use crate::cli::CaptureArgs;
 use crate::files;
-use crate::output::Failure;
 use nva_config::Config;
 use nva_dataplane::addr::Mac;
 use nva_dataplane::verdict::PortId;
@@ -20,64 +18,90 @@ pub(super) struct Plan {
     pub(super) down: Vec<String>,
 }
 
-impl Plan {
-    /// # Errors
-    /// A [`Failure`] of exit code 2 with a line for each name that the configuration does not have.
-    pub(super) fn new(config: &Config, args: &ReplayArgs) -> Result<Self, Failure> {
-        let mut wrong = Vec::new();
-        let mut inputs = Vec::new();
-        for input in &args.inputs {
-            match port_named(config, &input.port) {
-                Some(port) => inputs.push((port, input.path.clone())),
-                None => {
-                    wrong.push(format!("--in {}: {}", input.port, files::no_such_port(config, &input.port)))
-                }
-            }
+/// The names that a command line may use.
+pub(super) struct Known<'a> {
+    /// They are of two configurations.
+    of_two: bool,
+    /// Ports; a [`PortId`] of the plan points into them.
+    pub(super) ports: Vec<&'a str>,
+    /// Backends, sorted.
+    pub(super) backends: Vec<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    /// The names of one configuration.
+    pub(super) fn of(config: &'a Config) -> Self {
+        let pools = config.load_balancers.iter().flat_map(|lb| &lb.pools);
+        let mut backends: Vec<&str> =
+            pools.flat_map(|pool| &pool.backends).map(|backend| backend.name.as_str()).collect();
+        backends.sort_unstable();
+        backends.dedup();
+        let ports = config.ports.iter().map(|port| port.name.as_str()).collect();
+        Self { of_two: false, ports, backends }
+    }
+
+    /// The names of either of two configurations; ports in the order of the old one, then those that are only in the new one.
+    pub(super) fn of_either(old: &'a Config, new: &'a Config) -> Self {
+        let (mut known, new) = (Self::of(old), Self::of(new));
+        known.of_two = true;
+        for (names, more) in [(&mut known.ports, new.ports), (&mut known.backends, new.backends)] {
+            let before = names.clone();
+            names.extend(more.into_iter().filter(|name| !before.contains(name)));
         }
-        let mut macs = vec![None; config.ports.len()];
-        for given in &args.mac {
-            match port_named(config, &given.port).and_then(|port| macs.get_mut(port.index())) {
-                Some(mac @ None) => *mac = Some(given.mac),
-                Some(Some(_)) => {
-                    wrong.push(format!("--mac {}: the port has an address already; give it once", given.port))
-                }
-                None => {
-                    wrong.push(format!("--mac {}: {}", given.port, files::no_such_port(config, &given.port)))
-                }
-            }
-        }
-        let backends = backends(config);
-        for down in args.down.iter().filter(|down| !backends.contains(&down.as_str())) {
-            wrong.push(format!("--down {down}: {}", files::no_such("backend", down, &backends)));
-        }
-        if let Some(verdicts) = &args.verdicts
-            && config.ports.iter().any(|port| outputs::path(&args.out, &port.name) == *verdicts)
-        {
-            wrong.push(format!(
-                "--verdicts {}: --out writes a port's frames there; give another name",
-                verdicts.display()
-            ));
-        }
-        if wrong.is_empty() {
-            let order: Vec<PortId> = inputs.iter().map(|(port, _)| *port).collect();
-            inputs.sort_by_key(|(port, _)| order.iter().position(|first| first == port));
-            Ok(Self { inputs, macs, down: args.down.clone() })
+        known.backends.sort_unstable();
+        known
+    }
+
+    fn port(&self, name: &str) -> Option<PortId> {
+        let index = self.ports.iter().position(|port| *port == name)?;
+        u16::try_from(index).ok().map(PortId)
+    }
+
+    fn no_port(&self, name: &str) -> String {
+        self.no_such("port", name, &self.ports)
+    }
+
+    fn no_such(&self, kind: &str, name: &str, known: &[&str]) -> String {
+        if self.of_two {
+            let known = known.join("`, `");
+            format!("neither configuration has a {kind} `{name}`; together they have `{known}`")
         } else {
-            Err(Failure::usage_all(wrong))
+            files::no_such(kind, name, known)
         }
     }
 }
 
-fn port_named(config: &Config, name: &str) -> Option<PortId> {
-    let index = config.ports.iter().position(|port| port.name == name)?;
-    u16::try_from(index).ok().map(PortId)
-}
-
-fn backends(config: &Config) -> Vec<&str> {
-    let pools = config.load_balancers.iter().flat_map(|lb| &lb.pools);
-    let mut names: Vec<&str> =
-        pools.flat_map(|pool| &pool.backends).map(|backend| backend.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+impl Plan {
+    /// # Errors
+    /// A sentence for each name that there is not.
+    pub(super) fn new(args: &CaptureArgs, known: &Known<'_>) -> Result<Self, Vec<String>> {
+        let mut wrong = Vec::new();
+        let mut inputs = Vec::new();
+        for input in &args.inputs {
+            match known.port(&input.port) {
+                Some(port) => inputs.push((port, input.path.clone())),
+                None => wrong.push(format!("--in {}: {}", input.port, known.no_port(&input.port))),
+            }
+        }
+        let mut macs = vec![None; known.ports.len()];
+        for given in &args.mac {
+            match known.port(&given.port).and_then(|port| macs.get_mut(port.index())) {
+                Some(mac @ None) => *mac = Some(given.mac),
+                Some(Some(_)) => {
+                    wrong.push(format!("--mac {}: the port has an address already; give it once", given.port))
+                }
+                None => wrong.push(format!("--mac {}: {}", given.port, known.no_port(&given.port))),
+            }
+        }
+        for down in args.down.iter().filter(|down| !known.backends.contains(&down.as_str())) {
+            let no_such = known.no_such("backend", down, &known.backends);
+            wrong.push(format!("--down {down}: {no_such}"));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let order: Vec<PortId> = inputs.iter().map(|(port, _)| *port).collect();
+        inputs.sort_by_key(|(port, _)| order.iter().position(|first| first == port));
+        Ok(Self { inputs, macs, down: args.down.clone() })
+    }
 }

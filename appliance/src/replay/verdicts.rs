@@ -58,7 +58,7 @@ impl Line<'_> {
 }
 
 /// A verdict's word, and that of its reason.
-fn words(verdict: Verdict) -> (&'static str, Option<&'static str>) {
+pub(super) fn words(verdict: Verdict) -> (&'static str, Option<&'static str>) {
     match verdict {
         Verdict::Forward(_) => ("forward", None),
         Verdict::Drop(reason) => ("drop", Some(reason.name())),

@@ -2,6 +2,7 @@
 
 mod capture;
 mod check;
+mod diff;
 mod explain;
 mod import;
 mod replay;

@@ -5,9 +5,16 @@ use crate::Folder;
 #[test]
 fn bad_usage_is_exit_code_2() {
     let folder = Folder::new("usage");
-    for line in
-        ["", "forward", "check", "import azure", "diff", "show protection", "replay --config nva.yaml"]
-    {
+    for line in [
+        "",
+        "forward",
+        "check",
+        "import azure",
+        "diff",
+        "diff --config nva.yaml",
+        "show protection",
+        "replay --config nva.yaml",
+    ] {
         let ran = folder.nva(line);
         assert_eq!(ran.code(), Some(2), "nva {line}");
         assert!(!ran.err().is_empty() && ran.out().is_empty(), "nva {line}");
@@ -23,6 +30,7 @@ fn help_is_on_standard_output_and_teaches_by_example() {
         "check --help",
         "explain --help",
         "replay --help",
+        "diff --help",
         "import azure --help",
         "demo --help",
         "show --help",

@@ -5,6 +5,7 @@ use crate::addr::Addr;
 use crate::flow::{Class, Side, Tally};
 use crate::time::Time;
 use crate::verdict::{BackendId, PortId, RuleId};
+use crate::wire::FlowKey;
 use pmd_shim::Frame;
 
 /// One flow, copied out of the table.
@@ -38,7 +39,26 @@ pub struct FlowSummary {
     pub expires: Time,
 }
 
+/// What a packet is to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The key of the initiator's packets.
+    pub initiator: FlowKey,
+    /// Who sends such packets.
+    pub side: Side,
+    /// The port towards the initiator, once known.
+    pub port: Option<PortId>,
+}
+
 impl<F: Frame> Pipeline<F> {
+    /// The flow that packets with this key belong to.
+    pub fn flow_of(&self, key: &FlowKey) -> Option<Membership> {
+        let (id, side) = self.flows.find(key, self.flows.hash(key))?;
+        let flow = self.flows.flow(id);
+        let port = flow.way(Side::Responder).map(|way| way.port);
+        Some(Membership { initiator: flow.key(Side::Initiator), side, port })
+    }
+
     /// Shows the flows among the `limit` records from `cursor` on, and where to go on; `None` at the end. Start with 0. Flows that
     /// come and go between two calls may be missed.
     pub fn flows(&self, cursor: usize, limit: usize, visit: &mut dyn FnMut(FlowSummary)) -> Option<usize> {

@@ -42,7 +42,7 @@ use pmd_shim::Frame;
 use std::sync::Arc;
 
 pub use from_kernel::worker_for;
-pub use inspect::FlowSummary;
+pub use inspect::{FlowSummary, Membership};
 
 /// Where frames leave, and where new ones come from.
 pub trait Transmit<F: Frame> {
