@@ -28,20 +28,23 @@ mod dpdk {
     const HEADER: &str = "src/dpdk/shim.h";
     const SOURCE: &str = "src/dpdk/shim.c";
     /// The libraries whose functions are called. The drivers are plug-ins that DPDK loads by itself.
-    const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
+    const LIBRARIES: [&str; 5] = ["rte_acl", "rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
     /// Everything that is used of DPDK, and the shim's own names.
-    const FUNCTIONS: [&str; 5] = [
+    const FUNCTIONS: [&str; 7] = [
         "shim_.*",
         "rte_(strerror|version|eal_get_runtime_dir|thread_register|thread_unregister|dev_probe|dev_remove)",
         "rte_(mempool_free|mempool_in_use_count)",
         "rte_eth_dev_(info_get|start|stop|close|get_mtu|set_mtu|adjust_nb_rx_tx_desc|get_name_by_port)",
         "rte_eth_(find_next_owned_by|rx_queue_setup|tx_queue_setup|macaddr_get|allmulticast_enable|stats_get)",
+        "rte_acl_(create|free|add_rules|build|classify|set_ctx_classify)",
+        "rte_(malloc_get_socket_stats|vect_set_max_simd_bitwidth)",
     ];
-    const TYPES: [&str; 1] = ["rte_mbuf"];
+    const TYPES: [&str; 3] = ["rte_acl_field", "rte_acl_rule_data", "rte_mbuf"];
     const CONSTANTS: [&str; 2] = ["SHIM_.*", "RTE_PKTMBUF_HEADROOM"];
     /// What is only passed on by reference, or is of no use here.
-    const OPAQUE: [&str; 9] = [
+    const OPAQUE: [&str; 10] = [
         "rte_mempool.*",
+        "rte_acl_rule",
         "rte_device",
         "rte_mbuf__bindgen_ty_[123].*",
         "rte_mbuf_sched",

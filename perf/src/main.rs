@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod allocations;
+mod classify;
 mod compare;
 mod measure;
 mod rig;
 mod traffic;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use classify::ClassifyArgs;
 use compare::CompareArgs;
 use measure::Cost;
 use rig::{Kind, Rig, Scenario, Sizes};
@@ -25,6 +27,7 @@ use std::process::ExitCode;
   cargo run --release -p perf -- --only 1k --json out.json some scenarios, also as JSON
   cargo run --release -p perf -- --mode allocations        proves that a burst allocates nothing
   sudo target/release/perf compare                         the appliance beside its peers; see perf compare --help
+  target/release/perf classify ../shared/data/classbench   filter sets beside rte_acl; see perf classify --help
   valgrind --tool=callgrind target/release/perf --mode count --only hit-1k-100-64 --packets 20000")]
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -52,6 +55,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Classify(ClassifyArgs),
     Compare(CompareArgs),
     #[cfg(feature = "dpdk")]
     #[command(hide = true)]
@@ -107,6 +111,7 @@ struct Row {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
+        Some(Command::Classify(args)) => classify::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         #[cfg(feature = "dpdk")]
         Some(Command::Side(args)) => compare::side::run(args),

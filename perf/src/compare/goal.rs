@@ -28,14 +28,18 @@ pub(crate) enum Standing {
 impl Goal {
     /// How an estimate stands to it.
     pub(crate) fn standing(self, estimate: &Estimate) -> Standing {
-        let is_good = |figure: f64| match self {
-            Self::AtMost(bound) => figure <= bound,
-            Self::AtLeast(bound) => figure >= bound,
-        };
-        match (is_good(estimate.low), is_good(estimate.high)) {
+        match (self.is_met(estimate.low), self.is_met(estimate.high)) {
             (true, true) => Standing::Met,
             (false, false) => Standing::Missed,
             _ => Standing::Open,
+        }
+    }
+
+    /// Whether a figure meets it.
+    pub(crate) fn is_met(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => figure <= bound,
+            Self::AtLeast(bound) => figure >= bound,
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! Built with the feature `dpdk` only.
 
+mod acl;
 mod device;
 mod eal;
 mod error;
@@ -25,6 +26,7 @@ mod rx;
 mod tests;
 mod tx;
 
+pub use acl::{Acl, AclKey, AclMethod, AclRule};
 pub use eal::{Eal, EalOptions};
 pub use error::EalError;
 pub use interfaces::kernel_interfaces;

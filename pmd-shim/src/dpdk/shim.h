@@ -5,6 +5,7 @@
 /* DPDK's own compiler flags include this one first. */
 #include <rte_config.h>
 
+#include <rte_acl.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -12,7 +13,9 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
+#include <rte_malloc.h>
 #include <rte_mempool.h>
+#include <rte_vect.h>
 #include <rte_version.h>
 
 /* Starts the environment. Its page of usage, printed when it does not like an argument, goes nowhere. */
@@ -75,6 +78,16 @@ static const uint64_t SHIM_RSS_L4_IPV4 =
 static const uint64_t SHIM_RSS_L4_IPV6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP |
                                          RTE_ETH_RSS_NONFRAG_IPV6_SCTP | RTE_ETH_RSS_IPV6_TCP_EX |
                                          RTE_ETH_RSS_IPV6_UDP_EX;
+
+static const uint8_t SHIM_ACL_MASK = RTE_ACL_FIELD_TYPE_MASK;
+static const uint8_t SHIM_ACL_RANGE = RTE_ACL_FIELD_TYPE_RANGE;
+static const uint8_t SHIM_ACL_BITMASK = RTE_ACL_FIELD_TYPE_BITMASK;
+static const uint32_t SHIM_ACL_AVX2 = RTE_ACL_CLASSIFY_AVX2;
+static const uint32_t SHIM_ACL_AVX512X16 = RTE_ACL_CLASSIFY_AVX512X16;
+static const uint32_t SHIM_ACL_AVX512X32 = RTE_ACL_CLASSIFY_AVX512X32;
+static const int32_t SHIM_ACL_PRIORITY_MAX = RTE_ACL_MAX_PRIORITY;
+static const uint16_t SHIM_SIMD_512 = RTE_VECT_SIMD_512;
+static const int SHIM_SOCKETS_MAX = RTE_MAX_NUMA_NODES;
 
 static const uint32_t SHIM_LOG_ERROR = RTE_LOG_ERR;
 static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;

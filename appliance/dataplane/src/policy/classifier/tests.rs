@@ -284,13 +284,13 @@ fn the_filter_sets_of_nva_data_answer_as_their_traces_say() {
         }
         let rules = classbench::parse_rules(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let Some(trace) = read_trace(&path) else { continue };
-        let trace = classbench::parse_trace(&trace).unwrap();
+        let trace = classbench::parse_trace(&trace, rules.len()).unwrap();
         let classifier = Classifier::build(rules, classbench::SCOPE);
         assert!(!classifier.is_linear());
-        let keys: Vec<FlowKey> = trace.iter().map(|(key, _)| *key).collect();
+        let keys: Vec<FlowKey> = trace.iter().map(|header| header.key).collect();
         let mut places = vec![None; keys.len()];
         classifier.classify_burst(&keys, &mut places);
-        let wrong = places.iter().zip(&trace).filter(|(place, (_, expected))| *place != expected).count();
+        let wrong = places.iter().zip(&trace).filter(|(place, header)| **place != header.place).count();
         assert_eq!(wrong, 0, "{} of {} answers of {} differ", wrong, keys.len(), path.display());
         sets += 1;
     }

@@ -1,91 +1,11 @@
-//! Filter sets and traces in ClassBench's text form, and sets of ours in its style, for tests and measurements.
-//!
-//! A rule is a line `@SRC/len DST/len lo : hi lo : hi 0xPP/0xMM 0xFFFF/0xFFFF`, tab-separated, the first that matches decides;
-//! the TCP flags at the end are ignored. A trace has `src dst sport dport proto 0 first_match` in decimal, -1 for no match.
+//! Sets of ours in the style of ClassBench's seeds, and headers for any set.
 
-use super::{Pattern, PortScope, Ports, Protocols};
+use super::Sets;
 use crate::addr::Addr;
-use crate::prefix_set::PrefixSet;
+use crate::policy::classifier::{Pattern, Ports, Protocols};
 use crate::wire::FlowKey;
 use nva_config::{PortRange, Prefix};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
-/// How these sets mean ports.
-pub const SCOPE: PortScope = PortScope::AllProtocols;
-
-/// Reads a filter set.
-///
-/// # Errors
-/// A sentence that names the first line that is not a rule.
-pub fn parse_rules(text: &str) -> Result<Vec<Pattern>, String> {
-    let mut sets = Sets::default();
-    let line = |(number, line)| {
-        parse_rule(line, &mut sets)
-            .ok_or_else(|| format!("line {}: not a ClassBench rule: {line:?}", number + 1))
-    };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
-}
-
-/// Reads a trace: keys and the places of the rules that match first.
-///
-/// # Errors
-/// A sentence that names the first line that is not one of a trace.
-pub fn parse_trace(text: &str) -> Result<Vec<(FlowKey, Option<u32>)>, String> {
-    let line = |(number, line): (usize, &str)| {
-        parse_packet(line).ok_or_else(|| format!("line {}: not a ClassBench header: {line:?}", number + 1))
-    };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
-}
-
-fn parse_rule(line: &str, sets: &mut Sets) -> Option<Pattern> {
-    let mut fields = line.strip_prefix('@')?.split('\t');
-    let mut prefix = || {
-        let (address, len) = fields.next()?.split_once('/')?;
-        Prefix::containing(address.parse::<Ipv4Addr>().ok()?.into(), len.parse().ok()?).ok()
-    };
-    let (source, destination) = (prefix()?, prefix()?);
-    let mut ports = || {
-        let (first, last) = fields.next()?.split_once(" : ")?;
-        let range = PortRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
-        (range.first <= range.last).then(|| Ports::new(&[range]))
-    };
-    let (source_ports, destination_ports) = (ports()?, ports()?);
-    let (value, mask) = fields.next()?.trim().split_once('/')?;
-    let byte = |text: &str| u8::from_str_radix(text.strip_prefix("0x")?, 16).ok();
-    let protocol = match byte(mask)? {
-        0 => Protocols::Any,
-        0xff => Protocols::One(byte(value)?),
-        _ => return None,
-    };
-    let [source, destination] = [source, destination].map(|prefix| sets.get(prefix));
-    Some(Pattern { protocol, source, source_ports, destination, destination_ports })
-}
-
-fn parse_packet(line: &str) -> Option<(FlowKey, Option<u32>)> {
-    let fields: Vec<i64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
-    let [src, dst, src_port, dst_port, protocol, _, place] = *fields else { return None };
-    let address = |bits: i64| Some(Addr::v4(u32::try_from(bits).ok()?.to_be_bytes()));
-    let key = FlowKey {
-        src: address(src)?,
-        dst: address(dst)?,
-        src_port: src_port.try_into().ok()?,
-        dst_port: dst_port.try_into().ok()?,
-        protocol: protocol.try_into().ok()?,
-    };
-    Some((key, (place != -1).then(|| u32::try_from(place)).transpose().ok()?))
-}
-
-/// Sets of one prefix each, shared by the rules that name it.
-#[derive(Default)]
-struct Sets(HashMap<Prefix, Arc<PrefixSet>>);
-
-impl Sets {
-    fn get(&mut self, prefix: Prefix) -> Arc<PrefixSet> {
-        self.0.entry(prefix).or_insert_with(|| Arc::new(PrefixSet::from_prefixes([&prefix]))).clone()
-    }
-}
 
 /// Repeatable pseudo-random numbers (SplitMix64).
 #[derive(Clone, Debug)]
