@@ -1,4 +1,4 @@
-//! Names of one kind in one scope: each once, and to be found again.
+//! Names of one kind in one scope: each once, and to be found again. As in the cloud, case does not tell two names apart.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,11 @@ const GUESS_MAX: usize = 64;
 /// So many names are listed when none is near.
 const LISTED_MAX: usize = 8;
 
-/// The names of one kind, by spelling.
+/// The names of one kind.
 pub(super) struct Names<'n> {
     kind: &'static str,
-    known: HashMap<&'n str, (usize, Place)>,
+    /// By name in lower case.
+    known: HashMap<String, (usize, Place)>,
     /// In the order of the file.
     ordered: Vec<&'n str>,
     /// A name that is not here is nowhere.
@@ -29,30 +30,29 @@ impl<'n> Names<'n> {
         report: &mut Report<'_>,
     ) -> Self {
         let mut all = Self { kind, known: HashMap::new(), ordered: Vec::new(), complete };
-        let mut folded: HashMap<String, Place> = HashMap::new();
         for (index, name) in names.into_iter().enumerate() {
             let Some(name) = name else {
                 all.complete = false;
                 continue;
             };
-            match folded.get(&name.value.to_ascii_lowercase()) {
-                Some(first) => {
+            let folded = name.value.to_ascii_lowercase();
+            match all.known.get(&folded) {
+                Some((_, first)) => {
                     let (first, name_) = (report.location(*first), quote(&name.value));
                     report.problem(name.at, format!("the {kind} name {name_} is taken at {first}; give each {kind} its own (case does not count)"));
                 }
                 None => {
-                    folded.insert(name.value.to_ascii_lowercase(), name.at);
+                    all.known.insert(folded, (index, name.at));
                     all.ordered.push(&name.value);
                 }
             }
-            all.known.entry(&name.value).or_insert((index, name.at));
         }
         all
     }
 
     /// The index of the element called so. A name of nothing is reported, unless the missing element may be one that was bad.
     pub(super) fn find(&self, name: &At<String>, report: &mut Report<'_>) -> Option<usize> {
-        if let Some((index, _)) = self.known.get(name.value.as_str()) {
+        if let Some((index, _)) = self.known.get(&name.value.to_ascii_lowercase()) {
             return Some(*index);
         }
         if self.complete && report.is_full() {

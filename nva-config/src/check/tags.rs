@@ -1,6 +1,6 @@
 //! Service tags: built in, inline, and from the cloud's published file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -40,8 +40,8 @@ enum Source {
     None,
     /// The file is named but not read, or was bad: any tag may be in it.
     Unknown,
-    /// The file's tags.
-    Read(HashMap<String, Vec<Prefix>>),
+    /// The file's tags, each with its own spelling, by name in lower case.
+    Read(HashMap<String, ServiceTag>),
 }
 
 /// All tags that rules may name, and those that they do.
@@ -51,6 +51,7 @@ pub(super) struct Tags<'r> {
     complete: bool,
     published: Source,
     used: Vec<ServiceTag>,
+    /// By name in lower case.
     index: HashMap<String, usize>,
 }
 
@@ -88,7 +89,7 @@ impl<'r> Tags<'r> {
                 );
             }
             self.inline.push(&name.value);
-            self.index.insert(name.value.clone(), self.used.len());
+            self.index.insert(name.value.to_ascii_lowercase(), self.used.len());
             self.used.push(ServiceTag { name: name.value.clone(), prefixes: prefixes.items.concat() });
         }
     }
@@ -96,7 +97,8 @@ impl<'r> Tags<'r> {
     /// The same name inline and in the file.
     fn check_twice(&self, section: &raw::ServiceTags, report: &mut Report<'_>) {
         let Source::Read(published) = &self.published else { return };
-        for (name, _) in section.inline.iter().filter(|(name, _)| published.contains_key(&name.value)) {
+        let is_published = |name: &str| published.contains_key(&name.to_ascii_lowercase());
+        for (name, _) in section.inline.iter().filter(|(name, _)| is_published(&name.value)) {
             report.problem(
                 name.at,
                 format!("the tag {} is in the file too; choose another name", quote(&name.value)),
@@ -109,22 +111,23 @@ impl<'r> Tags<'r> {
         if let Some(endpoint) = built_in(name) {
             return Some(endpoint);
         }
-        if let Some(index) = self.index.get(name) {
+        let folded = name.to_ascii_lowercase();
+        if let Some(index) = self.index.get(&folded) {
             return Some(Endpoint::ServiceTag(*index));
         }
-        let prefixes = match &self.published {
-            Source::Read(published) => published.get(name).cloned(),
-            Source::Unknown => Some(Vec::new()),
+        let tag = match &self.published {
+            Source::Read(published) => published.get(&folded).cloned(),
+            Source::Unknown => Some(ServiceTag { name: name.to_owned(), prefixes: Vec::new() }),
             Source::None => None,
         };
-        let Some(prefixes) = prefixes else {
+        let Some(tag) = tag else {
             if self.complete {
                 self.report_unknown(name, at, report);
             }
             return None;
         };
-        self.index.insert(name.to_owned(), self.used.len());
-        self.used.push(ServiceTag { name: name.to_owned(), prefixes });
+        self.index.insert(folded, self.used.len());
+        self.used.push(tag);
         Some(Endpoint::ServiceTag(self.used.len() - 1))
     }
 
@@ -202,11 +205,11 @@ struct Mistakes<'p> {
 }
 
 impl Mistakes<'_> {
-    fn tags(&mut self, published: Published, report: &mut Report<'_>) -> HashMap<String, Vec<Prefix>> {
+    fn tags(&mut self, published: Published, report: &mut Report<'_>) -> HashMap<String, ServiceTag> {
         let mut tags = HashMap::new();
-        let mut names = HashSet::new();
         for (i, tag) in published.values.into_iter().enumerate() {
-            if !names.insert(tag.name.to_ascii_lowercase()) {
+            let folded = tag.name.to_ascii_lowercase();
+            if tags.contains_key(&folded) {
                 self.note(
                     &format!("values[{i}].name"),
                     &format!("{} is there twice; keep one", quote(&tag.name)),
@@ -223,7 +226,7 @@ impl Mistakes<'_> {
                     }
                 }
             }
-            tags.insert(tag.name, prefixes);
+            tags.insert(folded, ServiceTag { name: tag.name, prefixes });
         }
         tags
     }

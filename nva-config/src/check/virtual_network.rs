@@ -11,7 +11,7 @@ use crate::report::{At, Place, Report, list, nearest, quote};
 
 /// The application security groups that have members.
 pub(super) struct Members {
-    /// By name, the index into [`VirtualNetwork::application_security_groups`].
+    /// By name in lower case, the index into [`VirtualNetwork::application_security_groups`].
     known: HashMap<String, usize>,
     names: Vec<String>,
     /// A group that is not here has no member.
@@ -20,18 +20,19 @@ pub(super) struct Members {
 
 impl Members {
     fn add(&mut self, name: &str) -> usize {
-        if let Some(index) = self.known.get(name) {
+        let folded = name.to_ascii_lowercase();
+        if let Some(index) = self.known.get(&folded) {
             return *index;
         }
         let index = self.names.len();
-        self.known.insert(name.to_owned(), index);
+        self.known.insert(folded, index);
         self.names.push(name.to_owned());
         index
     }
 
     /// The group's index; a group without members is reported.
     pub(super) fn find(&self, name: &str, at: Place, report: &mut Report<'_>) -> Option<usize> {
-        let found = self.known.get(name).copied();
+        let found = self.known.get(&name.to_ascii_lowercase()).copied();
         if found.is_none() && self.complete && report.is_full() {
             report.problem(at, "");
         } else if found.is_none() && self.complete {
@@ -64,11 +65,25 @@ pub(super) fn check(raw: &Raw, groups: &Names<'_>, report: &mut Report<'_>) -> (
     let interfaces = interfaces(&section.interfaces, groups, &mut members, report);
     let network = VirtualNetwork {
         address_space: section.address_space.items.concat(),
+        route_prefixes: route_prefixes(&section.route_prefixes, report),
         subnets,
         interfaces,
         application_security_groups: members.names.clone(),
     };
     (network, members)
+}
+
+/// A default route among them makes the tag stand for every address, as in the cloud, where it is seldom meant.
+fn route_prefixes(raw: &List<At<Vec<Prefix>>>, report: &mut Report<'_>) -> Vec<Prefix> {
+    for entry in &raw.items {
+        if let Some(prefix) = entry.value.iter().find(|prefix| prefix.len() == 0) {
+            let message = format!(
+                "with {prefix} the tag VirtualNetwork stands for every address of its family, and Internet for none; leave it out unless that is meant"
+            );
+            report.warn(entry.at, message);
+        }
+    }
+    raw.items.iter().flat_map(|entry| entry.value.iter().copied()).collect()
 }
 
 fn group(name: Option<&At<String>>, groups: &Names<'_>, report: &mut Report<'_>) -> Option<GroupIndex> {
@@ -130,7 +145,8 @@ fn interfaces(
         let mut seen = Once::new();
         let mut joined = Vec::new();
         for name in &interface.application_security_groups.items {
-            let new = seen.note(name, report, |first| {
+            let folded = At { value: name.value.to_ascii_lowercase(), at: name.at };
+            let new = seen.note(&folded, report, |first| {
                 format!("{} is listed at {first} already; list each group once", quote(&name.value))
             });
             if new {

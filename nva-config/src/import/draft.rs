@@ -64,6 +64,7 @@ pub(super) enum Endpoint {
 #[derive(Debug, Default)]
 pub(super) struct Network {
     pub(super) address_space: Vec<Prefix>,
+    pub(super) route_prefixes: Vec<Prefix>,
     pub(super) subnets: Vec<Subnet>,
     pub(super) interfaces: Vec<Interface>,
     pub(super) tags: Vec<(String, Vec<Prefix>)>,

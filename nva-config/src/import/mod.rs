@@ -116,9 +116,10 @@ pub fn azure(inputs: &[Input], options: Options) -> Import {
     let roles: Vec<Role> = roots.iter().map(|(role, _)| *role).collect();
     let mut site = Site::collect(&resources, &maps, &mut journal);
     let groups = Groups::collect(&resources, &mut site, &mut journal);
-    let (groups, network) = groups.finish(&site, &roles, &mut tags, &mut journal);
+    let (groups, mut network) = groups.finish(&site, &roles, &mut tags, &mut journal);
     let balancers = balancers::collect(&resources, &site, &mut journal);
-    let routes = routes::collect(&resources, &tags, &mut journal);
+    let (routes, prefixes) = routes::collect(&resources, &tags, &mut journal);
+    network.route_prefixes = prefixes;
     tags.report(&mut journal);
 
     let mut text = header(inputs);

@@ -1,6 +1,6 @@
-//! Route tables: what they send to an appliance's address becomes a route.
+//! Route tables: what they send to an appliance's address becomes a route, and the tag VirtualNetwork holds their prefixes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Role;
@@ -14,9 +14,14 @@ use super::view::Object;
 use crate::model::Prefix;
 use crate::report::quote;
 
-/// The routes of the inputs that were given for them, by destination.
-pub(super) fn collect(resources: &[Resource<'_>], tags: &Tags, journal: &mut Journal) -> Vec<Route> {
-    let mut reader = Reader { tags, routes: Vec::new(), by_prefix: HashMap::new() };
+/// The routes of the inputs that were given for them, by destination, and the prefixes that the cloud counts into VirtualNetwork.
+pub(super) fn collect(
+    resources: &[Resource<'_>],
+    tags: &Tags,
+    journal: &mut Journal,
+) -> (Vec<Route>, Vec<Prefix>) {
+    let mut reader =
+        Reader { tags, routes: Vec::new(), by_prefix: HashMap::new(), in_network: BTreeSet::new() };
     for resource in resources {
         let object = &resource.object;
         match (resource.kind, resource.role) {
@@ -35,13 +40,15 @@ pub(super) fn collect(resources: &[Resource<'_>], tags: &Tags, journal: &mut Jou
         }
     }
     reader.routes.sort_by_key(|route| route.to);
-    reader.routes
+    (reader.routes, reader.in_network.into_iter().collect())
 }
 
 struct Reader<'t> {
     tags: &'t Tags,
     routes: Vec<Route>,
     by_prefix: HashMap<Prefix, IpAddr>,
+    /// What the tag VirtualNetwork holds by these routes.
+    in_network: BTreeSet<Prefix>,
 }
 
 impl Reader<'_> {
@@ -57,7 +64,8 @@ impl Reader<'_> {
             .get(&["nexthopipaddress", "nexthopinipaddress"], journal)
             .and_then(|item| Some((address(&item, journal)?, item.spot)));
         object.ignore_rest(journal);
-        let (Some(prefixes), Some((hop, hop_spot))) = (prefixes, hop) else { return };
+        let (Some((prefixes, is_tag)), Some((hop, hop_spot))) = (prefixes, hop) else { return };
+        self.count_into_network(&prefixes, is_tag, &object.spot, journal);
         match hop.to_ascii_lowercase().as_str() {
             "virtualappliance" => match via {
                 Some((via, spot)) => self.add(&prefixes, via, name, &object.spot, &spot, journal),
@@ -75,10 +83,29 @@ impl Reader<'_> {
         }
     }
 
-    /// The prefixes of a destination, which may be a service tag.
-    fn prefixes(&self, text: &str, spot: &Spot, journal: &mut Journal) -> Option<Vec<Prefix>> {
+    /// The cloud counts the prefixes of every route of the user's own into the tag VirtualNetwork, whatever the next hop. Of a default
+    /// route, by which the tag holds every address, it is only said: groups that were written without it in mind would let all in.
+    fn count_into_network(&mut self, prefixes: &[Prefix], is_tag: bool, spot: &Spot, journal: &mut Journal) {
+        if is_tag {
+            let message = "whether the cloud counts the prefixes of a service tag's route into the tag VirtualNetwork is nowhere said; they are not in `virtual_network.route_prefixes`";
+            return journal.differs(spot, message);
+        }
+        for prefix in prefixes {
+            if prefix.len() == 0 {
+                let message = format!(
+                    "the cloud counts {prefix} of this route into the tag VirtualNetwork, which then holds every address; it is not taken into `virtual_network.route_prefixes`: write it there if that is meant"
+                );
+                journal.differs(spot, message);
+            } else if self.in_network.insert(*prefix) {
+                journal.taken(spot, format!("virtual_network.route_prefixes, {prefix}"));
+            }
+        }
+    }
+
+    /// The prefixes of a destination, and whether it is a service tag.
+    fn prefixes(&self, text: &str, spot: &Spot, journal: &mut Journal) -> Option<(Vec<Prefix>, bool)> {
         match endpoint(text, spot, journal)? {
-            Endpoint::Prefix(prefix) => Some(vec![prefix]),
+            Endpoint::Prefix(prefix) => Some((vec![prefix], false)),
             Endpoint::Tag(name) => {
                 let Some(prefixes) = self.tags.prefixes(&name) else {
                     journal.problem(
@@ -98,7 +125,7 @@ impl Reader<'_> {
                         prefixes.len()
                     ),
                 );
-                Some(prefixes.to_vec())
+                Some((prefixes.to_vec(), true))
             }
             Endpoint::Any | Endpoint::BuiltIn(_) | Endpoint::MemberGroup(_) => {
                 journal.problem(
@@ -140,10 +167,6 @@ impl Reader<'_> {
             }
             self.by_prefix.insert(*to, via);
             journal.taken(spot, format!("routes, {to}"));
-            let message = format!(
-                "the cloud counts {to} of this route into the tag VirtualNetwork; here `virtual_network.address_space` says what the tag holds"
-            );
-            journal.differs(spot, message);
             self.routes.push(Route { to: *to, via, name: name.to_owned() });
         }
     }

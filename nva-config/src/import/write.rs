@@ -55,12 +55,16 @@ pub(super) fn comment(text: &str) -> String {
 
 /// `virtual_network` and `service_tags`.
 pub(super) fn network(text: &mut String, network: &Network) {
-    let Network { address_space, subnets, interfaces, tags } = network;
-    if !(address_space.is_empty() && subnets.is_empty() && interfaces.is_empty()) {
+    let Network { address_space, route_prefixes, subnets, interfaces, tags } = network;
+    let prefixes = [address_space, route_prefixes];
+    if !(prefixes.iter().all(|list| list.is_empty()) && subnets.is_empty() && interfaces.is_empty()) {
         text.push_str("\nvirtual_network:\n");
     }
     if !address_space.is_empty() {
         let _ = writeln!(text, "  address_space: {}", list(address_space));
+    }
+    if !route_prefixes.is_empty() {
+        let _ = writeln!(text, "  route_prefixes: {}", list(route_prefixes));
     }
     let group = |name: &Option<String>| {
         name.as_ref().map(|name| format!(", security_group: {}", scalar(name))).unwrap_or_default()

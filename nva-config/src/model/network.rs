@@ -107,8 +107,10 @@ pub struct Neighbor {
 /// `virtual_network`; absent: all empty.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualNetwork {
-    /// `address_space`: what the tag VirtualNetwork stands for, with 168.63.129.16.
+    /// `address_space`: what the tag VirtualNetwork stands for, with 168.63.129.16 and `route_prefixes`.
     pub address_space: Vec<Prefix>,
+    /// `route_prefixes`: what the tag VirtualNetwork holds beside, and nothing else: the cloud counts the prefixes of route tables into it.
+    pub route_prefixes: Vec<Prefix>,
     /// `subnets`; no two overlap.
     pub subnets: Vec<Subnet>,
     /// `interfaces`; no address twice.

@@ -89,7 +89,7 @@ pub enum Endpoint {
     Any,
     /// A prefix.
     Prefix(Prefix),
-    /// The tag `VirtualNetwork`: the address space and 168.63.129.16.
+    /// The tag `VirtualNetwork`: the address space, the route prefixes and 168.63.129.16.
     VirtualNetwork,
     /// The tag `AzureLoadBalancer`: 168.63.129.16.
     AzureLoadBalancer,

@@ -40,6 +40,7 @@ pub(crate) struct Neighbor {
 /// `virtual_network`.
 pub(crate) struct VirtualNetwork {
     pub(crate) address_space: List<Vec<Prefix>>,
+    pub(crate) route_prefixes: List<At<Vec<Prefix>>>,
     pub(crate) subnets: List<Subnet>,
     pub(crate) interfaces: List<Interface>,
 }
@@ -110,6 +111,7 @@ pub(super) fn neighbor(node: &Node, report: &mut Report<'_>) -> Option<Neighbor>
 pub(super) fn virtual_network(fields: &mut Fields<'_>, report: &mut Report<'_>) -> VirtualNetwork {
     VirtualNetwork {
         address_space: fields.list("address_space", report, prefixes),
+        route_prefixes: fields.list("route_prefixes", report, placed(prefixes)),
         subnets: fields.list("subnets", report, subnet),
         interfaces: fields.list("interfaces", report, interface),
     }

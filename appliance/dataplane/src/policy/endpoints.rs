@@ -25,8 +25,9 @@ pub(super) struct Endpoints<'a> {
 impl<'a> Endpoints<'a> {
     pub(super) fn new(config: &'a Config) -> Self {
         let platform = Prefix::host(PLATFORM);
-        let virtual_network =
-            PrefixSet::from_prefixes(config.virtual_network.address_space.iter().chain([&platform]));
+        let network = &config.virtual_network;
+        let named = network.address_space.iter().chain(&network.route_prefixes).chain([&platform]);
+        let virtual_network = PrefixSet::from_prefixes(named);
         Self {
             config,
             any: Arc::new(PrefixSet::any()),

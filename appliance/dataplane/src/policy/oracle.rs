@@ -58,7 +58,8 @@ fn matches(config: &Config, rule: &SecurityRule, key: &FlowKey) -> bool {
 fn names(config: &Config, endpoint: &Endpoint, address: Addr) -> bool {
     let network = &config.virtual_network;
     let platform = IpAddr::from(address).to_string() == "168.63.129.16";
-    let inside = platform || network.address_space.iter().any(|p| in_prefix(p, address));
+    let prefixes = [&network.address_space, &network.route_prefixes];
+    let inside = platform || prefixes.into_iter().flatten().any(|p| in_prefix(p, address));
     match endpoint {
         Endpoint::Any => true,
         Endpoint::Prefix(prefix) => in_prefix(prefix, address),
