@@ -21,6 +21,10 @@ pub enum Family {
 impl Addr {
     /// `::`, the address of nobody.
     pub const UNSPECIFIED: Self = Self([0; 16]);
+    /// The cloud's platform: name service, DHCP, agents; the source of health probes.
+    pub const PLATFORM: Self = Self::v4([168, 63, 129, 16]);
+    /// The cloud's metadata service.
+    pub const METADATA: Self = Self::v4([169, 254, 169, 254]);
 
     /// An IPv4 address from its four bytes.
     #[inline]

@@ -67,6 +67,33 @@ impl PrefixSet {
         self.first.iter().copied().zip(self.last.iter().copied())
     }
 
+    /// The set as the fewest prefixes, IPv4 first, in ascending order.
+    pub fn prefixes(&self) -> Vec<Prefix> {
+        let mut prefixes = Vec::new();
+        for (first, last) in self.ranges().filter_map(|(first, last)| within(first, last, MAPPED)) {
+            split(first, last, &mut prefixes);
+        }
+        // The mapped block is in no prefix of IPv6, so that one may reach over it.
+        let (below, above) = ((0, MAPPED.0 - 1), (MAPPED.1 + 1, u128::MAX));
+        let parts =
+            self.ranges().flat_map(|(first, last)| [within(first, last, below), within(first, last, above)]);
+        let mut open: Option<(u128, u128)> = None;
+        for (first, last) in parts.flatten() {
+            match &mut open {
+                Some((_, end)) if *end == below.1 && first == above.0 => *end = last,
+                _ => {
+                    if let Some((first, last)) = open.replace((first, last)) {
+                        split(first, last, &mut prefixes);
+                    }
+                }
+            }
+        }
+        if let Some((first, last)) = open {
+            split(first, last, &mut prefixes);
+        }
+        prefixes
+    }
+
     fn from_ranges(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
@@ -99,6 +126,33 @@ pub fn prefix_ranges(prefix: &Prefix) -> impl Iterator<Item = (u128, u128)> + us
         )
     };
     below.into_iter().chain(above)
+}
+
+/// What two ranges share.
+fn within(first: u128, last: u128, bounds: (u128, u128)) -> Option<(u128, u128)> {
+    let (first, last) = (first.max(bounds.0), last.min(bounds.1));
+    (first <= last).then_some((first, last))
+}
+
+/// The fewest prefixes that hold the addresses from `first` to `last`, all of one family.
+fn split(mut first: u128, last: u128, prefixes: &mut Vec<Prefix>) {
+    loop {
+        // The largest block that begins here and does not reach beyond the end.
+        let mut host_bits = first.trailing_zeros();
+        let fits = |bits: u32| last - first >= u128::MAX.checked_shr(128 - bits).unwrap_or(0);
+        while host_bits > 0 && !fits(host_bits) {
+            host_bits -= 1;
+        }
+        let address = IpAddr::from(Addr::from_bits(first));
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let len = u8::try_from(width - host_bits.min(width)).unwrap_or(0);
+        prefixes.extend(Prefix::new(address, len));
+        let end = first | u128::MAX.checked_shr(128 - host_bits).unwrap_or(0);
+        if end >= last {
+            return;
+        }
+        first = end + 1;
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +190,24 @@ mod tests {
         assert!(!set(&["::/80"]).contains(address("10.0.0.1")));
     }
 
+    #[test]
+    fn a_set_is_written_in_the_fewest_prefixes() {
+        let written =
+            |set: &PrefixSet| set.prefixes().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(written(&PrefixSet::any()), "0.0.0.0/0 ::/0");
+        assert_eq!(written(&set(&["::/0"])), "::/0");
+        assert_eq!(written(&set(&["0.0.0.0/0"])), "0.0.0.0/0");
+        assert_eq!(written(&set(&[])), "");
+        assert_eq!(
+            written(&set(&["10.0.0.0/9", "10.128.0.0/9", "fd00::/9", "fd80::/9", "192.0.2.7"])),
+            "10.0.0.0/8 192.0.2.7/32 fd00::/8"
+        );
+        assert_eq!(
+            written(&set(&["0.0.0.0/1", "ffff::/16"]).complement()),
+            "128.0.0.0/1 ::/1 8000::/2 c000::/3 e000::/4 f000::/5 f800::/6 fc00::/7 fe00::/8 ff00::/9 ff80::/10 ffc0::/11 ffe0::/12 fff0::/13 fff8::/14 fffc::/15 fffe::/16"
+        );
+    }
+
     fn any_prefix() -> impl Strategy<Value = Prefix> {
         // Few high bits, so that prefixes meet.
         let v4 = (0u32..4, any::<u32>(), 0u8..=32).prop_map(|(high, low, len)| {
@@ -170,6 +242,8 @@ mod tests {
         ) {
             let set = PrefixSet::from_prefixes(&prefixes);
             let outside = set.complement();
+            prop_assert_eq!(&PrefixSet::from_prefixes(&set.prefixes()), &set);
+            prop_assert_eq!(&PrefixSet::from_prefixes(&outside.prefixes()), &outside);
             let parts: Vec<PrefixSet> = prefixes.iter().map(|p| PrefixSet::from_prefixes([p])).collect();
             prop_assert_eq!(&PrefixSet::union(&parts), &set);
             prop_assert_eq!(&outside.complement(), &set);

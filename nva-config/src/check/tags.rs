@@ -115,11 +115,12 @@ impl<'r> Tags<'r> {
         if let Some(index) = self.index.get(&folded) {
             return Some(Endpoint::ServiceTag(*index));
         }
-        let tag = match &self.published {
+        let known = |tag: Option<ServiceTag>| tag.or_else(|| platform_service(name));
+        let tag = known(match &self.published {
             Source::Read(published) => published.get(&folded).cloned(),
             Source::Unknown => Some(ServiceTag { name: name.to_owned(), prefixes: Vec::new() }),
             Source::None => None,
-        };
+        });
         let Some(tag) = tag else {
             if self.complete {
                 self.report_unknown(name, at, report);
@@ -159,6 +160,13 @@ const BUILT_IN: [(&str, Endpoint); 6] = [
     ("AZURE_LOADBALANCER", Endpoint::AzureLoadBalancer),
     ("INTERNET", Endpoint::Internet),
 ];
+
+/// The platform's services whose addresses are the same everywhere, for groups that name them without the published file.
+fn platform_service(name: &str) -> Option<ServiceTag> {
+    let services = [("AzurePlatformDNS", [168, 63, 129, 16]), ("AzurePlatformIMDS", [169, 254, 169, 254])];
+    let (name, address) = services.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    Some(ServiceTag { name: name.to_owned(), prefixes: vec![Prefix::host(address.into())] })
+}
 
 fn built_in(name: &str) -> Option<Endpoint> {
     BUILT_IN.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, endpoint)| endpoint.clone())

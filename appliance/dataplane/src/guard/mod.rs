@@ -61,7 +61,7 @@ impl Guard {
     ///
     /// # Errors
     /// - [`DropReason::Spoofed`]: a source that no packet can have (RFC 1812, 5.3.7: broadcasts of the connected prefixes too), one of the appliance's own, the destination's own (a land packet), one of the
-    ///   virtual network on an untrusted port, or one that the reverse-path check refuses;
+    ///   virtual network on an untrusted port, or one that the reverse-path check refuses, which for the platform's address is never off;
     /// - [`DropReason::NoRoute`]: a destination that is never forwarded to, or a link-local source, which is good on its link only;
     /// - [`DropReason::Blocklisted`]: a source on the blocklist that is not on the allowlist;
     /// - [`DropReason::Amplification`]: see [`amplifies`](Self::amplifies).
@@ -109,7 +109,7 @@ impl Guard {
         amplification::is_watched(ports)
     }
 
-    /// Whether the source can be behind the port (RFC 3704). What the virtual network owns never comes from outside, checked or not.
+    /// Whether the source can be behind the port (RFC 3704); that of the platform is always looked at strictly. What the virtual network owns never comes from outside, checked or not.
     fn check_origin(
         &self,
         source: Addr,
@@ -118,7 +118,9 @@ impl Guard {
         source_route: Option<NextHop>,
     ) -> Result<(), DropReason> {
         let foreign = trust == Trust::Untrusted && self.address_space.contains(source);
-        let reachable = match self.anti_spoofing {
+        // Nobody but the platform may send from its address, and it is where the route to it leads.
+        let mode = if source == Addr::PLATFORM { AntiSpoofing::Strict } else { self.anti_spoofing };
+        let reachable = match mode {
             AntiSpoofing::Off => true,
             AntiSpoofing::Loose => source_route.is_some(),
             AntiSpoofing::Strict => source_route.is_some_and(|next| next.port == port),

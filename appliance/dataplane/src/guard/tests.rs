@@ -238,6 +238,24 @@ fn the_reverse_path_check_in_its_three_modes() {
 }
 
 #[test]
+fn nobody_but_the_platform_sends_from_its_address() {
+    let mut config = config();
+    for mode in [AntiSpoofing::Off, AntiSpoofing::Loose, AntiSpoofing::Strict] {
+        config.protection.anti_spoofing = mode;
+        let probe = udp(("168.63.129.16", 1000), ("10.2.0.4", 2000));
+        assert_eq!(
+            check_in(&config, UNTRUSTED, &probe, &[]),
+            Ok(()),
+            "{mode:?}: where the route to it leads"
+        );
+        assert_eq!(check_in(&config, TRUSTED, &probe, &[]), SPOOFED, "{mode:?}");
+        let other = udp(("168.63.129.17", 1000), ("10.2.0.4", 2000));
+        let expected = if mode == AntiSpoofing::Strict { SPOOFED } else { Ok(()) };
+        assert_eq!(check_in(&config, TRUSTED, &other, &[]), expected, "{mode:?}");
+    }
+}
+
+#[test]
 fn the_allowlist_skips_the_blocklist_and_nothing_else() {
     let blocked = Err(DropReason::Blocklisted);
     assert_eq!(from_outside("198.18.0.1", "10.2.0.4"), blocked);

@@ -3,6 +3,7 @@
 use super::classifier::{Classifier, Classify, Pattern, PortScope, Ports, Protocols};
 use super::endpoints::Endpoints;
 use super::trace::RuleField;
+use crate::addr::Addr;
 use crate::names::Names;
 use crate::verdict::RuleId;
 use crate::wire::{FlowKey, protocol};
@@ -16,6 +17,8 @@ pub(super) struct Group {
     flush: bool,
     inbound: Rules,
     outbound: Rules,
+    /// The outbound rules for tags of the platform's own services, where there are any.
+    to_platform: Option<Rules>,
 }
 
 /// The rules of one direction, sorted by priority, and how one is found. Groups are shared by the generations that have them.
@@ -36,9 +39,14 @@ pub(super) struct Rule {
 
 impl Group {
     pub(super) fn build(group: &SecurityGroup, endpoints: &mut Endpoints<'_>, names: &mut Names) -> Self {
-        let mut direction = |direction| {
-            let defaults = default_rules(direction);
-            let sorted = in_order(group, direction, &defaults);
+        let defaults = [Direction::Inbound, Direction::Outbound].map(default_rules);
+        let [inbound, outbound] = [
+            in_order(group, Direction::Inbound, &defaults[0]),
+            in_order(group, Direction::Outbound, &defaults[1]),
+        ];
+        let is_service = |rule: &&&SecurityRule| endpoints.names_platform_service(&rule.destination);
+        let services: Vec<&SecurityRule> = outbound.iter().filter(is_service).copied().collect();
+        let mut compile = |sorted: Vec<&SecurityRule>| {
             let rules = sorted.iter().map(|rule| Rule {
                 id: names.rule(&group.name, &rule.name),
                 name: rule.name.clone(),
@@ -52,8 +60,9 @@ impl Group {
             }
         };
         Self {
-            inbound: direction(Direction::Inbound),
-            outbound: direction(Direction::Outbound),
+            inbound: compile(inbound),
+            to_platform: (!services.is_empty()).then(|| compile(services)),
+            outbound: compile(outbound),
             name: group.name.clone(),
             flush: group.flush_connections,
         }
@@ -75,11 +84,30 @@ impl Group {
         }
     }
 
-    /// The first matching rule decides. The last default rule matches everything, so there always is one.
+    /// The first matching rule decides. The last default rule matches everything, so there always is one. `None`: the group has
+    /// no say.
     pub(super) fn decide(&self, direction: Direction, key: &FlowKey) -> (Access, Option<RuleId>) {
+        if direction == Direction::Outbound && is_platform(key.dst) {
+            let deciding = self.decide_for_platform(key).map(|(rules, place)| rules.rules.get(place));
+            return deciding.flatten().map_or((Access::Allow, None), |rule| (rule.access, Some(rule.id)));
+        }
         let rules = self.rules(direction);
         let deciding = rules.classify(key).and_then(|place| rules.rules.get(place));
         deciding.map_or((Access::Deny, None), |rule| (rule.access, Some(rule.id)))
+    }
+
+    /// What is sent to the platform's own services is for groups to deny by these services' tags alone: the rules in question and
+    /// the place of the one that decides; `None` where the group denies otherwise, which does not count.
+    #[cold]
+    pub(super) fn decide_for_platform(&self, key: &FlowKey) -> Option<(&Rules, usize)> {
+        if let Some(rules) = &self.to_platform
+            && let Some(place) = rules.classify(key)
+        {
+            return Some((rules, place));
+        }
+        let place = self.outbound.classify(key)?;
+        let deciding = self.outbound.rules.get(place)?;
+        (deciding.access == Access::Allow).then_some((&self.outbound, place))
     }
 }
 
@@ -99,6 +127,11 @@ impl Classify for Rules {
     fn classify_burst(&self, keys: &[FlowKey], places: &mut [Option<u32>]) {
         self.classifier.classify_burst(keys, places);
     }
+}
+
+/// Whether the address is one of the platform's, which groups do not guard.
+pub(super) fn is_platform(address: Addr) -> bool {
+    address == Addr::PLATFORM || address == Addr::METADATA
 }
 
 /// The rules of one direction in the order in which they are tried.

@@ -1,13 +1,10 @@
 //! What rules name as source and destination, as address sets that are built once and shared.
 
+use crate::addr::Addr;
 use crate::prefix_set::PrefixSet;
-use core::net::{IpAddr, Ipv4Addr};
 use nva_config::{Config, Endpoint, Prefix};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// The platform's address: the source of health probes, and part of VirtualNetwork.
-const PLATFORM: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
 
 /// Resolves endpoints. Rules that name the same tag, or that come to the same addresses, share one set: a published tag has
 /// thousands of prefixes, and hundreds of rules may name it.
@@ -24,7 +21,7 @@ pub(super) struct Endpoints<'a> {
 
 impl<'a> Endpoints<'a> {
     pub(super) fn new(config: &'a Config) -> Self {
-        let platform = Prefix::host(PLATFORM);
+        let platform = Prefix::host(Addr::PLATFORM.into());
         let network = &config.virtual_network;
         let named = network.address_space.iter().chain(&network.route_prefixes).chain([&platform]);
         let virtual_network = PrefixSet::from_prefixes(named);
@@ -38,6 +35,18 @@ impl<'a> Endpoints<'a> {
             members: HashMap::new(),
             others: HashMap::new(),
         }
+    }
+
+    /// Whether a rule's destination is a tag of the platform's own services, which they are judged by alone.
+    pub(super) fn names_platform_service(&self, endpoints: &[Endpoint]) -> bool {
+        const START: &str = "AzurePlatform";
+        endpoints.iter().any(|endpoint| match endpoint {
+            Endpoint::ServiceTag(index) => {
+                let name = self.config.service_tags.get(*index).map_or("", |tag| &tag.name);
+                name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
+            }
+            _ => false,
+        })
     }
 
     /// The addresses that match any of a rule's entries.

@@ -4,6 +4,9 @@
 //! then the subnet's, outbound; to a subnet the subnet's group, then the interface's, inbound. Each level that has a group must
 //! allow; the first deny ends. Never looks at earlier packets (replies of an allowed flow never come here), and never changes one.
 //!
+//! Groups do not guard what is sent to the platform's addresses, 168.63.129.16 and 169.254.169.254: outbound rules deny it by tags of these
+//! services (`AzurePlatformDNS` and its like) alone. What comes from there, probes, is judged like everything else.
+//!
 //! What the cloud leaves open, decided here: `any` is every IP protocol. Ports are compared for TCP and UDP only: a rule that
 //! names ports matches a packet of a protocol without ports whatever they are, if it names that protocol or `any`.
 
@@ -120,7 +123,8 @@ impl Policy {
         for (level, group) in Level::ALL.into_iter().zip(levels) {
             let Some(group) = group else { continue };
             let (access, rule) = group.decide(level.direction(), key);
-            decision = Decision { access, rule, flush: decision.flush | group.flush() };
+            let flush = decision.flush | group.flush();
+            decision = Decision { access, rule: rule.or(decision.rule), flush };
             if access == Access::Deny {
                 return decision;
             }

@@ -117,9 +117,21 @@ pub(super) fn decide(
     for (group, direction) in levels {
         let Some(group) = group.map(|index| &config.security_groups[index.0]) else { continue };
         let rules = LinearRules::new(config, group, direction);
-        let deciding = &rules.rules[rules.classify(key).unwrap()];
-        rule = Some(names.rule(&group.name, &deciding.name));
+        let mut deciding = &rules.rules[rules.classify(key).unwrap()];
         flush |= group.flush_connections;
+        let to = IpAddr::from(key.dst).to_string();
+        if direction == Direction::Outbound && (to == "168.63.129.16" || to == "169.254.169.254") {
+            // Only rules that name the platform's tags deny.
+            let is_tag = |e: &Endpoint| matches!(e, Endpoint::ServiceTag(tag) if config.service_tags[*tag].name.starts_with("AzurePlatform"));
+            let own =
+                rules.rules.iter().find(|r| r.destination.iter().any(is_tag) && matches(config, r, key));
+            match own {
+                Some(own) => deciding = own,
+                None if deciding.access == Access::Deny => continue,
+                None => {}
+            }
+        }
+        rule = Some(names.rule(&group.name, &deciding.name));
         if deciding.access == Access::Deny {
             return Decision { access: Access::Deny, rule, flush };
         }

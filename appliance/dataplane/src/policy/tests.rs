@@ -172,7 +172,9 @@ fn default_rules_of_both_directions() {
         Access::Deny,
         "web-nsg/DenyAllInBound",
     );
-    let out = key(protocol::TCP, ("10.2.0.6", 1000), ("168.63.129.16", 1000));
+    // From a subnet outside the address space into it, no default rule but the last one leads.
+    outside.virtual_network.address_space = vec![prefix("10.9.0.0/16")];
+    let out = key(protocol::TCP, ("10.2.0.6", 1000), ("10.9.0.1", 1000));
     expect(&outside, &out, Access::Deny, "web-nsg/DenyAllOutBound");
 }
 
@@ -292,6 +294,62 @@ fn a_trace_names_every_level_and_what_nearly_matched() {
     assert!(trace.iter().all(|t| !t.closed_by_default));
 }
 
+#[test]
+fn groups_guard_the_platform_by_its_own_tags_alone() {
+    let mut config = config();
+    let all = rule("deny-all", 100, Direction::Outbound, Access::Deny);
+    config.security_groups[0].rules = vec![all.clone()];
+    config.security_groups[1].rules = vec![SecurityRule { access: Access::Allow, ..all.clone() }];
+    let to = |address| key(protocol::UDP, ("10.2.0.4", 40_000), (address, 53));
+    for platform in ["168.63.129.16", "169.254.169.254"] {
+        // The interface's group allows, and so it is named; the subnet's denies in vain.
+        expect(&config, &to(platform), Access::Allow, "nic-nsg/deny-all");
+        let from_second = FlowKey { src: address("10.2.0.5"), ..to(platform) };
+        expect(&config, &from_second, Access::Allow, "");
+        let policy = Policy::build(&config, &mut Names::default());
+        let trace = policy.trace(&from_second, DIRECT);
+        let said: Vec<_> = trace.iter().map(|t| (t.judgement.is_some(), t.to_platform)).collect();
+        assert_eq!(said, [(false, false), (false, true), (false, false), (false, false)]);
+    }
+    expect(&config, &to("168.63.129.17"), Access::Deny, "web-nsg/deny-all");
+    // What comes from the platform is judged like everything else.
+    config.security_groups[0].rules = vec![rule("no-probes", 100, Direction::Inbound, Access::Deny)];
+    let probe = key(protocol::TCP, ("168.63.129.16", 50_000), ("10.2.0.5", 80));
+    expect(&config, &probe, Access::Deny, "web-nsg/no-probes");
+    // A tag of the service's own counts, behind whatever else there is.
+    let name = |name: &str, address| ServiceTag { name: name.into(), prefixes: vec![prefix(address)] };
+    config.service_tags.push(name("azureplatformdns", "168.63.129.16"));
+    let dns = SecurityRule {
+        destination: vec![Endpoint::ServiceTag(1)],
+        destination_ports: ports(53, 53),
+        ..rule("no-dns", 300, Direction::Outbound, Access::Deny)
+    };
+    config.security_groups[0].rules = vec![SecurityRule { access: Access::Allow, ..all }, dns];
+    expect(&config, &to("168.63.129.16"), Access::Deny, "web-nsg/no-dns");
+    expect(&config, &to("169.254.169.254"), Access::Allow, "web-nsg/deny-all");
+    let other = FlowKey { dst_port: 54, ..to("168.63.129.16") };
+    expect(&config, &other, Access::Allow, "web-nsg/deny-all");
+}
+
+#[test]
+fn route_prefixes_are_in_the_tag_and_nowhere_else() {
+    let mut config = config();
+    let mut web = |prefixes: &[&str]| {
+        config.virtual_network.route_prefixes = prefixes.iter().map(|text| prefix(text)).collect();
+        let from = key(protocol::TCP, ("192.0.2.1", 1), ("10.2.0.6", 1));
+        let closed = key(protocol::TCP, ("192.0.2.1", 1), ("10.3.0.4", 1));
+        let out = key(protocol::TCP, ("10.2.0.6", 1), ("192.0.2.1", 1));
+        [
+            verdict(&config, &from, DIRECT).1,
+            verdict(&config, &closed, BALANCED).0.to_string(),
+            verdict(&config, &out, DIRECT).1,
+        ]
+    };
+    assert_eq!(web(&[]), ["web-nsg/DenyAllInBound", "deny", "web-nsg/AllowInternetOutBound"]);
+    assert_eq!(web(&["192.0.2.0/24"]), ["web-nsg/AllowVnetInBound", "deny", "web-nsg/AllowVnetOutBound"]);
+    assert_eq!(web(&["0.0.0.0/0"]), ["web-nsg/AllowVnetInBound", "deny", "web-nsg/AllowVnetOutBound"]);
+}
+
 // ---- against the oracle ------------------------------------------------------------------------------------------
 
 const PREFIXES: [&str; 10] = [
@@ -306,7 +364,7 @@ const PREFIXES: [&str; 10] = [
     "192.0.2.0/28",
     "128.0.0.0/1",
 ];
-const ADDRESSES: [&str; 16] = [
+const ADDRESSES: [&str; 17] = [
     "10.2.0.4",
     "10.2.0.5",
     "10.2.0.0",
@@ -317,6 +375,7 @@ const ADDRESSES: [&str; 16] = [
     "192.0.2.1",
     "192.0.2.16",
     "168.63.129.16",
+    "169.254.169.254",
     "127.255.255.255",
     "198.51.100.7",
     "fd00:2::4",
@@ -334,6 +393,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         1 => Just(Endpoint::AzureLoadBalancer),
         1 => Just(Endpoint::Internet),
         1 => Just(Endpoint::ServiceTag(0)),
+        1 => Just(Endpoint::ServiceTag(1)),
         1 => Just(Endpoint::ApplicationSecurityGroup(0)),
     ]
 }
@@ -389,6 +449,9 @@ fn any_config() -> impl Strategy<Value = Config> {
         |(a, b, web, db, nic, other, space)| {
             let mut config = config();
             config.security_groups = vec![a, b];
+            let platform = ["168.63.129.16/32", "169.254.169.254/32"].map(prefix).to_vec();
+            config.service_tags.push(ServiceTag { name: "AzurePlatformDNS".into(), prefixes: platform });
+            config.virtual_network.route_prefixes = vec![prefix("192.0.2.0/28")];
             config.virtual_network.subnets[0].security_group = web;
             config.virtual_network.subnets[1].security_group = db;
             config.virtual_network.interfaces[0].security_group = nic;

@@ -3,11 +3,11 @@
 use super::{Context, Level, Policy};
 use crate::addr::Addr;
 use crate::policy::classifier::Classify;
-use crate::policy::compiled::{Group, failing};
+use crate::policy::compiled::{Group, failing, is_platform};
 use crate::verdict::RuleId;
 use crate::wire::FlowKey;
 use core::fmt;
-use nva_config::Access;
+use nva_config::{Access, Direction};
 
 /// What one level says. Levels behind a deny are not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct LevelTrace {
     pub level: Level,
     /// What its group says; `None`: there is no group here, which lets everything through, save where it is closed by default.
     pub judgement: Option<Judgement>,
+    /// There is a group, which has no say: the packet is for the platform's own services.
+    pub to_platform: bool,
     /// A load balancer leads nowhere from outside while neither inbound level has a group: denied, said of the last level.
     pub closed_by_default: bool,
 }
@@ -97,9 +99,10 @@ impl Policy {
         let mut levels = Vec::with_capacity(Level::ALL.len());
         for (level, group) in Level::ALL.into_iter().zip(groups) {
             let judgement = group.and_then(|group| judge(group, level, key));
+            let to_platform = group.is_some() && judgement.is_none();
             let denied = judgement.as_ref().is_some_and(|judgement| judgement.access == Access::Deny);
             let closed_by_default = closed && level == Level::InterfaceInbound;
-            levels.push(LevelTrace { level, judgement, closed_by_default });
+            levels.push(LevelTrace { level, judgement, to_platform, closed_by_default });
             if denied {
                 break;
             }
@@ -109,8 +112,12 @@ impl Policy {
 }
 
 fn judge(group: &Group, level: Level, key: &FlowKey) -> Option<Judgement> {
-    let rules = group.rules(level.direction());
-    let place = rules.classify(key)?;
+    let (rules, place) = if level.direction() == Direction::Outbound && is_platform(key.dst) {
+        group.decide_for_platform(key)?
+    } else {
+        let rules = group.rules(level.direction());
+        (rules, rules.classify(key)?)
+    };
     let (deciding, _) = rules.iter().nth(place)?;
     let near_misses = rules
         .iter()
