@@ -47,8 +47,10 @@ impl Addr {
     /// The four bytes of an IPv4 address.
     #[inline]
     pub fn as_v4(self) -> Option<[u8; 4]> {
-        let bits = self.bits();
-        (bits >> 32 == 0xffff).then_some((bits as u32).to_be_bytes())
+        let [h0, h1, h2, h3, h4, h5, h6, h7, m0, m1, m2, m3, octets @ ..] = self.0;
+        let (high, middle) =
+            (u64::from_ne_bytes([h0, h1, h2, h3, h4, h5, h6, h7]), u32::from_ne_bytes([m0, m1, m2, m3]));
+        (high == 0 && middle == u32::from_be(0xffff)).then_some(octets)
     }
 
     /// All sixteen bytes, IPv4 in mapped form.

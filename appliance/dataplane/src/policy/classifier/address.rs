@@ -18,7 +18,7 @@ pub(super) const LEVELS: [(u32, u32); 3] = [(10, 6), (5, 5), (0, 5)];
 #[derive(Debug)]
 pub(super) struct AddressIndex {
     /// By the upper half of an IPv4 address: a class, or where in `nodes` the lower bits are told apart.
-    pub(super) root: Vec<u32>,
+    root: Box<[u32; 1 << ROOT_BITS]>,
     pub(super) nodes: Vec<u32>,
     /// Where the classes of all addresses, IPv4 mapped, begin.
     starts: Box<[u128]>,
@@ -26,27 +26,31 @@ pub(super) struct AddressIndex {
 }
 
 impl AddressIndex {
-    pub(super) fn build(intervals: &Intervals) -> Self {
-        let mut builder =
-            Builder { intervals, place: intervals.find(MAPPED), nodes: vec![0], known: HashMap::new() };
-        let root = (0..1u32 << ROOT_BITS).map(|high| builder.entry(high << 16, 16, &LEVELS)).collect();
-        Self {
-            root,
-            nodes: builder.nodes,
-            starts: intervals.starts.clone().into(),
-            class: intervals.class.clone().into(),
+    /// Leads to the numbers that `values` has for the classes, which are below [`CLASS`].
+    pub(super) fn build(intervals: &Intervals, values: &[u32]) -> Self {
+        let class: Box<[u32]> = intervals.class.iter().map(|class| values[*class as usize]).collect();
+        let (starts, place) = (&intervals.starts[..], intervals.find(MAPPED));
+        let mut builder = Builder { starts, class: &class, place, nodes: vec![0], known: HashMap::new() };
+        let mut root = Box::new([0; 1 << ROOT_BITS]);
+        for (entry, high) in root.iter_mut().zip(0u32..) {
+            *entry = builder.entry(high << 16, 16, &LEVELS);
         }
+        let nodes = builder.nodes;
+        Self { root, nodes, starts: starts.into(), class }
     }
 
-    /// The lower half of the address and its entry in the root. For IPv6 that is its class already.
+    /// The entry in the root for an IPv4 address.
     #[inline(always)]
-    pub(super) fn begin(&self, address: Addr) -> (u32, u32) {
+    pub(super) fn begin(&self, address: u32) -> u32 {
+        self.root[usize::from((address >> 16) as u16)]
+    }
+
+    /// The class of an address of either family, as an entry.
+    #[cold]
+    pub(super) fn find(&self, address: Addr) -> u32 {
         let bits = address.bits();
-        if bits >> 32 == MAPPED >> 32 {
-            return (bits as u32, at(&self.root, bits as u32 >> 16));
-        }
         let place = self.starts.partition_point(|start| *start <= bits).saturating_sub(1);
-        (0, CLASS | at(&self.class, place as u32))
+        CLASS | at(&self.class, place as u32)
     }
 
     /// One level down, unless the class is known.
@@ -67,7 +71,8 @@ impl AddressIndex {
 }
 
 struct Builder<'a> {
-    intervals: &'a Intervals,
+    starts: &'a [u128],
+    class: &'a [u32],
     /// The interval in which the part in work begins: parts come in ascending order.
     place: usize,
     nodes: Vec<u32>,
@@ -78,7 +83,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// The entry for the `2^bits` IPv4 addresses from `first` on. As deep as `levels` is long.
     fn entry(&mut self, first: u32, bits: u32, levels: &[(u32, u32)]) -> u32 {
-        let starts = &self.intervals.starts;
+        let starts = self.starts;
         let begins = MAPPED | u128::from(first);
         while starts.get(self.place + 1).is_some_and(|next| *next <= begins) {
             self.place += 1;
@@ -87,7 +92,7 @@ impl Builder<'_> {
         let (Some(((shift, width), below)), true) =
             (levels.split_first(), starts.get(self.place + 1).is_some_and(|next| *next < ends))
         else {
-            return CLASS | self.intervals.class.get(self.place).copied().unwrap_or(0);
+            return CLASS | self.class.get(self.place).copied().unwrap_or(0);
         };
         let node: Vec<u32> =
             (0..1 << width).map(|part| self.entry(first | part << shift, *shift, below)).collect();

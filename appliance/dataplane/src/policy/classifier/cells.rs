@@ -17,7 +17,8 @@ const MOST_CHUNKS: usize = 1 << 20;
 /// A matrix.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// By class of the source: where its row begins, in `blocks` if there are any, else in `heads`.
+    /// By class of the source: where its row begins, in `blocks` if there are any, else in `heads`. Nothing here and in `destination` where
+    /// the addresses' tables lead to row and column.
     pub(super) source: Vec<u32>,
     /// By class of the destination: its column.
     pub(super) destination: Vec<u32>,

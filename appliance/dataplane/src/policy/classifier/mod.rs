@@ -20,12 +20,15 @@ mod stack;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 pub use pattern::{Pattern, PortScope, Ports, Protocols};
 pub use shadow::{Shadowed, shadowed};
 
+use crate::intrinsics::Avx512;
 use crate::wire::FlowKey;
 use tables::{Limits, Tables};
+use wide::Search;
 
 /// Finds the first rule that matches, as its place among the rules.
 pub trait Classify {
@@ -42,6 +45,8 @@ pub trait Classify {
 
 /// Packets that are looked up together.
 const BURST: usize = 32;
+/// Up to so many packets are not looked up with AVX-512: it makes the steps of a whole burst however many there are.
+const WIDE: usize = 8;
 /// Up to so many rules the linear search is faster.
 const FEW: usize = 24;
 
@@ -51,6 +56,8 @@ pub struct Classifier {
     patterns: Vec<Pattern>,
     scope: PortScope,
     tables: Option<Tables>,
+    /// Bursts are looked up with AVX-512.
+    cpu: Option<Avx512>,
 }
 
 /// The plain search, from the first rule to the last.
@@ -66,7 +73,7 @@ impl Classifier {
         let tables = (patterns.len() > FEW)
             .then(|| Tables::build(&patterns.iter().collect::<Vec<_>>(), scope, Limits::DEFAULT))
             .flatten();
-        Self { patterns, scope, tables }
+        Self { patterns, scope, tables, cpu: Avx512::detect() }
     }
 
     /// The rules.
@@ -103,7 +110,11 @@ impl Classify for Classifier {
         let Some(tables) = &self.tables else { return self.linear().classify_burst(keys, places) };
         for (keys, places) in keys.chunks(BURST).zip(places.chunks_mut(BURST)) {
             let mut found = [0; BURST];
-            tables.find(keys, &mut found);
+            match self.cpu {
+                // A few are faster one by one.
+                Some(cpu) if keys.len() > WIDE => cpu.run(Search { tables, keys, found: &mut found }),
+                _ => tables.find(keys, &mut found),
+            }
             places.iter_mut().zip(found).for_each(|(slot, found)| *slot = place(found));
         }
     }

@@ -15,7 +15,7 @@ const PAGE_BITS: u32 = 6;
 #[derive(Debug)]
 pub(super) struct ServiceIndex {
     /// By protocol, those of IPv6 behind those of IPv4: where its plane of `plane` begins.
-    protocol: Vec<u32>,
+    protocol: Box<[u32; 512]>,
     source: PortIndex,
     destination: PortIndex,
     /// One plane for each class of protocols: the service class by the classes of both ports.
@@ -25,7 +25,7 @@ pub(super) struct ServiceIndex {
 /// From a port to its class, times a factor.
 #[derive(Debug)]
 struct PortIndex {
-    pages: Vec<u32>,
+    pages: Box<[u32; 1 << (16 - PAGE_BITS)]>,
     classes: Vec<u32>,
 }
 
@@ -41,12 +41,12 @@ pub(super) struct Services {
 }
 
 impl ServiceIndex {
-    /// The class of a packet.
+    /// Where in `planes` the class of a packet of this family stands.
     #[inline(always)]
-    pub(super) fn class(&self, key: &FlowKey) -> u32 {
-        let v6 = (key.src.family() == Family::V6) as u32;
-        let plane = at(&self.protocol, v6 << 8 | u32::from(key.protocol));
-        at(&self.planes, plane + self.source.find(key.src_port) + self.destination.find(key.dst_port))
+    pub(super) fn place(&self, key: &FlowKey, family: Family) -> u32 {
+        let v6 = usize::from(family == Family::V6);
+        let plane = self.protocol[(v6 << 8 | usize::from(key.protocol)) % 512];
+        plane + self.source.find(key.src_port) + self.destination.find(key.dst_port)
     }
 
     /// `None`: protocol and ports of these rules cannot be told apart with at most `most` entries and
@@ -76,7 +76,7 @@ impl ServiceIndex {
         let by_destination = holders(&destination_cut.members, services.iter().map(|s| s.2), words);
         let mut known: HashMap<Vec<u64>, u32> = HashMap::new();
         let mut planes = Vec::with_capacity(plane * groups.len());
-        let mut protocol = vec![0; 512];
+        let mut protocol = Box::new([0; 512]);
         for group in &groups {
             for label in &group.labels {
                 protocol[*label] = planes.len() as u32;
@@ -119,9 +119,9 @@ impl ServiceIndex {
 impl PortIndex {
     fn build(cut: &Intervals, factor: u32) -> Self {
         let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
-        let mut index = Self { pages: Vec::new(), classes: Vec::new() };
+        let mut index = Self { pages: Box::new([0; 1 << (16 - PAGE_BITS)]), classes: Vec::new() };
         let mut place = 0;
-        for page in 0..1u32 << (16 - PAGE_BITS) {
+        for page in 0..index.pages.len() as u32 {
             let classes: Vec<u32> = (page << PAGE_BITS..(page + 1) << PAGE_BITS)
                 .map(|port| {
                     while cut.starts.get(place + 1).is_some_and(|next| *next <= u128::from(port)) {
@@ -134,15 +134,15 @@ impl PortIndex {
                 index.classes.extend_from_slice(classes);
                 (index.classes.len() - classes.len()) as u32
             });
-            index.pages.push(start);
+            index.pages[page as usize] = start;
         }
         index
     }
 
     #[inline(always)]
     fn find(&self, port: u16) -> u32 {
-        let port = u32::from(port);
-        at(&self.classes, at(&self.pages, port >> PAGE_BITS) + (port & ((1 << PAGE_BITS) - 1)))
+        let page = self.pages[usize::from(port >> PAGE_BITS)];
+        at(&self.classes, page + u32::from(port & ((1 << PAGE_BITS) - 1)))
     }
 }
 

@@ -27,8 +27,8 @@ pub fn shadowed(patterns: &[Pattern], scope: PortScope) -> Vec<Shadowed> {
     match Tables::build(&borrowed, scope, limits) {
         Some(tables) => {
             let mut decides = vec![false; patterns.len()];
-            for rule in &tables.stacks.lists {
-                if let Some(decides) = decides.get_mut(*rule as usize) {
+            for rule in tables.stacks.rules() {
+                if let Some(decides) = decides.get_mut(rule as usize) {
                     *decides = true;
                 }
             }

@@ -12,10 +12,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// All stacks of a classifier.
 #[derive(Debug)]
 pub(super) struct Stacks {
-    /// For each stack two numbers: where its row begins, and where its list does.
-    pub(super) heads: Vec<u32>,
     pub(super) rows: Rows,
-    /// The stacks' rules, each list with [`NONE`] behind its last: the place that rows name when no rule decides.
+    /// For each stack where its row begins, then its rules, then [`NONE`]: the place that rows name when no rule decides. A stack's number is where it
+    /// begins here.
     pub(super) lists: Vec<u32>,
 }
 
@@ -37,19 +36,23 @@ impl Rows {
 
 impl Stacks {
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.heads) + self.rows.bytes() + size_of_val(&*self.lists)
+        self.rows.bytes() + size_of_val(&*self.lists)
+    }
+
+    /// The rules of all stacks: each of them decides for some packet.
+    pub(super) fn rules(&self) -> impl Iterator<Item = u32> + '_ {
+        self.lists.split(|number| *number == NONE).flat_map(|stack| stack.iter().skip(1).copied())
     }
 
     /// Where in `lists` the rule stands that decides for a packet of this service class.
     #[inline(always)]
     pub(super) fn decide(&self, stack: u32, service: u32) -> u32 {
-        let (row, list) = (at(&self.heads, 2 * stack), at(&self.heads, 2 * stack + 1));
-        let place = (row + service) as usize;
+        let place = (at(&self.lists, stack) + service) as usize;
         let above = match &self.rows {
             Rows::Bytes(rows) => rows.get(place).map_or(0, |above| u32::from(*above)),
             Rows::Words(rows) => rows.get(place).map_or(0, |above| u32::from(*above)),
         };
-        list + above
+        stack + 1 + above
     }
 }
 
@@ -58,7 +61,6 @@ pub(super) struct StackBuilder<'a> {
     services: &'a Services,
     known: HashMap<Vec<u32>, u32>,
     rows: HashMap<Vec<u32>, u32>,
-    heads: Vec<u32>,
     lists: Vec<u32>,
     /// Rows in their order, as the services of a stack.
     row_list: Vec<Vec<u32>>,
@@ -71,7 +73,6 @@ impl<'a> StackBuilder<'a> {
             services,
             known: HashMap::new(),
             rows: HashMap::new(),
-            heads: Vec::new(),
             lists: Vec::new(),
             row_list: Vec::new(),
             longest: 0,
@@ -83,13 +84,13 @@ impl<'a> StackBuilder<'a> {
         if let Some(known) = self.known.get(rules) {
             return *known;
         }
-        let stack = (self.heads.len() / 2) as u32;
+        let stack = self.lists.len() as u32;
         let services: Vec<u32> = rules.iter().map(|rule| self.services.of_rule[*rule as usize]).collect();
         let row = *self.rows.entry(services).or_insert_with_key(|services| {
             self.row_list.push(services.clone());
             (self.row_list.len() as u32 - 1) * self.services.count as u32
         });
-        self.heads.extend([row, self.lists.len() as u32]);
+        self.lists.push(row);
         self.lists.extend_from_slice(rules);
         self.lists.push(NONE);
         self.longest = self.longest.max(rules.len());
@@ -100,7 +101,7 @@ impl<'a> StackBuilder<'a> {
     /// What the stacks will take, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let row = self.services.count * if self.longest < 256 { 1 } else { 2 };
-        4 * (self.heads.len() + self.lists.len()) + self.row_list.len() * row
+        4 * self.lists.len() + self.row_list.len() * row
     }
 
     pub(super) fn finish(self) -> Stacks {
@@ -110,7 +111,7 @@ impl<'a> StackBuilder<'a> {
         } else {
             Rows::Words(places.map(|place| place as u16).chain([0; 2]).collect())
         };
-        Stacks { heads: self.heads, rows, lists: self.lists }
+        Stacks { rows, lists: self.lists }
     }
 }
 

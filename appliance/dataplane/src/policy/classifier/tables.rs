@@ -15,6 +15,7 @@ use super::pattern::{Pattern, PortScope};
 use super::plan;
 use super::service::{ServiceIndex, Services};
 use super::stack::{StackBuilder, Stacks};
+use crate::addr::Family;
 use crate::prefix_set::PrefixSet;
 use crate::wire::FlowKey;
 use hashbrown::HashMap;
@@ -28,6 +29,16 @@ pub(super) struct Tables {
     pub(super) services: ServiceIndex,
     pub(super) parts: Vec<Part>,
     pub(super) stacks: Stacks,
+}
+
+/// Packets after their first steps.
+pub(super) struct Begun<const N: usize> {
+    /// Source and destination: the address's lower bits.
+    pub(super) lows: [[u32; N]; 2],
+    /// Source and destination: the entry in the root of the address's tables.
+    pub(super) entries: [[u32; N]; 2],
+    /// The places of their service classes.
+    pub(super) services: [u32; N],
 }
 
 /// What a classifier may take to be built: a fixed part, and so much for each rule.
@@ -85,25 +96,48 @@ impl Tables {
             };
             plan::SHARES.into_iter().find_map(attempt)
         };
-        let (parts, stacks) = matrices(&one, &sides, &services, single).or_else(divided)?;
+        let (mut parts, stacks) = matrices(&one, &sides, &services, single).or_else(divided)?;
+        // With one matrix, addresses lead to row and column at once.
+        let (source_values, destination_values) = match parts.as_mut_slice() {
+            [one] => (core::mem::take(&mut one.source), core::mem::take(&mut one.destination)),
+            _ => ((0..source.len() as u32).collect(), (0..destination.len() as u32).collect()),
+        };
         Some(Self {
-            source: AddressIndex::build(&source),
-            destination: AddressIndex::build(&destination),
+            source: AddressIndex::build(&source, &source_values),
+            destination: AddressIndex::build(&destination, &destination_values),
             services: service_index,
             parts,
             stacks,
         })
     }
 
+    /// The first steps of up to `N` packets, which each makes for itself.
+    #[inline(always)]
+    pub(super) fn begin<const N: usize>(&self, keys: &[FlowKey]) -> Begun<N> {
+        let mut begun = Begun { lows: [[0; N]; 2], entries: [[0; N]; 2], services: [0; N] };
+        for (lane, key) in keys.iter().enumerate().take(N) {
+            let family = if let (Some(source), Some(destination)) = (key.src.as_v4(), key.dst.as_v4()) {
+                let (source, destination) = (u32::from_be_bytes(source), u32::from_be_bytes(destination));
+                (begun.lows[0][lane], begun.lows[1][lane]) = (source, destination);
+                begun.entries[0][lane] = self.source.begin(source);
+                begun.entries[1][lane] = self.destination.begin(destination);
+                Family::V4
+            } else {
+                begun.entries[0][lane] = self.source.find(key.src);
+                begun.entries[1][lane] = self.destination.find(key.dst);
+                key.src.family()
+            };
+            begun.services[lane] = self.services.place(key, family);
+        }
+        begun
+    }
+
     /// Finds the first matching rule of each packet, at most `N` of them; `NONE` where there is none.
     #[inline(always)]
     pub(super) fn find<const N: usize>(&self, keys: &[FlowKey], found: &mut [u32; N]) {
-        let mut lows = [[0; N]; 2];
-        let [mut sources, mut destinations, mut services, mut places] = [[0; N]; 4];
-        for (lane, key) in keys.iter().enumerate().take(N) {
-            (lows[0][lane], sources[lane]) = self.source.begin(key.src);
-            (lows[1][lane], destinations[lane]) = self.destination.begin(key.dst);
-            services[lane] = self.services.class(key);
+        let Begun { lows, entries: [mut sources, mut destinations], mut services } = self.begin::<N>(keys);
+        for service in &mut services {
+            *service = at(&self.services.planes, *service);
         }
         for level in LEVELS {
             for lane in 0..N {
@@ -113,10 +147,13 @@ impl Tables {
         }
         *found = [super::stack::NONE; N];
         for part in &self.parts {
-            let mut columns = [0; N];
-            for lane in 0..N {
-                columns[lane] = at(&part.destination, destinations[lane] & !CLASS);
-                places[lane] = at(&part.source, sources[lane] & !CLASS);
+            let (mut columns, mut places) =
+                (destinations.map(|class| class & !CLASS), sources.map(|class| class & !CLASS));
+            if !part.source.is_empty() {
+                for lane in 0..N {
+                    columns[lane] = at(&part.destination, columns[lane]);
+                    places[lane] = at(&part.source, places[lane]);
+                }
             }
             if part.blocks.is_empty() {
                 for lane in 0..N {

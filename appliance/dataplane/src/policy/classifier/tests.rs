@@ -14,22 +14,32 @@ const FORMS: [Limits; 2] = [
     Limits { single_work: (0, 0), ..Limits::DEFAULT },
 ];
 
+/// With AVX-512 where the processor has it; `check` tries the same without.
 fn compiled(patterns: &[Pattern], scope: PortScope, limits: Limits) -> Classifier {
     let tables = Tables::build(&patterns.iter().collect::<Vec<_>>(), scope, limits);
     assert!(tables.is_some(), "no tables for {} rules", patterns.len());
-    Classifier { patterns: patterns.to_vec(), scope, tables }
+    Classifier { patterns: patterns.to_vec(), scope, tables, cpu: Avx512::detect() }
 }
 
-/// Every answer, one at a time and in bursts, must be the linear search's. How many rules were hit, and how many packets hit none.
-fn check(classifier: &Classifier, keys: &[FlowKey]) -> Result<(usize, usize), TestCaseError> {
+/// Every answer, one at a time and in bursts of any length, with and without AVX-512, must be the linear search's. How many rules were hit, and how
+/// many packets hit none.
+fn check(classifier: &mut Classifier, keys: &[FlowKey]) -> Result<(usize, usize), TestCaseError> {
     let expected: Vec<Option<usize>> = keys.iter().map(|key| classifier.linear().classify(key)).collect();
     for (key, expected) in keys.iter().zip(&expected) {
         prop_assert_eq!(classifier.classify(key), *expected, "{:?}", key);
     }
-    let mut places = vec![None; keys.len()];
-    classifier.classify_burst(keys, &mut places);
-    for ((key, place), expected) in keys.iter().zip(places).zip(&expected) {
-        prop_assert_eq!(place.map(|place| place as usize), *expected, "{:?} in a burst", key);
+    for cpu in [None, Avx512::detect()] {
+        classifier.cpu = cpu;
+        for len in [keys.len(), 1, WIDE + 1, 31] {
+            let mut places = vec![Some(u32::MAX); keys.len()];
+            for (keys, places) in keys.chunks(len).zip(places.chunks_mut(len)) {
+                classifier.classify_burst(keys, places);
+            }
+            for ((key, place), expected) in keys.iter().zip(places).zip(&expected) {
+                let place = place.map(|place| place as usize);
+                prop_assert_eq!(place, *expected, "{:?} in a burst of {}, {:?}", key, len, cpu);
+            }
+        }
     }
     let hit: std::collections::BTreeSet<usize> = expected.iter().flatten().copied().collect();
     Ok((hit.len(), expected.iter().filter(|place| place.is_none()).count()))
@@ -155,7 +165,7 @@ fn tables_answer_like_the_linear_search() {
         .run(&strategy, |(rules, scope, seed)| {
             let keys = keys_near(&rules, 100, seed);
             for limits in FORMS {
-                let (hit, missed) = check(&compiled(&rules, scope, limits), &keys)?;
+                let (hit, missed) = check(&mut compiled(&rules, scope, limits), &keys)?;
                 hits.set(hits.get() + hit);
                 misses.set(misses.get() + missed);
                 cases.set(cases.get() + 1);
@@ -179,7 +189,7 @@ fn sets_in_three_styles_answer_like_the_linear_search() {
             let mut random = Random(seed);
             let keys: Vec<FlowKey> = (0..2000).map(|_| classbench::header(&rules, &mut random)).collect();
             for limits in FORMS {
-                let (hit, _) = check(&compiled(&rules, classbench::SCOPE, limits), &keys).unwrap();
+                let (hit, _) = check(&mut compiled(&rules, classbench::SCOPE, limits), &keys).unwrap();
                 assert!(hit * 4 >= count.min(1000), "{style:?} {count}: only {hit} rules were hit");
             }
             let classifier = Classifier::build(rules, classbench::SCOPE);
@@ -206,7 +216,8 @@ fn a_stack_may_have_thousands_of_rules() {
     for count in [255, 256, 257, 3000] {
         let rules = rules_by_port(count);
         let keys = keys_near(&rules, 500, 7);
-        let (hit, missed) = check(&compiled(&rules, PortScope::TcpAndUdp, Limits::DEFAULT), &keys).unwrap();
+        let (hit, missed) =
+            check(&mut compiled(&rules, PortScope::TcpAndUdp, Limits::DEFAULT), &keys).unwrap();
         assert!(hit > 100 && missed > 0, "{hit} {missed}");
     }
 }
@@ -219,9 +230,9 @@ fn rules_whose_tables_would_be_too_large_are_searched_linearly() {
         rule.source_ports = Ports::new(&[PortRange { first: port, last: 60_000 }]);
     }
     let keys = keys_near(&rules, 300, 8);
-    let classifier = Classifier::build(rules, PortScope::TcpAndUdp);
+    let mut classifier = Classifier::build(rules, PortScope::TcpAndUdp);
     assert!(classifier.is_linear() && classifier.table_bytes() == 0);
-    let (hit, missed) = check(&classifier, &keys).unwrap();
+    let (hit, missed) = check(&mut classifier, &keys).unwrap();
     assert!(hit > 50 && missed > 0, "{hit} {missed}");
 }
 
@@ -285,13 +296,16 @@ fn the_filter_sets_of_nva_data_answer_as_their_traces_say() {
         let rules = classbench::parse_rules(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let Some(trace) = read_trace(&path) else { continue };
         let trace = classbench::parse_trace(&trace, rules.len()).unwrap();
-        let classifier = Classifier::build(rules, classbench::SCOPE);
+        let mut classifier = Classifier::build(rules, classbench::SCOPE);
         assert!(!classifier.is_linear());
         let keys: Vec<FlowKey> = trace.iter().map(|header| header.key).collect();
-        let mut places = vec![None; keys.len()];
-        classifier.classify_burst(&keys, &mut places);
-        let wrong = places.iter().zip(&trace).filter(|(place, header)| **place != header.place).count();
-        assert_eq!(wrong, 0, "{} of {} answers of {} differ", wrong, keys.len(), path.display());
+        for cpu in [None, Avx512::detect()] {
+            classifier.cpu = cpu;
+            let mut places = vec![None; keys.len()];
+            classifier.classify_burst(&keys, &mut places);
+            let wrong = places.iter().zip(&trace).filter(|(place, header)| **place != header.place).count();
+            assert_eq!(wrong, 0, "{} of {} answers of {} differ", wrong, keys.len(), path.display());
+        }
         sets += 1;
     }
     assert!(sets >= 1, "{} has no filter set with a trace", folder.display());
