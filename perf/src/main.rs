@@ -60,6 +60,9 @@ enum Command {
     #[cfg(feature = "dpdk")]
     #[command(hide = true)]
     Side(compare::side::SideArgs),
+    #[cfg(feature = "dpdk")]
+    #[command(hide = true)]
+    Generate(compare::generator::GenerateArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +118,8 @@ fn main() -> ExitCode {
         Some(Command::Compare(args)) => compare::run(args),
         #[cfg(feature = "dpdk")]
         Some(Command::Side(args)) => compare::side::run(args),
+        #[cfg(feature = "dpdk")]
+        Some(Command::Generate(args)) => compare::generator::run(args),
         None => run(&arguments),
     };
     match outcome {

@@ -5,12 +5,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How long a process may take to end by itself.
+const END_WITHIN: Duration = Duration::from_secs(3);
 /// Lines of a process that are kept, the last ones.
 const LINES_MAX: usize = 1_000;
 
-/// A process that is killed when this is dropped.
+/// A process that is ended when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: &'static str,
@@ -153,7 +155,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // First it is asked, so that it takes away what it made. It may have ended by itself.
+        let asked = self.signal(Signal::TERM).and_then(|()| self.resume());
+        let end = Instant::now() + END_WITHIN;
+        while asked.is_ok() && matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -6,11 +6,12 @@ use super::interrupt::Interrupt;
 use super::proc;
 use super::quiet::Watched;
 use super::road::{LEFT, RIGHT};
+use super::scrap::Folder;
 use super::space::Space;
 use super::testpmd;
 use super::traffic::Kind;
 use pmd_shim::kernel::ingress;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a contender may take to begin.
@@ -41,7 +42,8 @@ pub(crate) struct Contender {
     kind: Kind,
     core: usize,
     what: What,
-    _scrap: Option<Scrap>,
+    /// Where its configuration and its sockets are; gone after its process.
+    _folder: Option<Folder>,
     /// The kernel's own thread for soft interrupts that are too many, on the contender's core.
     soft: Vec<u32>,
 }
@@ -53,37 +55,26 @@ enum What {
     Kernel(Vec<u32>),
 }
 
-/// A file that goes away.
-pub(crate) struct Scrap(pub(crate) PathBuf);
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        // Left in the temporary folder at worst.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 impl Contender {
-    /// `nva run` with this configuration.
+    /// `nva run` with this configuration, in a namespace of its own or in everybody's.
     pub(crate) fn nva(
-        space: &Space,
+        space: Option<&Space>,
         program: &Path,
         config: &str,
         cores: Cores,
         interrupt: &Interrupt,
     ) -> Result<Self, String> {
-        let file = std::env::temp_dir().join(format!("{}.yaml", space.name()));
+        let folder = Folder::new("nva")?;
+        let (file, socket) = (folder.file("nva.yaml"), folder.file("nva.sock"));
         std::fs::write(&file, config).map_err(|error| format!("{}: {error}", file.display()))?;
-        let file = Scrap(file);
-        let socket = std::env::temp_dir().join(format!("{}.sock", space.name()));
         let args =
-            ["run", "--config", &file.0.display().to_string(), "--socket", &socket.display().to_string()]
+            ["run", "--config", &file.display().to_string(), "--socket", &socket.display().to_string()]
                 .map(str::to_owned);
-        let wrapper = space.command("env");
+        let wrapper = space.map(|space| space.command("env"));
         let mut process =
-            Process::start("nva", Some(wrapper), &program.display().to_string(), &args, &cores.both())?;
+            Process::start("nva", wrapper, &program.display().to_string(), &args, &cores.both())?;
         process.wait_for(Bookmark::START, "forwarding on", START_WITHIN, interrupt)?;
-        Self::of("nva", Kind::Routes, cores, What::Process(process, "nva-worker"), Some(file))
+        Self::of("nva", Kind::Routes, cores, What::Process(process, "nva-worker"), Some(folder))
     }
 
     /// `dpdk-testpmd`, which swaps the Ethernet addresses.
@@ -103,22 +94,22 @@ impl Contender {
             ),
             Driver::AfXdp => format!("net_af_xdp{number},iface={device},busy_budget=0"),
         });
+        Self::testpmd_on(Some(space), &format!("testpmd {}", driver.name()), devices, cores, interrupt)
+    }
+
+    /// The same on any devices.
+    pub(crate) fn testpmd_on(
+        space: Option<&Space>,
+        name: &str,
+        devices: impl IntoIterator<Item = String>,
+        cores: Cores,
+        interrupt: &Interrupt,
+    ) -> Result<Self, String> {
         let args = testpmd::arguments(devices, "macswap", cores);
-        let mut process = Process::start(
-            "dpdk-testpmd",
-            Some(space.command("env")),
-            testpmd::PROGRAM,
-            &args,
-            &cores.both(),
-        )?;
+        let wrapper = space.map(|space| space.command("env"));
+        let mut process = Process::start("dpdk-testpmd", wrapper, testpmd::PROGRAM, &args, &cores.both())?;
         testpmd::start(&mut process, START_WITHIN, interrupt)?;
-        Self::of(
-            &format!("testpmd {}", driver.name()),
-            Kind::Swaps,
-            cores,
-            What::Process(process, testpmd::WORKER),
-            None,
-        )
+        Self::of(name, Kind::Swaps, cores, What::Process(process, testpmd::WORKER), None)
     }
 
     /// The kernel's own forwarding, with these rules for `nft`, its polling in threads on the contender's core.
@@ -153,10 +144,10 @@ impl Contender {
         Self::of("the kernel", Kind::Routes, cores, What::Kernel(threads), None)
     }
 
-    fn of(name: &str, kind: Kind, cores: Cores, what: What, scrap: Option<Scrap>) -> Result<Self, String> {
+    fn of(name: &str, kind: Kind, cores: Cores, what: What, folder: Option<Folder>) -> Result<Self, String> {
         let soft = format!("ksoftirqd/{}", cores.worker);
         let soft = proc::processes(&soft).into_iter().take(1).collect();
-        Ok(Self { name: name.to_owned(), kind, core: cores.worker, what, _scrap: scrap, soft })
+        Ok(Self { name: name.to_owned(), kind, core: cores.worker, what, _folder: folder, soft })
     }
 
     /// For people.

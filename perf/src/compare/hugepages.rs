@@ -7,9 +7,6 @@ const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 /// What each DPDK process of a comparison is given, in MiB.
 pub(crate) const PROCESS_MIB: u32 = 256;
-/// So many of them at once.
-const PROCESSES: u64 = 3;
-
 /// Pages that were reserved for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Hugepages {
@@ -17,9 +14,9 @@ pub(crate) struct Hugepages {
 }
 
 impl Hugepages {
-    /// Sees to it that there are enough free pages for the DPDK processes of a comparison.
-    pub(crate) fn reserve() -> Result<Self, String> {
-        let wanted = PROCESSES * u64::from(PROCESS_MIB) / 2;
+    /// Sees to it that so much memory is free in huge pages, for the DPDK processes of a comparison together.
+    pub(crate) fn reserve(memory_mib: u32) -> Result<Self, String> {
+        let wanted = u64::from(memory_mib) / 2;
         let missing = wanted.saturating_sub(read(FREE)?);
         let before = read(RESERVED)?;
         if missing > 0 {

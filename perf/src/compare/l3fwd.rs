@@ -7,9 +7,11 @@
 use super::Cores;
 use super::hugepages::PROCESS_MIB;
 use super::rules::rules;
+use super::traffic::{CAPTURE_FLOWS, whole_packet};
 use pmd_shim::BURST;
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -105,15 +107,51 @@ fn pkg_config(what: &str) -> Result<Vec<String>, String> {
     Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect())
 }
 
+/// How it finds out where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// By so many access rules that match nothing, and a route for everything.
+    Acl(usize),
+    /// By an exact match of each of the capture's flows in a hash table.
+    Em,
+}
+
+impl Lookup {
+    /// As its option names it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Acl(_) => "acl",
+            Self::Em => "em",
+        }
+    }
+
+    /// The memory that it needs in MiB: the exact match is made for four million flows of either IP version, whatever there are.
+    pub(crate) const fn memory_mib(self) -> u32 {
+        match self {
+            Self::Acl(_) => PROCESS_MIB,
+            Self::Em => 1024,
+        }
+    }
+
+    /// The files of its rules, for IPv4 and IPv6.
+    fn rules(self) -> [String; 2] {
+        match self {
+            Self::Acl(count) => [acl_rules(count), acl_rules6()],
+            Self::Em => [em_rules(), em_rules6()],
+        }
+    }
+}
+
 /// Its arguments, and the files that they name, which are written to `folder`.
 pub(crate) fn arguments(
     folder: &Path,
     device: &str,
-    rule_count: usize,
+    lookup: Lookup,
     cores: Cores,
 ) -> Result<Vec<String>, String> {
-    let (rules, rules6) = (folder.join("acl.rules"), folder.join("acl.rules6"));
-    let (text, text6) = (acl_rules(rule_count), acl_rules6());
+    let name = lookup.name();
+    let [rules, rules6] = ["rules", "rules6"].map(|end| folder.join(format!("{name}.{end}")));
+    let [text, text6] = lookup.rules();
     for (path, text) in [(&rules, text), (&rules6, text6)] {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
@@ -125,7 +163,7 @@ pub(crate) fn arguments(
         "--no-telemetry".into(),
         "--in-memory".into(),
         "-m".into(),
-        PROCESS_MIB.to_string(),
+        lookup.memory_mib().to_string(),
         "--force-max-simd-bitwidth=512".into(),
         "--vdev".into(),
         device.to_owned(),
@@ -135,7 +173,7 @@ pub(crate) fn arguments(
         "-P".into(),
         "--parse-ptype".into(),
         "--config=(0,0,1)".into(),
-        "--lookup=acl".into(),
+        format!("--lookup={name}"),
         format!("--rule_ipv4={}", rules.display()),
         format!("--rule_ipv6={}", rules6.display()),
     ];
@@ -163,9 +201,36 @@ fn acl_rules6() -> String {
     format!("R{any} {any} 0 : 65535 0 : 65535 0x00/0x00 0\n")
 }
 
+/// Each flow of the capture: destination, source, their ports, protocol, and the port that it leaves by.
+fn em_rules() -> String {
+    let mut text = String::new();
+    for flow in 0..CAPTURE_FLOWS {
+        let packet = whole_packet(flow);
+        let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
+        let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "R{} {} {} {} 0x11 0", address(30), address(26), port(36), port(34));
+    }
+    text
+}
+
+/// One that nothing matches: it wants some.
+fn em_rules6() -> String {
+    let net = "2001:0db8:0000:0000:0000:0000:0000:000";
+    format!("R{net}1 {net}2 9 9 0x11 0\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_flow_is_matched_exactly() {
+        let text = em_rules();
+        assert_eq!(text.lines().count(), CAPTURE_FLOWS);
+        assert!(text.starts_with("R10.2.0.4 198.51.100.1 9000 1024 0x11 0\n"), "{text}");
+        assert_eq!(text.lines().collect::<std::collections::HashSet<_>>().len(), CAPTURE_FLOWS);
+    }
 
     #[test]
     fn the_rules_are_the_appliances() {

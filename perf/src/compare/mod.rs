@@ -14,19 +14,26 @@ pub(crate) mod exchange;
 mod child;
 mod contender;
 mod crew;
+#[cfg(feature = "dpdk")]
+pub(crate) mod generator;
 pub(crate) mod goal;
 mod hugepages;
 mod interrupt;
 mod l3fwd;
+mod memif;
 mod mode;
 mod nva;
+mod order;
 mod pairs;
+mod plan;
 mod ports;
 mod proc;
+mod profile;
 mod quiet;
 mod report;
 mod road;
 mod rules;
+mod scrap;
 mod search;
 #[cfg(feature = "dpdk")]
 pub(crate) mod side;
@@ -46,7 +53,7 @@ use quiet::Canary;
 pub(crate) use report::progress;
 use report::{Figure, Row};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Compares the appliance with its peers, in turn, on the same ports.
 ///
@@ -98,6 +105,8 @@ enum Name {
     Workers,
     /// What it costs to hand a frame over to another worker.
     Handover,
+    /// testpmd macswap in the appliance's place behind a generator, all joined by shared memory.
+    Memif,
     /// testpmd over AF_PACKET, on veths.
     Afpacket,
     /// testpmd over AF_XDP, on veths.
@@ -107,18 +116,29 @@ enum Name {
 }
 
 impl Name {
-    /// A line about all of it.
-    fn row(self, what: &str) -> Figure {
-        let comparison = match self {
+    /// As it is asked for.
+    const fn text(self) -> &'static str {
+        match self {
             Self::Null => "null",
             Self::Pcap => "pcap",
             Self::Workers => "workers",
             Self::Handover => "handover",
+            Self::Memif => "memif",
             Self::Afpacket => "afpacket",
             Self::Afxdp => "afxdp",
             Self::Kernel => "kernel",
-        };
+        }
+    }
+
+    /// A line about all of it.
+    fn row(self, what: &str) -> Figure {
+        let comparison = self.text();
         Figure { comparison, what: what.into(), unit: "", relation: Relation::Ratio, goal: None }
+    }
+
+    /// Whether it is over DPDK's ports, which this program may be built without.
+    const fn needs_dpdk(self) -> bool {
+        matches!(self, Self::Null | Self::Pcap | Self::Memif)
     }
 
     /// Network namespaces and kernel threads are the superuser's.
@@ -181,6 +201,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
         interrupt,
         canary,
         patience: Duration::from_secs(args.patience),
+        begun: Instant::now(),
+        expected: Duration::ZERO,
+        until: Instant::now(),
     };
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
     if names.iter().any(|name| name.needs_root()) {
@@ -190,10 +213,15 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
             );
         }
         space::sweep()?;
+        scrap::sweep();
     }
+    announce(names, &bench);
     let mut rows: Vec<Row> = Vec::new();
     let mut failed = 0;
     for name in names {
+        bench.begun = Instant::now();
+        bench.expected = name.expected(bench.pairs);
+        bench.until = bench.begun + name.at_most(bench.pairs, bench.patience);
         match compare(*name, &mut bench, args, cores) {
             Ok(more) => rows.extend(more),
             Err(why) => {
@@ -211,6 +239,14 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} comparisons failed", names.len())) }
 }
 
+/// Says on standard error how long it will take.
+fn announce(names: &[Name], bench: &Bench) {
+    let expected: Duration = names.iter().map(|name| name.expected(bench.pairs)).sum();
+    let at_most = 2 * expected + bench.patience;
+    let what = names.iter().map(|name| name.text()).collect::<Vec<_>>().join(", ");
+    eprintln!("perf: {what}: about {}, at most {}", plan::spoken(expected), plan::spoken(at_most));
+}
+
 /// Goes before other programs, with all that it starts: what they would take of the cores would only make pairs void. Who may not do that
 /// measures as well, on a machine that has to be calmer.
 fn raise_priority() {
@@ -222,16 +258,17 @@ fn raise_priority() {
 fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> Result<Vec<Row>, String> {
     let environment = || Ok::<_, String>(Environment { cores, nva: nva::program(args.nva.as_deref())? });
     match name {
+        _ if name.needs_dpdk() && cfg!(not(feature = "dpdk")) => {
+            let because = "this perf is built without DPDK: cargo build --release -p perf --features dpdk";
+            Ok(vec![name.row("all of it").skipped(because)])
+        }
         Name::Workers => workers::workers(bench, cores),
         Name::Handover => workers::handover(bench, cores),
         Name::Afpacket => veth::testpmd(bench, &environment()?, Driver::AfPacket),
         Name::Afxdp => veth::testpmd(bench, &environment()?, Driver::AfXdp),
-        Name::Null | Name::Pcap if cfg!(not(feature = "dpdk")) => {
-            let because = "this perf is built without DPDK: cargo build --release -p perf --features dpdk";
-            Ok(vec![name.row("all of it").skipped(because)])
-        }
         Name::Null => ports::null(bench, &environment()?),
         Name::Pcap => ports::pcap(bench, &environment()?),
+        Name::Memif => memif::memif(bench, &environment()?),
         Name::Kernel => veth::kernel(bench, &environment()?),
     }
 }

@@ -3,6 +3,7 @@
 use super::contender::Driver;
 use super::road::{LEFT, RIGHT};
 use super::rules::Rule;
+use super::scrap::Folder;
 use super::traffic::SERVICE;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -24,14 +25,24 @@ pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, String> {
 
 /// Whether the program can drive ports like this, as it says itself.
 pub(crate) fn drives(program: &Path, driver: Driver) -> bool {
-    let file = std::env::temp_dir().join(format!("nva-perf-{}-drives.yaml", std::process::id()));
-    if std::fs::write(&file, config(driver, &[], 0)).is_err() {
-        return false;
-    }
-    // The device does not exist here, so that it never runs; what it refuses first is a driver that it lacks.
-    let said = Command::new(program).arg("run").arg("--config").arg(&file).output();
-    let _ = std::fs::remove_file(&file);
-    said.is_ok_and(|output| output.status.code() != Some(2))
+    has_drivers_of(program, &config(driver, &[], 0)).unwrap_or(false)
+}
+
+/// Whether it can drive devices of DPDK's.
+pub(crate) fn drives_dpdk(program: &Path) -> Result<bool, String> {
+    let dataplane = "workers: [0], dpdk: {hugepages: none, memory: 64M}";
+    has_drivers_of(program, &text(dataplane, "dpdk", ["net_nothing0", "net_nothing1"], &[]))
+}
+
+/// Whether it has the drivers of a configuration whose devices do not exist here, so that it never runs: what it refuses first is a
+/// driver that it lacks.
+fn has_drivers_of(program: &Path, config: &str) -> Result<bool, String> {
+    let folder = Folder::new("drives")?;
+    let (file, socket) = (folder.file("nva.yaml"), folder.file("nva.sock"));
+    std::fs::write(&file, config).map_err(|error| format!("{}: {error}", file.display()))?;
+    let said =
+        Command::new(program).arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).output();
+    Ok(said.is_ok_and(|output| output.status.code() != Some(2)))
 }
 
 /// A configuration with these rules on the road's interfaces, and behind them one that allows the road's traffic.
@@ -41,9 +52,27 @@ pub(crate) fn config(driver: Driver, rules: &[Rule], core: usize) -> String {
 
 /// The same for any devices.
 pub(crate) fn config_of(driver: &str, devices: [&str; 2], rules: &[Rule], core: usize) -> String {
+    text(&format!("workers: [{core}], flow_capacity: 100_000"), driver, devices, rules)
+}
+
+/// The same for devices of DPDK's, with so much memory in huge pages. It polls without a rest, as its peers do.
+pub(crate) fn config_over_dpdk(
+    devices: &[String; 2],
+    rules: &[Rule],
+    core: usize,
+    memory_mib: u32,
+) -> String {
+    let dataplane = format!(
+        "workers: [{core}], flow_capacity: 100_000, idle: poll, dpdk: {{hugepages: 2M, memory: {memory_mib}M}}"
+    );
+    let [left, right] = devices;
+    text(&dataplane, "dpdk", [left, right], rules)
+}
+
+fn text(dataplane: &str, driver: &str, devices: [&str; 2], rules: &[Rule]) -> String {
     let [left, right] = devices;
     let mut text = format!(
-        "version: 1\nname: nva-perf\ndataplane: {{workers: [{core}], flow_capacity: 100_000}}\nports:\n\
+        "version: 1\nname: nva-perf\ndataplane: {{{dataplane}}}\nports:\n\
          - {{name: outside, driver: {driver}, device: \"{left}\", trust: untrusted, addresses: [203.0.113.1/24]}}\n\
          - {{name: inside, driver: {driver}, device: \"{right}\", trust: trusted, addresses: [10.2.0.1/24]}}\n\
          routes:\n- {{to: 0.0.0.0/0, via: 203.0.113.254}}\n\
@@ -84,5 +113,8 @@ mod tests {
             let config = loaded.unwrap_or_else(|problems| panic!("{problems:?}"));
             assert_eq!(config.security_groups[0].rules.len(), count + 1);
         }
+        let devices = ["net_memif0,role=server,socket=/tmp/x".to_owned(), "net_memif1".to_owned()];
+        let text = config_over_dpdk(&devices, &rules(10), 1, 256).into_bytes();
+        nva_config::load(&[Source { path: "perf.yaml".into(), text }], None).expect("it is good");
     }
 }

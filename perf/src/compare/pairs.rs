@@ -1,11 +1,12 @@
 //! Two contenders in turn, A B B A, so that a drift of the machine meets both alike; pairs that were disturbed do not count.
 
 use super::interrupt::Interrupt;
+use super::plan::spoken;
 use super::quiet::{Canary, Disturbance};
 use super::report;
 use super::stats::{Estimate, median};
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one shot showed.
 #[derive(Clone, Debug)]
@@ -29,12 +30,24 @@ pub(crate) struct Bench {
     pub(crate) canary: Canary,
     /// How long it may still wait for a calmer machine, all in all.
     pub(crate) patience: Duration,
+    /// When the comparison began that is being taken.
+    pub(crate) begun: Instant,
+    /// How long it takes as a rule.
+    pub(crate) expected: Duration,
+    /// No pair is begun after this.
+    pub(crate) until: Instant,
 }
 
 /// The canary is asked so often whether the machine is calm.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Bench {
+    /// Shows on a terminal what is being done.
+    pub(crate) fn progress(&self, what: &str) {
+        let (gone, all) = (spoken(self.begun.elapsed()), spoken(self.expected));
+        report::progress(&format!("[{gone} of about {all}] {what}"));
+    }
+
     /// Waits until the worker's core is free, as long as there is patience left; whether it is. It is judged before a pair is taken, by
     /// nothing that a pair shows.
     fn wait_for_calm(&mut self, what: &str) -> Result<bool, String> {
@@ -46,10 +59,7 @@ impl Bench {
             if self.patience.is_zero() {
                 return Ok(false);
             }
-            report::progress(&format!(
-                "{what}: waits for a calmer machine, {} s at most",
-                self.patience.as_secs()
-            ));
+            self.progress(&format!("{what}: waits for a calmer machine, {} at most", spoken(self.patience)));
             let wait = ASK_EVERY.min(self.patience);
             self.interrupt.sleep(wait)?;
             self.patience -= wait;
@@ -65,6 +75,8 @@ pub(crate) enum Relation {
     Ratio,
     /// Ours less the peer's.
     Difference,
+    /// Ours alone; the peer's stands beside it.
+    Ours,
 }
 
 impl Relation {
@@ -72,6 +84,7 @@ impl Relation {
         match self {
             Self::Ratio => ours / peer,
             Self::Difference => ours - peer,
+            Self::Ours => ours,
         }
     }
 }
@@ -112,7 +125,7 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
-    /// Takes pairs until enough count, or twice as many were tried. Each begins when the machine is calm.
+    /// Takes pairs until enough count, twice as many were tried, or the comparison's time is over. Each begins when the machine is calm.
     ///
     /// # Errors
     /// What a shot fails with, and the operator's wish to stop.
@@ -125,23 +138,21 @@ impl Pairs {
         let mut pairs = Self::default();
         for attempt in 0..2 * bench.pairs {
             let (good, void) = pairs.counts();
-            if good == bench.pairs {
+            if good == bench.pairs || Instant::now() >= bench.until {
                 break;
             }
-            report::progress(&format!("{what}: pair {} of {}, {void} void", good + 1, bench.pairs));
+            bench.progress(&format!("{what}: pair {} of {}, {void} void", good + 1, bench.pairs));
             bench.wait_for_calm(what)?;
+            let is_first = attempt % 2 == 0;
             let before = bench.canary.sing();
-            let (first, second) = if attempt % 2 == 0 {
-                let first = ours()?;
-                bench.interrupt.check()?;
-                (first, peer()?)
-            } else {
-                let first = peer()?;
-                bench.interrupt.check()?;
-                (ours()?, first)
-            };
-            let changes = before.disturbances(&bench.canary.sing());
-            pairs.add(first, second, &changes);
+            let first = if is_first { ours()? } else { peer()? };
+            bench.interrupt.check()?;
+            let middle = bench.canary.sing();
+            let second = if is_first { peer()? } else { ours()? };
+            let after = bench.canary.sing();
+            let changes = before.between(middle).disturbances(middle.between(after));
+            let (ours, peer) = if is_first { (first, second) } else { (second, first) };
+            pairs.add(ours, peer, &changes);
         }
         report::progress("");
         Ok(pairs)
@@ -215,6 +226,9 @@ mod tests {
             interrupt: Interrupt::default(),
             canary: Canary::new(1),
             patience: Duration::ZERO,
+            begun: Instant::now(),
+            expected: Duration::ZERO,
+            until: Instant::now() + Duration::from_secs(60),
         }
     }
 
@@ -232,6 +246,15 @@ mod tests {
         let pairs = Pairs::take(&mut bench(2), "test", &mut || say('A'), &mut || say('B'));
         assert_eq!(pairs.unwrap().counts(), (0, 4));
         assert_eq!(*order.borrow(), "ABBAABBA");
+    }
+
+    #[test]
+    fn no_pair_begins_when_the_time_is_over() {
+        let mut bench = bench(2);
+        bench.until = Instant::now();
+        let mut none = || -> Result<Shot, String> { unreachable!("there is no time") };
+        let pairs = Pairs::take(&mut bench, "test", &mut none, &mut || unreachable!("there is no time"));
+        assert_eq!(pairs.unwrap().counts(), (0, 0));
     }
 
     #[test]

@@ -4,16 +4,17 @@ use super::child::{Bookmark, Process};
 use super::goal::Goal;
 use super::hugepages::{Hugepages, PROCESS_MIB};
 use super::interrupt::Interrupt;
-use super::l3fwd;
+use super::l3fwd::{self, Lookup};
 use super::mode::Mode;
 use super::pairs::{Bench, Pairs, Relation, Shot};
 use super::quiet::{Watch, Watched};
 use super::report::{Figure, Row};
+use super::scrap::Folder;
 use super::traffic::capture;
 use super::{Environment, proc, testpmd};
 use pmd_shim::pcap::PcapWriter;
 use rustix::process::Signal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 const WARM_UP: Duration = Duration::from_millis(150);
@@ -171,11 +172,12 @@ pub(crate) fn null(bench: &mut Bench, environment: &Environment) -> Result<Vec<R
         let because = format!("{} is not installed: apt-get install {}", testpmd::PROGRAM, testpmd::PACKAGE);
         return Ok(rows.into_iter().map(|(_, figure)| figure.skipped(&because)).collect());
     }
-    let _pages = Hugepages::reserve()?;
+    let _pages = Hugepages::reserve(2 * PROCESS_MIB)?;
     let interrupt = bench.interrupt.clone();
     let cores = environment.cores;
     let devices = (0..DEVICES).flat_map(|number| ["--device".to_owned(), format!("net_null{number}")]);
     let devices: Vec<String> = devices.collect();
+    bench.progress("null: starts both sides");
     let mut ours = side(environment, &interrupt, &devices)?;
     let mut table = Vec::new();
     for (mode, figure) in rows {
@@ -194,46 +196,50 @@ pub(crate) fn null(bench: &mut Bench, environment: &Environment) -> Result<Vec<R
 /// The whole path on packets of a capture, against `l3fwd`.
 pub(crate) fn pcap(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
     let few = figure("pcap", "1k flows by l3fwd acl, 1000 rules", Some(Goal::AtMost(1.0)));
+    let exact = figure("pcap", "1k flows, 1000 rules by l3fwd em, 1000 flows", None);
     let many = figure("pcap", "1m flows by l3fwd acl (1k flows), 1000 rules", None);
     if !l3fwd::is_installed() {
         let because = format!("l3fwd cannot be built: apt-get install {}", l3fwd::PACKAGES);
-        return Ok([few, many].map(|figure| figure.skipped(&because)).into());
+        return Ok([few, exact, many].map(|figure| figure.skipped(&because)).into());
     }
-    let _pages = Hugepages::reserve()?;
-    let folder = Folder::new()?;
-    let program = l3fwd::build(&folder.0)?;
-    let file = folder.0.join("capture.pcap");
+    let acl = Lookup::Acl(RULES);
+    let _pages = Hugepages::reserve(PROCESS_MIB + acl.memory_mib() + Lookup::Em.memory_mib())?;
+    bench.progress("pcap: builds l3fwd");
+    let folder = Folder::new("pcap")?;
+    let program = l3fwd::build(folder.path())?;
+    let file = folder.file("capture.pcap");
     write(&file)?;
     let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
     let interrupt = bench.interrupt.clone();
     // What is sent goes to a device of the same kind, which drops it, as the one that l3fwd sends to does.
     let drop = format!("net_pcap1,rx_pcap={}", file.display());
-    let more = [
-        "--device",
-        &device,
-        "--device",
-        &drop,
-        "--rules",
-        &RULES.to_string(),
-        "--flows",
-        &MILLION.to_string(),
-    ];
+    let (rules, flows) = (RULES.to_string(), MILLION.to_string());
+    let more = ["--device", &device, "--device", &drop, "--rules", &rules, "--flows", &flows];
     let mut ours = side(environment, &interrupt, &more.map(str::to_owned))?;
     let cores = environment.cores;
-    let args = l3fwd::arguments(&folder.0, &device, RULES, cores)?;
-    let process = Process::start("l3fwd", None, &program.display().to_string(), &args, &cores.both())?;
-    let mut peer = Program::start(process, Tongue::L3fwd, cores.worker, &interrupt)?;
+    let start = |lookup: Lookup| {
+        bench.progress(&format!("pcap: starts l3fwd {}", lookup.name()));
+        let args = l3fwd::arguments(folder.path(), &device, lookup, cores)?;
+        let process = Process::start("l3fwd", None, &program.display().to_string(), &args, &cores.both())?;
+        Program::start(process, Tongue::L3fwd, cores.worker, &interrupt)
+    };
+    let (mut peer, mut exact_peer) = (start(acl)?, start(Lookup::Em)?);
     ours.mode(Mode::Path)?;
     let pairs =
         Pairs::take(bench, "pcap, 1k flows", &mut || ours.shot(Sent::All), &mut || peer.shot(Sent::All))?;
     let few = few.row(&pairs, 0, bench.seed);
+    let pairs = Pairs::take(bench, "pcap, exact match", &mut || ours.shot(Sent::All), &mut || {
+        exact_peer.shot(Sent::All)
+    })?;
+    let exact = exact.row(&pairs, 0, bench.seed);
+    bench.progress("pcap: opens a million flows");
     // Every flow is opened before.
     ours.mode(Mode::RewritePath)?;
     interrupt.sleep(OPEN_FLOWS)?;
     ours.process.suspend()?;
     let pairs =
         Pairs::take(bench, "pcap, 1m flows", &mut || million(&mut ours), &mut || peer.shot(Sent::All))?;
-    Ok(vec![few, many.row(&pairs, 0, bench.seed)])
+    Ok(vec![few, exact, many.row(&pairs, 0, bench.seed)])
 }
 
 /// What a packet costs when each is of another one of a million flows, without what it costs to make it so.
@@ -247,24 +253,6 @@ fn million(ours: &mut Program) -> Result<Shot, String> {
     let figures = vec![ns(0) - (ns(1) - ns(2))];
     let disturbances = shots.iter().flat_map(|shot| shot.disturbances.clone()).collect();
     Ok(Shot { figures, disturbances })
-}
-
-/// A folder that goes away.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("nva-perf-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Left in the temporary folder at worst.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn write(path: &Path) -> Result<(), String> {

@@ -15,7 +15,7 @@ const WAITED_MAX: f64 = 0.03;
 const STOLEN_MAX: f64 = 0.005;
 /// What is not watched may run this share of the time on the cores, and two ticks: the clock ticks are that coarse.
 const OTHERS_MAX: f64 = 0.05;
-/// The canary may change by this share from before a pair to after it.
+/// The machine's speed may differ by this share from one shot of a pair to the other, by the canary.
 const CANARY_MAX: f64 = 0.10;
 
 /// Why a shot does not count.
@@ -27,7 +27,7 @@ pub(crate) enum Disturbance {
     Stolen(f64),
     /// Other tasks ran this share of the time on the cores.
     Others(f64),
-    /// Additions that depend on each other took so much longer, or less long, afterwards.
+    /// Additions that depend on each other took so much longer, or less long, around the second shot of a pair than around the first.
     Clock(f64),
     /// So did reads from memory.
     Memory(f64),
@@ -190,7 +190,9 @@ impl Canary {
     const LINES: u32 = 1 << 20;
     const ADDITIONS: u64 = 200_000;
     const READS: u64 = 8_000;
-    const ROUNDS: usize = 5;
+    /// Not counted: the caches, and the tables by which pages are found, hold what ran before.
+    const WARM_UP: usize = 5;
+    const ROUNDS: usize = 8;
     const LISTENS: Duration = Duration::from_millis(30);
 
     /// Lays the circle out.
@@ -216,34 +218,51 @@ impl Canary {
         Ok(waited as f64 / 1e9 <= WAITED_MAX * begin.elapsed().as_secs_f64())
     }
 
-    /// Does the work, on the core of the calling thread; some ten milliseconds.
+    /// Does the work, on the core of the calling thread; some twenty milliseconds. The fastest round tells the machine's speed: whatever
+    /// else goes on only makes one slower.
     pub(crate) fn sing(&mut self) -> Tone {
-        let mut adds = [0.0; Self::ROUNDS];
-        let mut reads = [0.0; Self::ROUNDS];
-        for (add, read) in adds.iter_mut().zip(&mut reads) {
-            let start = thread_cpu_ns();
-            let mut sum = 0u64;
-            for _ in 0..Self::ADDITIONS {
-                sum = black_box(sum + 1);
-            }
-            let middle = thread_cpu_ns();
-            for _ in 0..Self::READS {
-                self.at = self.lines[self.at as usize][0];
-            }
-            black_box((sum, self.at));
-            *add = (middle - start) as f64 / Self::ADDITIONS as f64;
-            *read = (thread_cpu_ns() - middle) as f64 / Self::READS as f64;
+        for _ in 0..Self::WARM_UP {
+            self.round();
         }
-        adds.sort_by(f64::total_cmp);
-        reads.sort_by(f64::total_cmp);
-        Tone { add_ns: adds[Self::ROUNDS / 2], read_ns: reads[Self::ROUNDS / 2] }
+        let fastest = |tone: Tone, next: Tone| Tone {
+            add_ns: tone.add_ns.min(next.add_ns),
+            read_ns: tone.read_ns.min(next.read_ns),
+        };
+        (1..Self::ROUNDS).fold(self.round(), |tone, _| fastest(tone, self.round()))
+    }
+
+    fn round(&mut self) -> Tone {
+        let start = thread_cpu_ns();
+        let mut sum = 0u64;
+        for _ in 0..Self::ADDITIONS {
+            sum = black_box(sum + 1);
+        }
+        let middle = thread_cpu_ns();
+        for _ in 0..Self::READS {
+            self.at = self.lines[self.at as usize][0];
+        }
+        black_box((sum, self.at));
+        let end = thread_cpu_ns();
+        Tone {
+            add_ns: (middle - start) as f64 / Self::ADDITIONS as f64,
+            read_ns: (end - middle) as f64 / Self::READS as f64,
+        }
     }
 }
 
 impl Tone {
-    /// How the machine changed from this to a later one, where that is too much.
-    pub(crate) fn disturbances(&self, later: &Self) -> Vec<Disturbance> {
-        let (clock, memory) = (later.add_ns / self.add_ns - 1.0, later.read_ns / self.read_ns - 1.0);
+    /// The machine's speed during a shot, from the tones before and after it.
+    pub(crate) fn between(self, later: Self) -> Self {
+        Self {
+            add_ns: f64::midpoint(self.add_ns, later.add_ns),
+            read_ns: f64::midpoint(self.read_ns, later.read_ns),
+        }
+    }
+
+    /// How the machine differed from one shot of a pair to the other, where that is too much. A machine that is slow for both leaves
+    /// their relation as it is.
+    pub(crate) fn disturbances(self, other: Self) -> Vec<Disturbance> {
+        let (clock, memory) = (other.add_ns / self.add_ns - 1.0, other.read_ns / self.read_ns - 1.0);
         let clock = (clock.abs() > CANARY_MAX).then_some(Disturbance::Clock(clock));
         let memory = (memory.abs() > CANARY_MAX).then_some(Disturbance::Memory(memory));
         clock.into_iter().chain(memory).collect()
@@ -324,9 +343,20 @@ mod tests {
     #[test]
     fn a_tone_differs_by_more_than_a_tenth() {
         let before = Tone { add_ns: 1.0, read_ns: 100.0 };
-        assert_eq!(before.disturbances(&Tone { add_ns: 1.05, read_ns: 95.0 }), []);
-        let slow = before.disturbances(&Tone { add_ns: 1.2, read_ns: 80.0 });
+        assert_eq!(before.disturbances(Tone { add_ns: 1.05, read_ns: 95.0 }), []);
+        let slow = before.disturbances(Tone { add_ns: 1.2, read_ns: 80.0 });
         assert!(matches!(slow[..], [Disturbance::Clock(_), Disturbance::Memory(_)]), "{slow:?}");
+    }
+
+    #[test]
+    fn a_drift_through_a_pair_counts_by_half() {
+        let tone = |read_ns| Tone { add_ns: 1.0, read_ns };
+        let shots = |tones: [Tone; 3]| tones[0].between(tones[1]).disturbances(tones[1].between(tones[2]));
+        assert_eq!(shots([tone(100.0), tone(109.0), tone(118.0)]), []);
+        // Both saw half of a step in their middle, so to speak.
+        assert_eq!(shots([tone(100.0), tone(140.0), tone(100.0)]), []);
+        let step = shots([tone(100.0), tone(100.0), tone(125.0)]);
+        assert!(matches!(step[..], [Disturbance::Memory(share)] if (share - 0.125).abs() < 1e-9), "{step:?}");
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
                 let e = compared.relation;
                 let sign = if *relation == Relation::Difference { "+" } else { "" };
                 let number = |value: f64| match relation {
-                    Relation::Ratio => format!("{value:.2}"),
+                    Relation::Ratio | Relation::Ours => format!("{value:.2}"),
                     Relation::Difference => format!("{value:.1}"),
                 };
                 writeln!(
@@ -112,6 +112,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
                     format!("{}..{}", number(e.low), number(e.high)),
                     standing.map(Standing::text).unwrap_or_default(),
                 )
+            }
+            Outcome::NoResult { pairs: 0, void_pairs: 0, .. } => {
+                writeln!(text, "{comparison:<9} {what:<width$} no result: its time was over before")
             }
             Outcome::NoResult { pairs, void_pairs, void_because } => writeln!(
                 text,

@@ -24,10 +24,12 @@ pub(crate) struct Search {
 
 /// A rate passes when so many of its trials do.
 const PASSES: usize = 2;
-/// So many trials that count are made at a rate.
-const TRIALS: usize = 5;
-/// So many are made at all.
-const ATTEMPTS: usize = 10;
+/// It does not when so many do not.
+const FAILURES: usize = 4;
+/// One that lost more than this share counts for two of them: that is not a stall.
+const CLEAR: f64 = 0.05;
+/// Nor does it when so many trials were disturbed: what cannot be shown is not claimed.
+const VOIDS: usize = 4;
 
 impl Search {
     /// The highest rate that passes; 0 when not even the lowest does.
@@ -62,18 +64,15 @@ impl Search {
         rate: f64,
         trial: &mut impl FnMut(f64) -> Result<Trial, String>,
     ) -> Result<bool, String> {
-        let (mut passed, mut failed) = (0, 0);
-        for _ in 0..ATTEMPTS {
+        let (mut passed, mut failed, mut void) = (0, 0, 0);
+        while failed < FAILURES && void < VOIDS {
             match trial(rate)? {
                 Trial::Lost(share) if share <= self.loss_max => passed += 1,
-                Trial::Lost(_) => failed += 1,
-                Trial::Void => {}
+                Trial::Lost(share) => failed += if share > CLEAR { 2 } else { 1 },
+                Trial::Void => void += 1,
             }
             if passed == PASSES {
                 return Ok(true);
-            }
-            if failed > TRIALS - PASSES {
-                return Ok(false);
             }
         }
         Ok(false)
@@ -125,6 +124,6 @@ mod tests {
             Ok(Trial::Void)
         });
         assert_eq!(found, Ok(0.0));
-        assert!(trials < 120, "{trials}");
+        assert!(trials < 60, "{trials}");
     }
 }

@@ -1,14 +1,12 @@
 //! Network namespaces of a comparison, gone with everything in them when they are dropped.
 
+use super::scrap::{PREFIX, is_left_over};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-/// What the names of all of them begin with; the process's number follows.
-const PREFIX: &str = "nva-perf-";
 
 /// A network namespace of this process.
 #[derive(Debug)]
@@ -124,8 +122,7 @@ pub(crate) fn cable(near: (&Space, &str), far: (&Space, &str)) -> Result<(), Str
 pub(crate) fn sweep() -> Result<(), String> {
     for line in ip(&["netns", "list"])?.lines() {
         let Some(name) = line.split_whitespace().next() else { continue };
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+        if is_left_over(name) {
             ip(&["netns", "delete", name])?;
         }
     }

@@ -2,9 +2,9 @@
 
 use super::contender::{Contender, Driver};
 use super::goal::Goal;
-use super::hugepages::Hugepages;
+use super::hugepages::{Hugepages, PROCESS_MIB};
 use super::pairs::{Bench, Pairs, Relation, Shot};
-use super::quiet::Disturbance;
+use super::profile::{QUANTILES, SHARES, delay_rows};
 use super::report::{Figure, Row};
 use super::road::{LOSS_MAX, Load, Road};
 use super::rules::{Form, nft, rules};
@@ -16,9 +16,6 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(500);
 /// The load under which CPU time is taken: near what the contender can do, as a worker that waits polls.
 const NEAR_FULL: f64 = 0.9;
-/// Loads under which delays are taken, as shares of the lower of both loss-free rates.
-const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
-const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")];
 
 /// Against `dpdk-testpmd` over the same kind of socket.
 pub(crate) fn testpmd(
@@ -40,11 +37,12 @@ pub(crate) fn testpmd(
     if !nva::drives(&environment.nva, driver) {
         return Ok(vec![whole().skipped(format!("this nva has no driver {}", driver.name()))]);
     }
+    bench.progress(&format!("{comparison}: starts both"));
     let cores = environment.cores;
-    let _pages = Hugepages::reserve()?;
+    let _pages = Hugepages::reserve(PROCESS_MIB)?;
     let ours = Road::build("nva", cores, &bench.interrupt, |space| {
         let config = nva::config(driver, &[], cores.worker);
-        Contender::nva(space, &environment.nva, &config, cores, &bench.interrupt)
+        Contender::nva(Some(space), &environment.nva, &config, cores, &bench.interrupt)
     })?;
     let peer = Road::build("testpmd", cores, &bench.interrupt, |space| {
         Contender::testpmd(space, driver, cores, &bench.interrupt)
@@ -55,67 +53,59 @@ pub(crate) fn testpmd(
         return Ok(rows);
     }
     let pairs = Pairs::take(bench, comparison, &mut || delays(&ours, lowest), &mut || delays(&peer, lowest))?;
-    let loads = SHARES.into_iter().flat_map(|share| QUANTILES.map(|(_, name)| (share, name)));
-    for (index, (share, name)) in loads.enumerate() {
-        let what = format!("delay {name} at {:.0} % of loss-free", share * 100.0);
-        rows.push(figure(what, "us", None).row(&pairs, index, bench.seed));
-    }
+    rows.extend(delay_rows(&pairs, bench.seed, None, &figure));
     Ok(rows)
 }
+
+/// What the kernel does in a comparison, and how: `None` is plain forwarding.
+type Kernel = (Driver, &'static str, Option<Form>, Option<Goal>);
+
+const KERNELS: [Kernel; 4] = [
+    (Driver::AfPacket, "plain forwarding", None, Some(Goal::AtLeast(0.6))),
+    (Driver::AfXdp, "plain forwarding", None, None),
+    (Driver::AfXdp, "1000 rules", Some(Form::Linear), Some(Goal::AtLeast(2.0))),
+    (Driver::AfXdp, "1000 in a map", Some(Form::Map), Some(Goal::AtLeast(1.2))),
+];
 
 /// Against the kernel, which forwards with the same rules in `nft`.
 pub(crate) fn kernel(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    for driver in [Driver::AfPacket, Driver::AfXdp] {
-        for (name, form) in [
-            ("plain forwarding", None),
-            ("1000 rules", Some(Form::Linear)),
-            ("1000 in a map", Some(Form::Map)),
-        ] {
-            let what = format!("{} by kernel, {name}", driver.name());
-            let figure = |detail: String, unit, goal| Figure {
-                comparison: "kernel",
-                what: format!("{what}: {detail}"),
-                unit,
-                relation: Relation::Ratio,
-                goal,
-            };
-            let whole = || Figure {
-                comparison: "kernel",
-                what: what.clone(),
-                unit: "",
-                relation: Relation::Ratio,
-                goal: None,
-            };
-            if form.is_some() && !environment.has("nft") {
-                rows.push(whole().skipped(missing("nft", "nftables")));
-                continue;
-            }
-            if !nva::drives(&environment.nva, driver) {
-                rows.push(whole().skipped(format!("this nva has no driver {}", driver.name())));
-                continue;
-            }
-            let cores = environment.cores;
-            let rules = rules(if form.is_some() { 1000 } else { 0 });
-            let ours = Road::build("nva", cores, &bench.interrupt, |space| {
-                let config = nva::config(driver, &rules, cores.worker);
-                Contender::nva(space, &environment.nva, &config, cores, &bench.interrupt)
-            })?;
-            let peer = Road::build("kernel", cores, &bench.interrupt, |space| {
-                let rules = form.map(|form| nft(&rules, form)).unwrap_or_default();
-                Contender::kernel(space, &rules, cores)
-            })?;
-            let (_, pairs) = capacities(bench, "kernel", &ours, &peer)?;
-            let goal = match (driver, form) {
-                (Driver::AfPacket, None) => Some(Goal::AtLeast(0.6)),
-                (Driver::AfXdp, Some(Form::Linear)) => Some(Goal::AtLeast(2.0)),
-                (Driver::AfXdp, Some(Form::Map)) => Some(Goal::AtLeast(1.2)),
-                _ => None,
-            };
-            rows.extend(capacity_rows(&pairs, bench.seed, &figure, [None, None, goal]));
-        }
+    for kernel in KERNELS {
+        rows.extend(against(kernel, bench, environment)?);
     }
     Ok(rows)
+}
+
+fn against(kernel: Kernel, bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
+    let (driver, name, form, goal) = kernel;
+    let what = format!("{} by kernel, {name}", driver.name());
+    let figure = |detail: String, unit, goal| Figure {
+        comparison: "kernel",
+        what: format!("{what}: {detail}"),
+        unit,
+        relation: Relation::Ratio,
+        goal,
+    };
+    let whole = || Figure { what: what.clone(), ..figure(String::new(), "", None) };
+    if form.is_some() && !environment.has("nft") {
+        return Ok(vec![whole().skipped(missing("nft", "nftables"))]);
+    }
+    if !nva::drives(&environment.nva, driver) {
+        return Ok(vec![whole().skipped(format!("this nva has no driver {}", driver.name()))]);
+    }
+    bench.progress(&format!("{what}: starts both"));
+    let cores = environment.cores;
+    let rules = rules(if form.is_some() { 1000 } else { 0 });
+    let ours = Road::build("nva", cores, &bench.interrupt, |space| {
+        let config = nva::config(driver, &rules, cores.worker);
+        Contender::nva(Some(space), &environment.nva, &config, cores, &bench.interrupt)
+    })?;
+    let peer = Road::build("kernel", cores, &bench.interrupt, |space| {
+        let rules = form.map(|form| nft(&rules, form)).unwrap_or_default();
+        Contender::kernel(space, &rules, cores)
+    })?;
+    let (_, pairs) = capacities(bench, &what, &ours, &peer)?;
+    Ok(capacity_rows(&pairs, bench.seed, &figure, [None, None, goal]))
 }
 
 fn missing(program: &str, package: &str) -> String {
@@ -139,8 +129,7 @@ fn capacity(road: &Road) -> Result<(Shot, f64), String> {
     road.drive(|drive| {
         let rate = drive.loss_free()?;
         if rate == 0.0 {
-            let shot = Shot { figures: vec![f64::NAN; 3], disturbances: vec![Disturbance::Lossy(LOSS_MAX)] };
-            return Ok((shot, f64::INFINITY));
+            return Ok((Shot::without_rate(3, LOSS_MAX), f64::INFINITY));
         }
         let over = drive.window(Load::Rate(2.0 * rate), WINDOW)?;
         let near = drive.window(Load::Rate(NEAR_FULL * rate), WINDOW)?;
@@ -170,7 +159,7 @@ fn delays(road: &Road, loss_free: f64) -> Result<Shot, String> {
         for share in SHARES {
             let (window, histogram) = drive.delays(Load::Rate(share * loss_free), WINDOW)?;
             shot.disturbances.extend(window.disturbances());
-            for (quantile, _) in QUANTILES {
+            for quantile in QUANTILES {
                 let delay = histogram.quantile_ns(quantile).ok_or("no stamped frame arrived")?;
                 shot.figures.push(delay / 1e3);
             }

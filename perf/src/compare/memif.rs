@@ -1,0 +1,236 @@
+//! The appliance against `dpdk-testpmd`, each between the two ports of a generator, all joined by shared memory (DPDK's `net_memif`):
+//!
+//! ```text
+//! generator out ──── contender ──── back generator
+//! ```
+//!
+//! The generator is on one core, the contender on the other. It is the memif client, whose memory the rings' frames lie in, so that the
+//! contender alone copies: it has to be faster than whoever is measured.
+
+use super::child::{Bookmark, Process};
+use super::contender::Contender;
+use super::goal::Goal;
+use super::hugepages::{Hugepages, PROCESS_MIB};
+use super::interrupt::Interrupt;
+use super::order::{Order, Outcome};
+use super::pairs::{Bench, Pairs, Relation, Shot};
+use super::profile::{SHARES, delay_rows};
+use super::quiet::{Disturbance, Watch, Watched};
+use super::report::{Figure, Row};
+use super::rules::rules;
+use super::scrap::Folder;
+use super::search::{Search, Trial};
+use super::traffic::Kind;
+use super::{Cores, Environment, nva, testpmd};
+use crate::traffic::STATION;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Of the appliance, in front of the one that allows.
+const RULES: usize = 1000;
+/// Share of the frames that may be lost at a loss-free rate: a stall of the machine is nobody's fault.
+const LOSS_MAX: f64 = 1e-3;
+/// Frames a second that no contender keeps up with.
+const FULL: f64 = 40e6;
+const WARM_UP: Duration = Duration::from_millis(60);
+/// A trial of the search, and of everything else.
+const TRIAL: Duration = Duration::from_millis(150);
+const WINDOW: Duration = Duration::from_millis(400);
+/// The first frames, at a rate that opens each flow some times.
+const FIRST: Order = Order { rate: 2e4, warm_up: Duration::ZERO, time: Duration::from_millis(200) };
+/// So many of them are enough; all are looked at.
+const SAMPLE: u64 = 200;
+const FIRST_WITHIN: Duration = Duration::from_secs(15);
+const START_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes the comparison.
+pub(crate) fn memif(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
+    let figure =
+        |what: String, unit, relation, goal| Figure { comparison: "memif", what, unit, relation, goal };
+    let whole = || figure("testpmd macswap in its place".into(), "", Relation::Ratio, None);
+    if !environment.has(testpmd::PROGRAM) {
+        let because = format!("{} is not installed: apt-get install {}", testpmd::PROGRAM, testpmd::PACKAGE);
+        return Ok(vec![whole().skipped(because)]);
+    }
+    if !nva::drives_dpdk(&environment.nva)? {
+        let because = "this nva is built without DPDK: cargo build --release -p nva --features dpdk";
+        return Ok(vec![whole().skipped(because)]);
+    }
+    // Two contenders, and a generator of half their memory for each.
+    let _pages = Hugepages::reserve(3 * PROCESS_MIB)?;
+    let cores = environment.cores;
+    let interrupt = bench.interrupt.clone();
+    let mut ours = Wire::build("nva", Kind::Routes, cores, bench, |devices| {
+        let config = nva::config_over_dpdk(&devices, &rules(RULES), cores.worker, PROCESS_MIB);
+        Contender::nva(None, &environment.nva, &config, cores, &interrupt)
+    })?;
+    let mut peer = Wire::build("testpmd", Kind::Swaps, cores, bench, |devices| {
+        Contender::testpmd_on(None, "testpmd macswap", devices, cores, &interrupt)
+    })?;
+    let lowest = Cell::new(f64::INFINITY);
+    let capacity = |wire: &mut Wire| {
+        let (shot, rate) = wire.drive(Wire::capacity)?;
+        lowest.set(lowest.get().min(rate));
+        Ok(shot)
+    };
+    let pairs = Pairs::take(bench, "memif, rates", &mut || capacity(&mut ours), &mut || capacity(&mut peer))?;
+    let lines = [
+        ("loss-free", "kpps", Relation::Ratio, Some(Goal::AtLeast(0.85))),
+        ("at twice loss-free", "kpps", Relation::Ratio, None),
+        ("at twice loss-free, share of its best rate", "", Relation::Ours, Some(Goal::AtLeast(0.95))),
+    ];
+    let line = |(index, (what, unit, relation, goal)): (usize, (&str, _, _, _))| {
+        figure(what.to_owned(), unit, relation, goal).row(&pairs, index, bench.seed)
+    };
+    let mut rows: Vec<Row> = lines.into_iter().enumerate().map(line).collect();
+    let lowest = lowest.get();
+    if lowest == f64::INFINITY {
+        return Ok(rows);
+    }
+    let pairs =
+        Pairs::take(bench, "memif, delays", &mut || ours.drive(|wire| wire.delays(lowest)), &mut || {
+            peer.drive(|wire| wire.delays(lowest))
+        })?;
+    let most = Some(Goal::AtMost(1.3));
+    rows.extend(delay_rows(&pairs, bench.seed, most, &|what, unit, goal| {
+        figure(what, unit, Relation::Ratio, goal)
+    }));
+    Ok(rows)
+}
+
+/// A generator and a contender. It is gone when this is dropped, the generator first.
+struct Wire {
+    generator: Process,
+    contender: Contender,
+    watched: Watched,
+    cores: Cores,
+    interrupt: Interrupt,
+    _folder: Folder,
+}
+
+impl Wire {
+    /// Starts both, with what `join` starts on the two devices that it is given.
+    fn build(
+        name: &str,
+        kind: Kind,
+        cores: Cores,
+        bench: &Bench,
+        join: impl FnOnce([String; 2]) -> Result<Contender, String>,
+    ) -> Result<Self, String> {
+        bench.progress(&format!("memif: starts {name} and a generator"));
+        let folder = Folder::new(&format!("memif-{name}"))?;
+        let device = |number: usize, role: &str, more: &str| {
+            let socket = folder.file(&format!("{number}.sock"));
+            format!("net_memif{number},role={role},socket={},socket-abstract=no{more}", socket.display())
+        };
+        let [a, b, c, d, e, f] = STATION;
+        let mac = format!(",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let contender = join([0, 1].map(|number| device(number, "server", &mac)))?;
+        let program = std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))?;
+        let core = cores.generator.to_string();
+        let memory = (PROCESS_MIB / 2).to_string();
+        let [out, back] = [0, 1].map(|number| device(number, "client", ",zero-copy=yes"));
+        let args =
+            ["generate", "--core", &core, "--memory-mib", &memory, "--device", &out, "--device", &back];
+        let mut args = args.map(str::to_owned).to_vec();
+        args.extend((kind == Kind::Swaps).then(|| "--swapped".to_owned()));
+        let mut generator =
+            Process::start("perf generate", None, &program.display().to_string(), &args, &core)?;
+        generator.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
+        let pid = generator.pid();
+        let watched = Watched { pid, tid: pid, core: cores.generator };
+        let interrupt = bench.interrupt.clone();
+        let mut wire = Self { generator, contender, watched, cores, interrupt, _folder: folder };
+        wire.prove()?;
+        wire.contender.suspend()?;
+        Ok(wire)
+    }
+
+    /// Sends until frames come back, whole and changed as they should be, in order.
+    fn prove(&mut self) -> Result<(), String> {
+        let end = Instant::now() + FIRST_WITHIN;
+        while Instant::now() < end {
+            if self.trial(FIRST)?.arrived >= SAMPLE {
+                return Ok(());
+            }
+        }
+        Err(format!("{}: no frame comes back within {} s", self.contender.name(), FIRST_WITHIN.as_secs()))
+    }
+
+    /// Lets the contender run for as long as `what` takes.
+    fn drive<T>(&mut self, what: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        self.contender.resume()?;
+        let outcome = what(self);
+        self.contender.suspend()?;
+        outcome
+    }
+
+    fn trial(&mut self, order: Order) -> Result<Outcome, String> {
+        let bookmark = self.generator.bookmark();
+        let order = serde_json::to_string(&order).map_err(|error| error.to_string())?;
+        self.generator.say(&order)?;
+        let lines = self.generator.wait_for(bookmark, "{", ANSWER_WITHIN, &self.interrupt)?;
+        let line = lines.iter().find(|line| line.starts_with('{')).ok_or("the generator says nothing")?;
+        let outcome: Outcome = serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))?;
+        if let Some(wrong) = &outcome.wrong {
+            return Err(format!("{}: {wrong}", self.contender.name()));
+        }
+        if outcome.disordered > 0 {
+            return Err(format!(
+                "{}: {} frames came out of order",
+                self.contender.name(),
+                outcome.disordered
+            ));
+        }
+        Ok(outcome)
+    }
+
+    /// A trial, with what disturbed it.
+    fn window(&mut self, rate: f64) -> Result<(Outcome, Vec<Disturbance>), String> {
+        let mut watched = self.contender.threads()?;
+        watched.push(self.watched);
+        let watch = Watch::begin(&watched, &[self.cores.worker, self.cores.generator])?;
+        let outcome = self.trial(Order { rate, warm_up: WARM_UP, time: WINDOW })?;
+        let mut disturbances = watch.end()?.disturbances();
+        if rate < FULL {
+            disturbances.extend(outcome.disturbance());
+        }
+        Ok((outcome, disturbances))
+    }
+
+    /// Loss-free rate, what comes back at twice that, and the share that this is of the best rate; and the loss-free rate in frames a
+    /// second, infinite where there is none.
+    fn capacity(&mut self) -> Result<(Shot, f64), String> {
+        let (full, mut disturbances) = self.window(FULL)?;
+        let best = full.rate();
+        if best == 0.0 {
+            return Err(format!("{}: nothing comes back under full load", self.contender.name()));
+        }
+        let search = Search { low: best * 0.05, high: best * 1.3, loss_max: LOSS_MAX, width: 0.02 };
+        let rate = search.run(|rate| {
+            let outcome = self.trial(Order { rate, warm_up: WARM_UP, time: TRIAL })?;
+            Ok(outcome.disturbance().map_or(Trial::Lost(outcome.lost()), |_| Trial::Void))
+        })?;
+        if rate == 0.0 {
+            return Ok((Shot::without_rate(3, LOSS_MAX), f64::INFINITY));
+        }
+        // That it can be offered twice as much shows too that it was not the generator that was too slow.
+        let (over, more) = self.window(2.0 * rate)?;
+        disturbances.extend(more);
+        let figures = vec![rate / 1e3, over.rate() / 1e3, over.rate() / best.max(rate)];
+        Ok((Shot { figures, disturbances }, rate))
+    }
+
+    /// Delays in microseconds, each quantile at each load.
+    fn delays(&mut self, loss_free: f64) -> Result<Shot, String> {
+        let mut shot = Shot { figures: Vec::new(), disturbances: Vec::new() };
+        for share in SHARES {
+            let (outcome, disturbances) = self.window(share * loss_free)?;
+            shot.disturbances.extend(disturbances);
+            let delays = outcome.delays_ns.ok_or("no frame came back")?;
+            shot.figures.extend(delays.map(|delay| delay / 1e3));
+        }
+        Ok(shot)
+    }
+}
