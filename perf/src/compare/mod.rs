@@ -217,7 +217,6 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
     }
     announce(names, &bench);
     let mut rows: Vec<Row> = Vec::new();
-    let mut failed = 0;
     for name in names {
         bench.begun = Instant::now();
         bench.expected = name.expected(bench.pairs);
@@ -226,7 +225,6 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
             Ok(more) => rows.extend(more),
             Err(why) => {
                 bench.interrupt.check()?;
-                failed += 1;
                 rows.push(name.row("all of it").failed(why));
             }
         }
@@ -236,7 +234,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
     } else {
         print!("{}", report::table(&rows));
     }
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} comparisons failed", names.len())) }
+    match rows.iter().filter(|row| row.is_failed()).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} lines failed", rows.len())),
+    }
 }
 
 /// Says on standard error how long it will take.

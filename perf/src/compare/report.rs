@@ -84,6 +84,21 @@ impl Figure {
     }
 }
 
+impl Row {
+    /// Whether something went wrong.
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed { .. })
+    }
+
+    /// Whether it has no result for the same reason as another line of its comparison.
+    fn is_void_like(&self, other: &Self) -> bool {
+        let Outcome::NoResult { pairs, void_pairs, void_because } = &self.outcome else { return false };
+        self.figure.comparison == other.figure.comparison
+            && matches!(&other.outcome, Outcome::NoResult { pairs: p, void_pairs: v, void_because: w }
+                if p == pairs && v == void_pairs && w == void_because)
+    }
+}
+
 /// All lines as a table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.figure.what.chars().count()).max().unwrap_or(0).max(6);
@@ -91,10 +106,18 @@ pub(crate) fn table(rows: &[Row]) -> String {
         "{:<9} {:<width$} {:>9} {:>9} {:<8} {:>6} {:>15} {:>6} {:>5} {:>8} {}\n",
         "name", "figure", "nva", "peer", "unit", "ratio", "90 %", "pairs", "void", "goal", ""
     );
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
+        if index.checked_sub(1).is_some_and(|before| row.is_void_like(&rows[before])) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{:<9} {:<width$} no result, as above",
+                row.figure.comparison, row.figure.what
+            );
+            continue;
+        }
         let Figure { comparison, what, unit, relation, goal } = &row.figure;
         let goal = goal.map(Goal::text).unwrap_or_default();
-        // Writing to a string cannot fail.
         let _ = match &row.outcome {
             Outcome::Measured { compared, pairs, void_pairs, standing, .. } => {
                 let e = compared.relation;
@@ -192,11 +215,14 @@ mod tests {
     fn void_and_skipped_are_said() {
         let mut pairs = Pairs::default();
         pairs.add(shot(5.5, vec![Disturbance::Waited(0.5)]), shot(5.0, vec![]), &[]);
-        let rows = [figure().row(&pairs, 0, 1), figure().skipped("testpmd is not installed")];
+        let void = || figure().row(&pairs, 0, 1);
+        let rows = [void(), void(), figure().skipped("testpmd is not installed")];
         let text = table(&rows);
         let json = serde_json::to_value(&rows[0]).unwrap();
         assert_eq!(json["taken"][0]["void_because"][0], "waited for a core 50.0 %");
         assert!(text.contains("no result: 1 of 1 pairs void (waited for a core 50.0 %)"), "{text}");
+        assert_eq!(text.matches("waited").count(), 1, "{text}");
+        assert!(text.contains("no result, as above"), "{text}");
         assert!(text.contains("skipped: testpmd is not installed"), "{text}");
     }
 

@@ -19,7 +19,7 @@ pub(crate) const FLOWS: usize = 1024;
 const UDP_CHECKSUM: std::ops::Range<usize> = 40..42;
 const TTL: u8 = 64;
 /// How long to wait for the frames of a sample.
-const SAMPLE_WITHIN: Duration = Duration::from_secs(5);
+const SAMPLE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Packets of a capture, and how many flows they are of.
 pub(crate) const CAPTURE: usize = 4000;

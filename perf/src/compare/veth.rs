@@ -71,22 +71,33 @@ const KERNELS: [Kernel; 4] = [
 pub(crate) fn kernel(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for kernel in KERNELS {
-        rows.extend(against(kernel, bench, environment)?);
+        let (driver, name, ..) = kernel;
+        let what = format!("{} by kernel, {name}", driver.name());
+        match against(kernel, &what, bench, environment) {
+            Ok(more) => rows.extend(more),
+            // The others are no worse for it.
+            Err(why) => {
+                bench.interrupt.check()?;
+                rows.push(kernel_figure(what, "", None).failed(why));
+            }
+        }
     }
     Ok(rows)
 }
 
-fn against(kernel: Kernel, bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
-    let (driver, name, form, goal) = kernel;
-    let what = format!("{} by kernel, {name}", driver.name());
-    let figure = |detail: String, unit, goal| Figure {
-        comparison: "kernel",
-        what: format!("{what}: {detail}"),
-        unit,
-        relation: Relation::Ratio,
-        goal,
-    };
-    let whole = || Figure { what: what.clone(), ..figure(String::new(), "", None) };
+fn kernel_figure(what: String, unit: &'static str, goal: Option<Goal>) -> Figure {
+    Figure { comparison: "kernel", what, unit, relation: Relation::Ratio, goal }
+}
+
+fn against(
+    kernel: Kernel,
+    what: &str,
+    bench: &mut Bench,
+    environment: &Environment,
+) -> Result<Vec<Row>, String> {
+    let (driver, _, form, goal) = kernel;
+    let figure = |detail: String, unit, goal| kernel_figure(format!("{what}: {detail}"), unit, goal);
+    let whole = || kernel_figure(what.to_owned(), "", None);
     if form.is_some() && !environment.has("nft") {
         return Ok(vec![whole().skipped(missing("nft", "nftables"))]);
     }
@@ -104,7 +115,7 @@ fn against(kernel: Kernel, bench: &mut Bench, environment: &Environment) -> Resu
         let rules = form.map(|form| nft(&rules, form)).unwrap_or_default();
         Contender::kernel(space, &rules, cores)
     })?;
-    let (_, pairs) = capacities(bench, &what, &ours, &peer)?;
+    let (_, pairs) = capacities(bench, what, &ours, &peer)?;
     Ok(capacity_rows(&pairs, bench.seed, &figure, [None, None, goal]))
 }
 
