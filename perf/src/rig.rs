@@ -1,16 +1,16 @@
 //! The appliance's path between two memory ports: a table of packets goes in, what comes out is counted and freed.
 
-use crate::compare::exchange::{Inbox, Peers};
 use crate::traffic::{self, Random, STATION, Segment};
 use nva_config::{Config, Source};
 use nva_dataplane::addr::{Addr, Mac};
 use nva_dataplane::names::Names;
-use nva_dataplane::pipeline::{Options, Pipeline, Transmit};
+use nva_dataplane::pipeline::{Handed, Options, Pipeline, Transmit};
 use nva_dataplane::placement::Placement;
 use nva_dataplane::route::News;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
+use pmd_shim::exchange;
 use pmd_shim::memory::{LoopRx, Templates};
 use pmd_shim::{Burst, Frame, FrameSource, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue};
 use std::fmt::Write;
@@ -90,16 +90,17 @@ pub(crate) struct Post {
     pub(crate) placement: Placement,
     /// The secret that all of them share.
     pub(crate) seed: [u8; 16],
-    /// What the others have for it.
-    pub(crate) inbox: Arc<Inbox<PoolFrame>>,
-    /// The others.
-    pub(crate) peers: Peers<PoolFrame>,
+    /// How it and the others reach each other.
+    pub(crate) desk: Desk,
 }
+
+/// How a worker and the others reach each other.
+pub(crate) type Desk = exchange::Post<Handed<PoolFrame>, News>;
 
 /// Counts and frees; keeps the last frame's bytes when asked to.
 struct Sink {
     /// Whom to hand over to, and from whom frames come.
-    others: Option<(Arc<Inbox<PoolFrame>>, Peers<PoolFrame>)>,
+    others: Option<Desk>,
     pool: Pool,
     sent: u64,
     last: Option<Vec<u8>>,
@@ -126,16 +127,17 @@ impl Transmit<PoolFrame> for Sink {
         self.pool.allocate()
     }
 
-    fn hand_over(&mut self, worker: usize, frame: PoolFrame) -> Result<(), PoolFrame> {
+    #[inline]
+    fn hand_over(&mut self, worker: usize, handed: Handed<PoolFrame>) -> Result<(), Handed<PoolFrame>> {
         match &mut self.others {
-            Some((_, peers)) => peers.hand_over(worker, frame),
-            None => Err(frame),
+            Some(desk) => desk.peers.hand_over(worker, handed),
+            None => Err(handed),
         }
     }
 
     fn tell(&mut self, news: News) {
-        if let Some((_, peers)) = &mut self.others {
-            peers.tell(news);
+        if let Some(desk) = &mut self.others {
+            desk.peers.tell(news);
         }
     }
 }
@@ -161,7 +163,7 @@ impl Rig {
         let secret = post.as_ref().map_or([7; 16], |post| post.seed);
         let pipeline =
             Pipeline::new(snapshot, &Options { flow_capacity: capacity, seed: secret, placement }, now);
-        let others = post.map(|post| (post.inbox, post.peers));
+        let others = post.map(|post| post.desk);
         let sink = Sink { others, pool: pool.clone(), sent: 0, last: None, keep: false };
         let mut rig = Self {
             pipeline,
@@ -204,13 +206,12 @@ impl Rig {
     pub(crate) fn turn(&mut self, receives: bool) -> usize {
         let mut packets = if receives { self.step() } else { 0 };
         let Self { pipeline, sink, now, .. } = self;
-        let Some((inbox, _)) = &sink.others else { return packets };
-        let inbox = Arc::clone(inbox);
-        let mut burst = Burst::new();
-        packets += inbox.take(&mut burst);
-        pipeline.accept(*now, &mut burst, sink);
-        if let Some((_, peers)) = &mut sink.others {
-            peers.flush();
+        let Some(desk) = &mut sink.others else { return packets };
+        let mut handed = Burst::new();
+        packets += desk.inbox.take(&mut handed);
+        pipeline.accept(*now, &mut handed, sink);
+        if let Some(desk) = &mut sink.others {
+            desk.peers.flush();
         }
         packets
     }

@@ -63,8 +63,11 @@ pub trait Frame: Send + Sized + 'static {
     /// Sets the word that travels with the frame.
     fn set_mark(&mut self, mark: u32);
 
-    /// Asks the processor to load the frame's first bytes ahead of their use.
+    /// Asks the processor to load the frame's first bytes, ahead of reading and writing them.
     fn prefetch(&self) {}
+
+    /// Asks the processor to load what the frame is described by, ahead of any use of it by a thread that has not made it.
+    fn prefetch_header(&self) {}
 }
 
 /// There is not enough room in front of a frame.

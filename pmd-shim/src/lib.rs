@@ -14,6 +14,7 @@ mod burst;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 mod ethernet;
+pub mod exchange;
 pub mod faulty;
 pub mod flood;
 mod frame;
@@ -22,6 +23,7 @@ mod frame_laws;
 pub mod hugepages;
 pub mod idle;
 pub mod kernel;
+mod line;
 pub mod memory;
 pub mod pcap;
 pub mod pool;

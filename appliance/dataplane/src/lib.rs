@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+mod addr_map;
 pub mod counters;
 pub mod emit;
 pub mod explain;

@@ -20,10 +20,10 @@
 //! the same port. One worker would refuse the second of these flows, as their answers are alike; two may each take one.
 
 use crate::addr::Addr;
+use crate::addr_map::AddrMap;
 use crate::snapshot::port_id;
 use crate::toeplitz::Toeplitz;
 use crate::verdict::PortId;
-use hashbrown::HashSet;
 use nva_config::{Config, Prefix, Trust};
 
 /// First multiplier of the hash: each word of the address is mixed in by it (Weyl's constant in 32 bits, made a prime).
@@ -40,6 +40,8 @@ pub const LAST_SHIFT: u32 = 13;
 pub struct Placement {
     index: u16,
     count: u16,
+    /// 2^64 by `count`, rounded up: what makes a remainder of two multiplications.
+    inverse: u64,
     by: By,
 }
 
@@ -55,7 +57,7 @@ enum By {
 
 impl Placement {
     /// The only worker.
-    pub const ALONE: Self = Self { index: 0, count: 1, by: By::Secret(0) };
+    pub const ALONE: Self = Self { index: 0, count: 1, inverse: 0, by: By::Secret(0) };
 
     /// Worker `index` of `count`. All workers must be given the same seed; it keeps senders from choosing addresses that meet.
     pub fn new(index: usize, count: usize, seed: [u8; 16]) -> Self {
@@ -75,7 +77,9 @@ impl Placement {
 
     fn with(index: usize, count: usize, by: By) -> Self {
         let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-        Self { index: small(index), count: small(count).max(1), by }
+        let count = small(count).max(1);
+        let inverse = (u64::MAX / u64::from(count)).wrapping_add(1);
+        Self { index: small(index), count, inverse, by }
     }
 
     /// Which worker this is, counted from 0.
@@ -104,11 +108,12 @@ impl Placement {
 
     /// The worker of an address: by a hash of its words (one of IPv4, four of IPv6) that a classic BPF program can compute too, or by the
     /// one that network cards compute.
+    #[inline]
     pub fn worker_of(&self, address: Addr) -> usize {
         let secret = match self.by {
             By::Secret(secret) => secret,
             By::Queue { toeplitz, mask } => {
-                return (toeplitz.hash_address(address) & u32::from(mask)) as usize % self.count();
+                return self.remainder(toeplitz.hash_address(address) & u32::from(mask));
             }
         };
         let mix = |hash: u32, word: u32| {
@@ -123,7 +128,14 @@ impl Placement {
             }
         };
         let hash = hash.wrapping_mul(LAST_MULTIPLIER);
-        (hash ^ hash >> LAST_SHIFT) as usize % self.count()
+        self.remainder(hash ^ hash >> LAST_SHIFT)
+    }
+
+    /// Modulo the number of workers, without a division (Lemire, Kaser, Kurz, Faster remainder by direct computation, 2019).
+    #[inline]
+    fn remainder(&self, number: u32) -> usize {
+        let fraction = self.inverse.wrapping_mul(u64::from(number));
+        ((u128::from(fraction) * u128::from(self.count)) >> 64) as usize
     }
 }
 
@@ -138,11 +150,32 @@ pub(crate) struct Home {
     pub(crate) is_certain: bool,
 }
 
+/// What a load balancer has an address for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Role {
+    is_frontend: bool,
+    is_backend: bool,
+}
+
+fn roles(frontends: impl Iterator<Item = Addr>, backends: impl Iterator<Item = Addr>) -> AddrMap<Role> {
+    let mut roles = AddrMap::default();
+    let known = |roles: &AddrMap<Role>, address| roles.get(&address).copied().unwrap_or_default();
+    for address in frontends {
+        let role = Role { is_frontend: true, ..known(&roles, address) };
+        roles.insert(address, role);
+    }
+    for address in backends {
+        let role = Role { is_backend: true, ..known(&roles, address) };
+        roles.insert(address, role);
+    }
+    roles
+}
+
 /// What homes are chosen by: equal where every home is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Homes {
-    frontends: HashSet<Addr>,
-    backends: HashSet<Addr>,
+    /// Of all load balancers' addresses.
+    roles: AddrMap<Role>,
     trust: Vec<Trust>,
     /// What the routing table is made of.
     routes: Vec<(Prefix, PortId)>,
@@ -156,9 +189,9 @@ impl Homes {
         });
         let balancers = || config.load_balancers.iter();
         let backends = balancers().flat_map(|balancer| &balancer.pools).flat_map(|pool| &pool.backends);
+        let frontends = balancers().flat_map(|balancer| &balancer.frontends).map(|f| f.address.into());
         Self {
-            frontends: balancers().flat_map(|lb| &lb.frontends).map(|f| f.address.into()).collect(),
-            backends: backends.map(|backend| backend.address.into()).collect(),
+            roles: roles(frontends, backends.map(|backend| backend.address.into())),
             trust: config.ports.iter().map(|port| port.trust).collect(),
             routes: routes.chain(links).collect(),
         }
@@ -167,8 +200,9 @@ impl Homes {
     /// Whose worker a new flow with these addresses belongs to. `outside` says whether an address is on the untrusted side.
     pub(crate) fn of(&self, src: Addr, dst: Addr, outside: impl Fn(Addr) -> bool) -> Home {
         let ends = [src, dst];
-        let [from_frontend, to_frontend] = ends.map(|address| self.frontends.contains(&address));
-        let [from_backend, to_backend] = ends.map(|address| self.backends.contains(&address));
+        let [from, to] = ends.map(|address| self.roles.get(&address).copied().unwrap_or_default());
+        let (from_frontend, to_frontend) = (from.is_frontend, to.is_frontend);
+        let (from_backend, to_backend) = (from.is_backend, to.is_backend);
         let at_source = if to_frontend {
             true
         } else if from_frontend {
@@ -198,8 +232,10 @@ mod tests {
         let addr = |kind: u8, last| Addr::v4([10, kind, 0, last]);
         let kinds: Vec<[Addr; 2]> = (0..6).map(|kind| [addr(kind, 1), addr(kind, 2)]).collect();
         let homes = Homes {
-            frontends: kinds[0].into_iter().chain(kinds[5]).collect(),
-            backends: kinds[1].into_iter().chain(kinds[2]).chain(kinds[5]).collect(),
+            roles: roles(
+                kinds[0].into_iter().chain(kinds[5]),
+                kinds[1].into_iter().chain(kinds[2]).chain(kinds[5]),
+            ),
             ..Homes::default()
         };
         (homes, kinds.concat())
@@ -208,6 +244,10 @@ mod tests {
     /// Backends and others are on either side; frontends are nowhere.
     fn outside(address: Addr) -> bool {
         matches!(address.as_v4(), Some([_, 2 | 3, ..]))
+    }
+
+    fn is_frontend(homes: &Homes, address: Addr) -> bool {
+        homes.roles.get(&address).is_some_and(|role| role.is_frontend)
     }
 
     /// Of a flow: where it is, and the addresses of both sides' packets.
@@ -231,10 +271,12 @@ mod tests {
                 continue;
             }
             let at = homes.of(src, dst, outside).address;
-            if homes.frontends.contains(&dst) {
+            if is_frontend(&homes, dst) {
                 assert_eq!(at, src);
-                for backend in homes.backends.iter().filter(|backend| **backend != src) {
-                    check(&homes, at, [(src, dst), (*backend, src)]);
+                for (backend, role) in homes.roles.iter() {
+                    if role.is_backend && *backend != src {
+                        check(&homes, at, [(src, dst), (*backend, src)]);
+                    }
                 }
             }
             // Routed, or returned directly by the backend.
@@ -245,7 +287,7 @@ mod tests {
     #[test]
     fn what_passes_between_the_sides_is_at_the_outer_address() {
         let (homes, all) = everybody();
-        let is_plain = |address: &&Addr| !homes.frontends.contains(*address) && !outside(**address);
+        let is_plain = |address: &&Addr| !is_frontend(&homes, **address) && !outside(**address);
         for inner in all.iter().filter(is_plain) {
             for outer in all.iter().filter(|address| matches!(address.as_v4(), Some([_, 3, ..]))) {
                 for (src, dst) in [(*inner, *outer), (*outer, *inner)] {

@@ -11,7 +11,6 @@ mod answer;
 pub(crate) mod board;
 pub(crate) mod control;
 mod cores;
-mod exchange;
 mod host;
 mod mailbox;
 mod notify;
@@ -37,14 +36,15 @@ use board::Board;
 use control::{Beginning, Control, Machine};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use exchange::{Inbox, Peers};
 use host::{Host, RunningHost};
 use nva_config::Config;
-use nva_dataplane::pipeline::{Options, Pipeline};
+use nva_dataplane::pipeline::{Handed, Options, Pipeline};
 use nva_dataplane::placement::Placement;
+use nva_dataplane::route::News;
 use nva_dataplane::snapshot::Snapshot;
 use open::{Opened, Queues};
 use outbox::Outbox;
+use pmd_shim::exchange::{self, Post};
 use pmd_shim::{Frame, FramePool, RxQueue, TxQueue};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -108,13 +108,16 @@ where
     let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
     let failed = |error| Failure::failed(format!("what wakes the workers: {error}"));
     // The host thread wakes workers too.
-    let inboxes = Inbox::all(cores.len(), host.is_some()).map_err(failed)?;
+    let posts = exchange::posts(cores.len(), host.is_some()).map_err(failed)?;
+    let bells = posts.iter().filter_map(|post| post.inbox.bell().map(Arc::clone)).collect();
     let any = placements.first().copied().unwrap_or(Placement::ALONE);
-    let host = host.map(|host| host.start(&inboxes, any)).transpose()?;
-    let start = Start { control: &control, snapshot, seed, epoch, inboxes: &inboxes, host: host.as_ref() };
+    let host = host.map(|host| host.start(bells, any)).transpose()?;
+    let start = Start { control: &control, snapshot, seed, epoch, workers: cores.len(), host: host.as_ref() };
     let mut workers = Vec::new();
-    for (((core, queues), placement), board) in cores.into_iter().zip(queues).zip(placements).zip(boards) {
-        workers.push(start.worker(placement, core, queues, board)?);
+    for ((((core, queues), placement), board), post) in
+        cores.into_iter().zip(queues).zip(placements).zip(boards).zip(posts)
+    {
+        workers.push(start.worker(placement, core, queues, board, post)?);
     }
     socket
         .serve(&control)
@@ -184,25 +187,27 @@ fn signals() -> Result<Receiver<i32>, Failure> {
 }
 
 /// What all workers begin with.
-struct Start<'a, F> {
+struct Start<'a> {
     control: &'a Control,
     snapshot: Arc<Snapshot>,
     seed: [u8; 16],
     epoch: Instant,
-    inboxes: &'a [Arc<Inbox<F>>],
+    workers: usize,
     host: Option<&'a RunningHost>,
 }
 
-impl<F: Frame> Start<'_, F> {
+impl Start<'_> {
     /// Starts a worker on its core.
-    fn worker<R, T, P>(
+    fn worker<F, R, T, P>(
         &self,
         placement: Placement,
         core: CoreId,
         queues: Queues<R, T, P>,
         board: Arc<Board>,
+        post: Post<Handed<F>, News>,
     ) -> Result<JoinHandle<()>, Failure>
     where
+        F: Frame,
         R: RxQueue<Frame = F> + Send + 'static,
         T: TxQueue<Frame = F> + Send + 'static,
         P: FramePool<Frame = F>,
@@ -211,12 +216,10 @@ impl<F: Frame> Start<'_, F> {
         let failed = |what: String| Failure::failed(format!("worker {index}: {what}"));
         let mailbox = self.control.mailboxes.get(index).map(Arc::clone);
         let mailbox = mailbox.ok_or_else(|| failed("has no mailbox".into()))?;
-        let inbox = self.inboxes.get(index).map(Arc::clone).ok_or_else(|| failed("has no inbox".into()))?;
-        let peers = Peers::new(index, self.inboxes);
-        let workers = self.inboxes.len();
+        let Post { inbox, peers } = post;
         let dataplane = &self.control.state().config.dataplane;
         let (capacity, idle) = (dataplane.flow_capacity, dataplane.idle);
-        let options = Options { flow_capacity: capacity.div_ceil(workers), seed: self.seed, placement };
+        let options = Options { flow_capacity: capacity.div_ceil(self.workers), seed: self.seed, placement };
         let (snapshot, epoch) = (Arc::clone(&self.snapshot), self.epoch);
         let host = self.host.map(|host| host.end(index));
         let (send, started) = bounded(1);

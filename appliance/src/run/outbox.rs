@@ -1,11 +1,10 @@
-//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call. What is for another worker
-//! goes at once.
+//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call, and what is for other workers.
 
-use super::exchange::Peers;
 use super::host::{HostEnd, Slot};
-use nva_dataplane::pipeline::Transmit;
+use nva_dataplane::pipeline::{Handed, Transmit};
 use nva_dataplane::route::News;
 use nva_dataplane::verdict::PortId;
+use pmd_shim::exchange::Peers;
 use pmd_shim::{Burst, Frame, FrameSource, QueueCounters, TxQueue};
 
 /// The transmit side of a worker.
@@ -13,7 +12,7 @@ pub(crate) struct Outbox<T: TxQueue, S> {
     lanes: Vec<Lane<T>>,
     source: S,
     refused: Vec<(PortId, T::Frame)>,
-    peers: Peers<T::Frame>,
+    peers: Peers<Handed<T::Frame>, News>,
     /// The kernel's sockets; `None`: no port has a host interface.
     host: Option<HostEnd>,
 }
@@ -26,7 +25,12 @@ struct Lane<T: TxQueue> {
 
 impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
     /// An outbox for queues in the order of the ports. `frames_max` is how many frames there can be at all.
-    pub(crate) fn new(queues: Vec<T>, source: S, frames_max: usize, peers: Peers<T::Frame>) -> Self {
+    pub(crate) fn new(
+        queues: Vec<T>,
+        source: S,
+        frames_max: usize,
+        peers: Peers<Handed<T::Frame>, News>,
+    ) -> Self {
         let lanes = queues.into_iter().zip(0..).map(|(queue, port)| Lane {
             port: PortId(port),
             queue,
@@ -104,8 +108,9 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox
         self.source.allocate()
     }
 
-    fn hand_over(&mut self, worker: usize, frame: T::Frame) -> Result<(), T::Frame> {
-        self.peers.hand_over(worker, frame)
+    #[inline]
+    fn hand_over(&mut self, worker: usize, handed: Handed<T::Frame>) -> Result<(), Handed<T::Frame>> {
+        self.peers.hand_over(worker, handed)
     }
 
     fn to_kernel(&mut self, port: PortId, frame: T::Frame) -> Result<(), T::Frame> {

@@ -1,7 +1,7 @@
 //! How a worker that has nothing to do sleeps.
 
-use super::exchange::Inbox;
 use pmd_shim::RxQueue;
+use pmd_shim::exchange::Inbox;
 use pmd_shim::idle::{self, WaitHandles};
 use std::time::Duration;
 
@@ -10,7 +10,12 @@ const NAP: Duration = Duration::from_micros(50);
 
 /// Sleeps until a frame comes, somebody rings the inbox's bell, or `timeout_ms` milliseconds have passed; not when what else the bell is rung
 /// for is not `quiet`. With a queue that cannot be waited for it naps, so that a frame waits no longer than that.
-pub(super) fn rest<R: RxQueue, F>(rx: &[R], inbox: &Inbox<F>, quiet: impl FnOnce() -> bool, timeout_ms: u32) {
+pub(super) fn rest<R: RxQueue, H, N>(
+    rx: &[R],
+    inbox: &Inbox<H, N>,
+    quiet: impl FnOnce() -> bool,
+    timeout_ms: u32,
+) {
     if timeout_ms == 0 {
         return;
     }

@@ -2,7 +2,6 @@
 
 use super::answer;
 use super::control::{Beginning, Control, Machine};
-use super::exchange::{Inbox, Peers};
 use super::outbox::Outbox;
 use super::protocol::{Flows, Response, Stats};
 use super::worker::{self, Worker};
@@ -13,6 +12,7 @@ use nva_dataplane::pipeline::{Options, Pipeline};
 use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::{Link, Snapshot};
 use nva_dataplane::verdict::DropReason;
+use pmd_shim::exchange::{self, Post};
 use pmd_shim::memory::{MemoryQueue, MemoryRx, MemoryTx};
 use pmd_shim::{Pool, PoolFrame, PoolOptions};
 use std::sync::{Arc, Weak};
@@ -74,13 +74,14 @@ impl Rig {
         let (outside, to_inside) = (queue(), queue());
         let generation = snapshot.generation();
         let options = Options { flow_capacity: 1000, seed: [7; 16], placement: Placement::ALONE };
-        let inboxes = Inbox::all(1, false).expect("nothing is needed for one");
+        let mut posts = exchange::posts(1, false).expect("nothing is needed for one");
+        let Post { inbox, peers } = posts.remove(0);
         let tx = vec![MemoryTx::new(queue()), MemoryTx::new(to_inside.clone())];
         let worker = Worker {
             pipeline: Pipeline::new(snapshot, &options, worker::now(epoch)),
             rx: vec![MemoryRx::new(outside.clone()), MemoryRx::new(queue())],
-            inbox: Arc::clone(&inboxes[0]),
-            outbox: Outbox::new(tx, pool.clone(), pool.capacity(), Peers::new(0, &inboxes)),
+            inbox,
+            outbox: Outbox::new(tx, pool.clone(), pool.capacity(), peers),
             mailbox: Arc::clone(&control.mailboxes[0]),
             board: Arc::clone(&boards[0]),
             generation,

@@ -5,14 +5,15 @@
 //! nothing has come for [`SPIN`] does it sleep in the kernel until something does, and not at all where it is to poll always.
 
 use super::board::Board;
-use super::exchange::Inbox;
 use super::mailbox::{Edition, FlowPage, FlowQuestion, Mailbox};
 use super::outbox::Outbox;
 use super::rest::rest;
 use nva_config::IdlePolicy;
-use nva_dataplane::pipeline::Pipeline;
+use nva_dataplane::pipeline::{Handed, Pipeline};
+use nva_dataplane::route::News;
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
+use pmd_shim::exchange::Inbox;
 use pmd_shim::{BURST, Burst, FrameSource, RxQueue, TxQueue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
     /// Receive queues in the order of the ports.
     pub(crate) rx: Vec<R>,
     /// What the other workers have for this one.
-    pub(crate) inbox: Arc<Inbox<R::Frame>>,
+    pub(crate) inbox: Inbox<Handed<R::Frame>, News>,
     /// Transmit queues, and what is for the other workers.
     pub(crate) outbox: Outbox<T, S>,
     /// What the control threads want.
@@ -95,8 +96,9 @@ where
                 pipeline.process(now, PortId(port), burst, outbox, &mut ());
             }
         }
-        received += inbox.take(burst);
-        pipeline.accept(now, burst, outbox);
+        let mut handed = Burst::new();
+        received += inbox.take(&mut handed);
+        pipeline.accept(now, &mut handed, outbox);
         for news in (0..BURST).map_while(|_| inbox.news()) {
             pipeline.hear(now, news, outbox);
         }

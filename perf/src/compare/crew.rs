@@ -1,12 +1,12 @@
 //! Two workers, each a thread pinned to a core of its own with the appliance's path over memory ports, joined by the appliance's own
 //! queues between workers.
 
-use super::exchange::{Inbox, Peers};
 use super::quiet::{Interval, Watch, Watched};
 use crate::measure::thread_cpu_ns;
-use crate::rig::{Kind, Post, Rig, Scenario, Sizes};
+use crate::rig::{Desk, Kind, Post, Rig, Scenario, Sizes};
 use core_affinity::CoreId;
 use nva_dataplane::placement::Placement;
+use pmd_shim::exchange::posts;
 use pmd_shim::memory::Templates;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
@@ -96,8 +96,9 @@ pub(crate) struct Crew {
 impl Crew {
     /// Starts a worker on each core, with its flows open.
     pub(crate) fn hire(cores: [usize; WORKERS], seed: u64) -> Result<Self, String> {
-        let inboxes = Inbox::all(WORKERS, false).map_err(|error| format!("socketpair: {error}"))?;
-        let hands = cores.into_iter().enumerate().map(|(index, core)| hire(index, core, &inboxes, seed));
+        let desks = posts(WORKERS, false).map_err(|error| format!("socketpair: {error}"))?;
+        let hands = cores.into_iter().zip(desks).enumerate();
+        let hands = hands.map(|(index, (core, desk))| hire(index, core, desk, seed));
         let crew = Self { hands: hands.collect::<Result<_, _>>()? };
         let tables: Vec<Tables> = crew
             .hands
@@ -186,18 +187,12 @@ impl Answer {
     }
 }
 
-fn hire(
-    index: usize,
-    core: usize,
-    inboxes: &[Arc<Inbox<pmd_shim::PoolFrame>>],
-    seed: u64,
-) -> Result<Hand, String> {
+fn hire(index: usize, core: usize, desk: Desk, seed: u64) -> Result<Hand, String> {
     let (commands, orders) = channel();
     let (tell, answers) = channel();
     let secret = [seed as u8; 16];
-    let inbox = inboxes.get(index).map(Arc::clone).ok_or("a worker has no inbox")?;
     let placement = Placement::new(index, WORKERS, secret);
-    let post = Post { placement, seed: secret, inbox, peers: Peers::new(index, inboxes) };
+    let post = Post { placement, seed: secret, desk };
     let body = move || {
         let outcome = Worker::new(core, post, seed).and_then(|mut worker| worker.attend(&orders, &tell));
         if let Err(why) = outcome {

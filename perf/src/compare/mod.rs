@@ -3,14 +3,6 @@
 //! Every comparison is made of pairs of short shots, A B B A; both contenders are pinned alike and given the same packets. A shot that was
 //! disturbed is void, and its pair with it: nothing is concluded from a figure that looks odd, only from what happened around it.
 
-#[path = "../../../appliance/src/run/exchange.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the very file that the appliance is built from, which uses more of it"
-)]
-pub(crate) mod exchange;
-
 mod child;
 mod contender;
 mod crew;

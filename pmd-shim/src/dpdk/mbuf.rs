@@ -2,7 +2,7 @@
 
 use super::ffi::{self, rte_mbuf};
 use super::pool::HEADROOM;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_to_write;
 use crate::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -239,7 +239,14 @@ impl Frame for Mbuf {
     fn prefetch(&self) {
         let fields = self.fields();
         // The receive queue has just read the description, so that the true place is at hand.
-        prefetch(fields.buf_addr.cast_const().cast::<u8>().wrapping_add(usize::from(fields.data_off)));
+        prefetch_to_write(
+            fields.buf_addr.cast_const().cast::<u8>().wrapping_add(usize::from(fields.data_off)),
+        );
+    }
+
+    #[inline]
+    fn prefetch_header(&self) {
+        prefetch_to_write(core::ptr::from_ref(self.fields()).cast());
     }
 }
 

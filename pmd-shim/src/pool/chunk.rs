@@ -19,15 +19,13 @@ const XDP_HEADROOM: usize = 256;
 /// More colours than this do not spread a burst any further.
 const COLOURS_MAX: usize = 16;
 
-/// The line that describes a chunk. Written by the frame's holder, or, while the chunk is free, by the list it is in.
+/// The line that describes a chunk, written by the frame's holder.
 #[repr(C, align(64))]
 pub(super) struct Header {
     /// The pool that the chunk belongs to.
     pub(super) shared: NonNull<Shared>,
     /// Where the chunk is in the pool.
     pub(super) index: u32,
-    /// While on the return stack: the index below it, plus 1; 0 at the bottom.
-    pub(super) next: u32,
     /// First byte of the frame, counted from this header.
     pub(super) data: u32,
     /// Bytes of the frame.

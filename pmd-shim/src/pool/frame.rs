@@ -2,7 +2,7 @@
 
 use super::chunk::{HEADER, HEADROOM, Header};
 use super::lists::Shared;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_to_write;
 use crate::{Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
 use core::ptr::NonNull;
 use core::{fmt, slice};
@@ -181,7 +181,13 @@ impl Frame for PoolFrame {
     #[inline]
     fn prefetch(&self) {
         // The header is at hand: whoever made the frame has just written it.
-        prefetch(self.header.as_ptr().cast_const().cast::<u8>().wrapping_add(self.header().data as usize));
+        let data = self.header().data as usize;
+        prefetch_to_write(self.header.as_ptr().cast_const().cast::<u8>().wrapping_add(data));
+    }
+
+    #[inline]
+    fn prefetch_header(&self) {
+        prefetch_to_write(self.header.as_ptr().cast_const().cast());
     }
 }
 

@@ -1,16 +1,19 @@
-//! Which chunks are free: the owner's list, the return stack of the other threads, and a reserve behind a mutex.
+//! Which chunks are free: the owner's list, what other threads gave back, and a reserve behind a mutex.
 
 #[cfg(feature = "af_xdp")]
 mod bulk;
+mod returned;
 
-use super::chunk::{Geometry, Header};
+use super::chunk::{FIXED_ROOM, Geometry, Header};
 use super::region::Region;
 use super::{AlreadyOwned, PoolError};
 use crate::RxOffload;
-use crate::prefetch::prefetch;
+use crate::line::Line;
+use crate::prefetch::prefetch_to_write;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use returned::Returned;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// No thread owns the pool.
@@ -18,6 +21,11 @@ const NOBODY: u64 = 0;
 /// How many chunks the owner leaves to other threads when it adopts the pool: this share, at most [`RESERVE_MAX`].
 const RESERVE_SHARE: usize = 16;
 const RESERVE_MAX: usize = 64;
+/// How often the owner looks at what other threads gave back, in chunks, and how many of those it then takes over: often enough that the same
+/// few chunks go round, which caches hold.
+const LOOK_EVERY: usize = 64;
+/// How far ahead the owner asks for the chunks that it will give out.
+const AHEAD: usize = 8;
 
 /// A number of this thread's own, never 0 and never given out again, so that a dead thread's is never mistaken for a living one's.
 #[inline]
@@ -36,40 +44,6 @@ fn thread_number() -> u64 {
         }
         number.get()
     })
-}
-
-/// The top of the return stack, in one word: whether the pool is closed, how many chunks, and the topmost one.
-///
-/// Threads only push, and the owner only takes everything, so the value cannot return to an earlier one unseen between a
-/// load and an exchange in a way that matters: `next` of the pushed chunk is right whenever the exchange succeeds.
-#[derive(Clone, Copy)]
-struct Top(u64);
-
-impl Top {
-    const EMPTY: Self = Self(0);
-    const CLOSED: u64 = 1 << 63;
-
-    fn count(self) -> usize {
-        ((self.0 & !Self::CLOSED) >> 32) as usize
-    }
-
-    /// Index of the topmost chunk plus 1; 0 when the stack is empty.
-    fn chunk(self) -> u32 {
-        self.0 as u32
-    }
-
-    fn with(self, chunk: u32, more: usize) -> Self {
-        Self((self.0 & Self::CLOSED) | (((self.count() + more) as u64) << 32) | u64::from(chunk))
-    }
-
-    fn closed(self) -> Self {
-        Self(self.0 | Self::CLOSED)
-    }
-
-    /// The pool is closed and all chunks are back.
-    fn is_complete(self, capacity: usize) -> bool {
-        self.0 & Self::CLOSED != 0 && self.count() == capacity
-    }
 }
 
 /// A stack of free chunks with room for all of them. It does not synchronise: see [`Free::push`].
@@ -112,16 +86,15 @@ impl Free {
         let left = self.count().checked_sub(1)?;
         let chunk = self.chunks.get(left)?.get();
         self.count.store(left, Ordering::Relaxed);
-        if let Some(next) = left.checked_sub(1).and_then(|at| self.chunks.get(at)) {
-            prefetch(next.get().as_ptr().cast());
+        if let Some(next) = left.checked_sub(AHEAD).and_then(|at| self.chunks.get(at)) {
+            let header: *const u8 = next.get().as_ptr().cast();
+            prefetch_to_write(header);
+            // Where a new frame begins, which is soon written, too.
+            prefetch_to_write(header.wrapping_add(FIXED_ROOM));
         }
         Some(chunk)
     }
 }
-
-/// A cache line pair of its own: what many threads write does not disturb what one thread reads.
-#[repr(align(128))]
-struct Line<T>(T);
 
 /// What all handles and all frames of a pool point to.
 pub(super) struct Shared {
@@ -133,8 +106,8 @@ pub(super) struct Shared {
     owner: AtomicU64,
     /// Handles, the owner's guard among them.
     pub(super) handles: AtomicUsize,
-    /// A [`Top`]: chunks given back by other threads than the owner.
-    returned: Line<AtomicU64>,
+    /// Chunks given back by other threads than the owner.
+    returned: Returned,
     /// Free chunks of the owner; while there is none, of whoever holds `reserve`.
     local: Line<Free>,
     /// Free chunks for other threads than the owner.
@@ -153,7 +126,7 @@ impl Shared {
             capacity,
             owner: AtomicU64::new(NOBODY),
             handles: AtomicUsize::new(1),
-            returned: Line(AtomicU64::new(Top::EMPTY.0)),
+            returned: Returned::new(capacity),
             local: Line(Free::new(capacity)),
             reserve: Mutex::new(Free::new(capacity)),
         })));
@@ -167,7 +140,6 @@ impl Shared {
                 header.write(Header {
                     shared,
                     index: index as u32,
-                    next: 0,
                     data: 0,
                     len: 0,
                     end: (geometry.chunk - geometry.colour(index)) as u32,
@@ -199,8 +171,7 @@ impl Shared {
     /// How many chunks are in no list.
     pub(super) fn in_use(&self) -> usize {
         let reserve = self.lock_reserve();
-        let returned = Top(self.returned.0.load(Ordering::Relaxed)).count();
-        self.capacity.saturating_sub(reserve.count() + returned + self.local.0.count())
+        self.capacity.saturating_sub(reserve.count() + self.returned.count() + self.local.0.count())
     }
 
     fn lock_reserve(&self) -> MutexGuard<'_, Free> {
@@ -240,19 +211,29 @@ impl Shared {
             return self.take_unowned();
         }
         // SAFETY: this thread is the owner.
-        if let Some(chunk) = unsafe { self.local.0.pop() } {
-            return Some(chunk);
+        let Some(chunk) = (unsafe { self.local.0.pop() }) else { return self.take_from_others() };
+        if self.local.0.count().is_multiple_of(LOOK_EVERY) {
+            self.look_for_returned();
         }
-        self.take_returned()
+        Some(chunk)
+    }
+
+    /// The owner: takes over some of what other threads gave back.
+    #[inline]
+    fn look_for_returned(&self) {
+        if self.returned.count() > 0 {
+            // SAFETY: this thread is the owner.
+            unsafe { self.move_returned_to(&self.local.0, LOOK_EVERY) };
+        }
     }
 
     /// The owner's list is empty: take over what other threads gave back, else what was reserved for them.
     #[cold]
-    fn take_returned(&self) -> Option<NonNull<Header>> {
+    fn take_from_others(&self) -> Option<NonNull<Header>> {
         let local = &self.local.0;
         // SAFETY: only `take` calls this, on the owner thread; the reserve is locked.
         unsafe {
-            self.move_returned_to(local);
+            self.move_returned_to(local, LOOK_EVERY);
             if local.count() == 0
                 && let Ok(reserve) = self.reserve.try_lock()
             {
@@ -275,29 +256,21 @@ impl Shared {
                 return Some(chunk);
             }
             reserve.pop().or_else(|| {
-                self.move_returned_to(&reserve);
+                self.move_returned_to(&reserve, LOOK_EVERY);
                 reserve.pop()
             })
         }
     }
 
-    /// Empties the return stack into `list`.
+    /// Takes up to `wanted` chunks over into `list` that other threads gave back.
     ///
     /// # Safety
     /// As for [`Free::push`].
-    unsafe fn move_returned_to(&self, list: &Free) {
-        // Acquire: pairs with the release in `give_back`, so that `next` and the frame's last uses are visible here.
-        let top = Top(self.returned.0.swap(Top::EMPTY.0, Ordering::Acquire));
-        let mut at = top.chunk();
-        for _ in 0..top.count() {
-            let Some(index) = at.checked_sub(1) else { break };
-            let header = self.header(index as usize);
-            // SAFETY: the swap made this thread the only holder of all chunks of the stack; the list is as the caller promises.
-            unsafe {
-                at = (*header.as_ptr()).next;
-                list.push(header);
-            }
-        }
+    unsafe fn move_returned_to(&self, list: &Free, wanted: usize) {
+        self.returned.take(wanted, |index| {
+            // SAFETY: the queue gave the chunk to this thread alone; the list is as the caller promises.
+            unsafe { list.push(self.header(index as usize)) };
+        });
     }
 
     /// Makes a chunk free again.
@@ -318,62 +291,37 @@ impl Shared {
         }
     }
 
-    /// Pushes a chunk on the return stack; frees the pool if that was the last chunk of a closed one.
+    /// Gives a chunk back to another thread's pool; frees the pool if that was the last chunk of a closed one.
     ///
     /// # Safety
     /// As for [`Shared::give`]; `pool` is the chunk's.
     unsafe fn give_back(pool: NonNull<Self>, header: NonNull<Header>) {
-        // SAFETY: the caller holds the chunk, which keeps the pool alive until the exchange below succeeds.
-        let (returned, capacity, chunk) =
-            unsafe { (&pool.as_ref().returned.0, pool.as_ref().capacity, (*header.as_ptr()).index + 1) };
-        let mut top = Top(returned.load(Ordering::Relaxed));
-        loop {
-            // SAFETY: the chunk is still the caller's.
-            unsafe { (*header.as_ptr()).next = top.chunk() };
-            let new = top.with(chunk, 1);
-            // Release: whoever takes the chunk sees `next` and nothing of the old holder's. Acquire: if this frees the pool, all
-            // other holders' uses come before.
-            match returned.compare_exchange_weak(top.0, new.0, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    if new.is_complete(capacity) {
-                        // SAFETY: the last handle is gone and all chunks are back; exactly one exchange makes that true.
-                        drop(unsafe { Box::from_raw(pool.as_ptr()) });
-                    }
-                    return;
-                }
-                Err(now) => top = Top(now),
-            }
+        // SAFETY: the caller holds the chunk, which keeps the pool alive until the queue has it, and the queue touches nothing of the pool
+        // after that.
+        let is_last = unsafe { pool.as_ref().returned.give((*header.as_ptr()).index) };
+        if is_last {
+            // SAFETY: the last handle is gone and all chunks are back; exactly one caller is told so.
+            drop(unsafe { Box::from_raw(pool.as_ptr()) });
         }
     }
 
     /// The last handle is gone: frees the pool, or leaves that to the last frame.
     ///
-    /// From here on there is no owner, so all frames come back by the return stack; crediting it with the chunks of the other
-    /// two lists makes its count reach the capacity exactly when nothing is out any more.
+    /// From here on there is no owner, so all frames come back by the queue, which counts them.
     ///
     /// # Safety
     /// Called once, when no handle is left.
     pub(super) unsafe fn close(pool: NonNull<Self>) {
         // SAFETY: not yet freed, as only a closed pool is. There is no owner (its guard would hold a handle), and no handle to
-        // allocate with, so the lists can be read; frames only push on the return stack.
-        let (returned, capacity, elsewhere) = unsafe {
+        // allocate with, so the lists can be read, and nobody takes out of the queue; frames are only given to it.
+        let is_last = unsafe {
             let shared = pool.as_ref();
-            let elsewhere = shared.local.0.count() + shared.lock_reserve().count();
-            (&shared.returned.0, shared.capacity, elsewhere)
+            let here = shared.local.0.count() + shared.lock_reserve().count();
+            shared.returned.close(shared.capacity, here)
         };
-        let mut top = Top(returned.load(Ordering::Relaxed));
-        loop {
-            let new = top.with(top.chunk(), elsewhere).closed();
-            match returned.compare_exchange_weak(top.0, new.0, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    if new.is_complete(capacity) {
-                        // SAFETY: no handle and no frame is left; exactly one exchange makes that true.
-                        drop(unsafe { Box::from_raw(pool.as_ptr()) });
-                    }
-                    return;
-                }
-                Err(now) => top = Top(now),
-            }
+        if is_last {
+            // SAFETY: no handle and no frame is left; exactly one caller is told so.
+            drop(unsafe { Box::from_raw(pool.as_ptr()) });
         }
     }
 }

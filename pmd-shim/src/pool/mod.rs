@@ -20,8 +20,8 @@
 //! chunk's start, and frames that it writes start behind 256 bytes more.
 //!
 //! Who frees where: the thread that [adopted](Pool::adopt) the pool takes from and gives to a list of its own without any
-//! synchronisation. Every other thread gives back through a lock-free stack that the owner takes over in one swap when
-//! its list has run dry, and takes through a mutex.
+//! synchronisation. Every other thread gives back through a queue of indices, out of which the owner takes some from time to time,
+//! and takes through a mutex.
 
 mod chunk;
 mod frame;

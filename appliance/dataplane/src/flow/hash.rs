@@ -7,8 +7,10 @@
 use crate::wire::FlowKey;
 use crate::wire::plain::{KeyV4, KeyV6};
 
-/// A flow key's hash under the secret of one [`FlowTable`](super::FlowTable); of no use to another one.
+/// A flow key's hash under the secret of one [`FlowTable`](super::FlowTable), and of all that have the same seed.
+// Packed, as each packet of a burst has one, and takes it along to another worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(4))]
 pub struct FlowHash {
     pub(super) bits: u64,
     /// The reference that probably is the key's. Only ever a guess: whatever it says, the record that it leads to is looked at.
@@ -18,6 +20,12 @@ pub struct FlowHash {
 impl FlowHash {
     /// Of no key.
     pub(crate) const NONE: Self = Self { bits: 0, guess: NO_GUESS };
+
+    /// The same for another table.
+    #[inline]
+    pub(crate) fn elsewhere(self) -> Self {
+        Self { guess: NO_GUESS, ..self }
+    }
 }
 
 /// Leads to no record.

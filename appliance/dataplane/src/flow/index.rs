@@ -159,6 +159,14 @@ impl Index {
         }
     }
 
+    /// There is surely no reference of this hash. Looks at the first bucket only.
+    #[inline]
+    pub(super) fn lacks(&self, hash: FlowHash) -> bool {
+        let places = self.places(hash);
+        let bucket = &self.buckets[places.first];
+        bucket.overflowed() == 0 && bucket.matching(places.tag).next().is_none()
+    }
+
     /// The first reference of this hash for which `is_it` holds.
     #[inline(always)]
     pub(super) fn find(&self, hash: FlowHash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -135,6 +135,12 @@ impl FlowTable {
         });
     }
 
+    /// There is surely no flow for a packet of this hash. `false`: there may be one.
+    #[inline]
+    pub fn lacks(&self, hash: FlowHash) -> bool {
+        self.index.lacks(hash)
+    }
+
     /// The flow of a packet, and who sent it. `hash` is the key's [`hash`](Self::hash), whether the steps before were taken or not.
     #[inline(always)]
     pub fn find(&self, key: &FlowKey, hash: FlowHash) -> Option<(FlowId, Side)> {

@@ -1,8 +1,8 @@
 //! Which addresses are the appliance's own, and what is on each link.
 
 use crate::addr::{Addr, Family, Mac};
+use crate::addr_map::AddrMap;
 use crate::verdict::PortId;
-use hashbrown::HashMap;
 
 /// What stage 3 knows of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub type PortAddresses = (PortFacts, Vec<(Addr, Addr, u8)>);
 /// The appliance's addresses and the prefixes of its links, compiled once from the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct LocalTable {
-    addresses: HashMap<Addr, Local>,
+    addresses: AddrMap<Local>,
     /// By [`PortId::index`].
     ports: Vec<Link>,
 }

@@ -4,7 +4,8 @@
 //! What is decided about a frame, and in which stages, is said in the module above.
 
 use super::mark::{Mark, Origin};
-use super::{Observer, Outcome, Pipeline, Transmit};
+use super::place::Move;
+use super::{Handed, Observer, Outcome, Pipeline, Transmit};
 use crate::addr::Mac;
 use crate::counters::Counters;
 use crate::flow::FlowHash;
@@ -13,10 +14,11 @@ use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::plain::{self, Plain, Station};
 use crate::wire::{self, Parsed};
 use arrayvec::ArrayVec;
+use core::slice;
 use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 
 /// What the first pass found out about a frame.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) hash: FlowHash,
     /// `None`: the frame is another one, whose parsed form is with those of the others.
@@ -24,7 +26,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    const OTHER: Self = Self { hash: FlowHash::NONE, plain: None };
+    /// Of a frame that is parsed already, or not yet.
+    pub(super) const OTHER: Self = Self { hash: FlowHash::NONE, plain: None };
 }
 
 /// Frames that left by the fast lane, not counted yet.
@@ -84,7 +87,39 @@ impl<F: Frame> Pipeline<F> {
         let mut others = ArrayVec::new();
         self.parse(burst, station, &mut slots, &mut others);
         self.prefetch_records(&mut slots[..burst.len()]);
-        self.carry_out(now, port, burst, &slots, &others, tx, observer);
+        let mark = Mark { port, origin: Origin::Received };
+        self.carry_out(now, mark, burst, &slots, &mut others.iter(), tx, observer);
+    }
+
+    /// Takes frames that other workers [handed over](Transmit::hand_over); `handed` is empty afterwards.
+    pub fn accept<T: Transmit<F>>(&mut self, now: Time, handed: &mut Burst<Handed<F>>, tx: &mut T) {
+        let Some(&Handed { mark: mut common, .. }) = handed.first() else { return };
+        for Handed { frame, slot, .. } in handed.iter() {
+            frame.prefetch_header();
+            self.flows.prefetch_index(slot.hash);
+        }
+        let mut others = ArrayVec::new();
+        for Handed { frame, slot, mark } in handed.iter_mut() {
+            if slot.plain.is_some() {
+                frame.prefetch();
+            } else {
+                self.other(frame, self.facts(mark.port).mac, slot, &mut others);
+            }
+            self.flows.prefetch_record(&mut slot.hash);
+        }
+        let mut others = others.iter();
+        // Frames that came in alike go on together.
+        let mut burst = Burst::new();
+        let mut slots = [Slot::OTHER; BURST];
+        for Handed { frame, slot, mark } in handed.drain(..) {
+            if mark != common {
+                self.carry_out(now, common, &mut burst, &slots, &mut others, tx, &mut ());
+                common = mark;
+            }
+            slots[burst.len()] = slot;
+            burst.push(frame);
+        }
+        self.carry_out(now, common, &mut burst, &slots, &mut others, tx, &mut ());
     }
 
     /// First pass: parses, and asks for the flow buckets. Each pass has the registers to itself.
@@ -144,16 +179,15 @@ impl<F: Frame> Pipeline<F> {
     fn carry_out<T: Transmit<F>, O: Observer>(
         &mut self,
         now: Time,
-        port: PortId,
+        mark: Mark,
         burst: &mut Burst<F>,
         slots: &[Slot; BURST],
-        others: &ArrayVec<Result<Parsed, DropReason>, BURST>,
+        others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
         tx: &mut T,
         observer: &mut O,
     ) {
-        let lane = self.lane(port, now);
-        let mut others = others.iter();
-        let mut sent = Sent::new(port);
+        let lane = self.lane(mark.port, now);
+        let mut sent = Sent::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {
             let Some(mut frame) = frames.next() else { break };
@@ -165,12 +199,29 @@ impl<F: Frame> Pipeline<F> {
                 observer.decided(index, &outcome);
                 continue;
             }
-            let mark = Mark { port, origin: Origin::Received };
-            if let Some(outcome) = self.through(frame, slot, &mut others, mark, now, tx) {
+            let outcome = match self.at_once_elsewhere(&frame, slot, mark) {
+                Some(to) => self.pass_on(frame, slot, mark, to, tx),
+                None => self.through(frame, slot, others, mark, now, tx),
+            };
+            if let Some(outcome) = outcome {
                 observer.decided(index, &outcome);
             }
         }
         sent.count(&mut self.counters);
+    }
+
+    /// Gives a frame to another worker; `None` when that one goes on with it.
+    fn pass_on<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        slot: &Slot,
+        mark: Mark,
+        to: Move,
+        tx: &mut T,
+    ) -> Option<Outcome> {
+        let verdict = to.carry_out(frame, mark.port, slot, tx)?;
+        self.count(mark.port, verdict);
+        Some(Outcome { verdict, rule: None, backend: None })
     }
 
     #[inline(never)]
@@ -191,11 +242,11 @@ impl<F: Frame> Pipeline<F> {
 
     /// Takes a frame that the fast lane left through the stages; `None` when another worker goes on with it.
     #[inline(never)]
-    fn through<'a, T: Transmit<F>>(
+    fn through<T: Transmit<F>>(
         &mut self,
         mut frame: F,
         slot: &Slot,
-        others: &mut impl Iterator<Item = &'a Result<Parsed, DropReason>>,
+        others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
         mark: Mark,
         now: Time,
         tx: &mut T,
@@ -209,7 +260,7 @@ impl<F: Frame> Pipeline<F> {
             // It is never missing.
             None => others.next().unwrap_or(&Err(DropReason::Malformed)),
         };
-        let outcome = self.decide(frame, parsed, slot.hash, mark, now, tx)?;
+        let outcome = self.decide(frame, parsed, slot, mark, now, tx)?;
         self.count(mark.port, outcome.verdict);
         Some(outcome)
     }

@@ -1,6 +1,6 @@
 //! The fast lane held against the stages: the same traffic, once with it and once without, ends the same in every respect.
 
-use super::{Observer, Options, Outcome, Pipeline, Transmit};
+use super::{Handed, Observer, Options, Outcome, Pipeline, Transmit};
 use crate::addr::{Addr, Mac};
 use crate::flow::{Side, Tally, TcpState, Way};
 use crate::names::Names;
@@ -139,7 +139,8 @@ impl Transmit<VecFrame> for Wires {
         Some(VecFrame::new(&[]))
     }
 
-    fn hand_over(&mut self, worker: usize, frame: VecFrame) -> Result<(), VecFrame> {
+    fn hand_over(&mut self, worker: usize, handed: Handed<VecFrame>) -> Result<(), Handed<VecFrame>> {
+        let frame = &handed.frame;
         self.handed_over.push((worker, frame.mark(), frame.bytes().to_vec()));
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Fragments: the first one is judged like a whole packet, the later ones follow it, out of order too.
 
+use super::burst::Slot;
 use super::{Departure, End, Mark, Passage, Pipeline, Step, Transmit, decided, drop_for};
-use crate::flow::FlowHash;
 use crate::fragments::{FragmentKey, Later};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{self, FragmentInfo, Packet, Parsed, Transport};
@@ -68,7 +68,7 @@ impl<F: Frame> Pipeline<F> {
             let mark = Mark::from_bits(frame.mark());
             let verdict = match self.parse_again(&frame, mark) {
                 Some(packet) => {
-                    let mut passage = Passage::new(p.now, mark, &packet, FlowHash::default());
+                    let mut passage = Passage::new(p.now, mark, &packet, Slot::OTHER);
                     let step = self.path(&mut frame, &mut passage);
                     self.finish(frame, &passage, step, tx)
                 }

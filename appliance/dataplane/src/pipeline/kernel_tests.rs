@@ -1,6 +1,6 @@
 //! The kernel's sockets behind the appliance's addresses: what gets in, and what gets out.
 
-use super::{Options, Pipeline, Transmit, worker_for};
+use super::{Handed, Options, Pipeline, Transmit, worker_for};
 use crate::addr::{Addr, Family, Mac};
 use crate::names::Names;
 use crate::placement::Placement;
@@ -93,7 +93,7 @@ fn snapshot() -> Arc<Snapshot> {
 /// What left the workers.
 #[derive(Default)]
 struct Wires {
-    inboxes: Vec<VecDeque<VecFrame>>,
+    inboxes: Vec<VecDeque<Handed<VecFrame>>>,
     sent: Vec<(PortId, Vec<u8>)>,
     kernel: Vec<(PortId, Vec<u8>)>,
     kernel_is_full: bool,
@@ -109,9 +109,9 @@ impl Transmit<VecFrame> for &mut Wires {
         Some(VecFrame::new(&[]))
     }
 
-    fn hand_over(&mut self, worker: usize, frame: VecFrame) -> Result<(), VecFrame> {
+    fn hand_over(&mut self, worker: usize, handed: Handed<VecFrame>) -> Result<(), Handed<VecFrame>> {
         self.handed_over += 1;
-        self.inboxes[worker].push_back(frame);
+        self.inboxes[worker].push_back(handed);
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Team {
         let mut burst: Burst<VecFrame> = [VecFrame::new(bytes)].into_iter().collect();
         self.pipelines[worker].process(self.now, port, &mut burst, &mut &mut self.wires, &mut ());
         while let Some(at) = self.wires.inboxes.iter().position(|inbox| !inbox.is_empty()) {
-            let mut burst: Burst<VecFrame> = self.wires.inboxes[at].drain(..).collect();
+            let mut burst: Burst<Handed<VecFrame>> = self.wires.inboxes[at].drain(..).collect();
             self.pipelines[at].accept(self.now, &mut burst, &mut &mut self.wires);
         }
     }

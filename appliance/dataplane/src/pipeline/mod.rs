@@ -26,7 +26,7 @@ mod timers;
 mod to_kernel;
 
 use crate::counters::Counters;
-use crate::flow::{FlowHash, FlowTable};
+use crate::flow::FlowTable;
 use crate::fragments::FragmentTable;
 use crate::host::Limiter;
 use crate::placement::Placement;
@@ -35,14 +35,15 @@ use crate::snapshot::{PortFacts, Snapshot};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 use crate::wire::{FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
+use burst::Slot;
 use core::ops::ControlFlow;
 use mark::{Mark, Origin};
-use place::hand_over;
 use pmd_shim::Frame;
 use std::sync::Arc;
 
 pub use from_kernel::worker_for;
 pub use inspect::{FlowSummary, Membership};
+pub use place::Handed;
 
 /// Where frames leave, and where new ones come from.
 pub trait Transmit<F: Frame> {
@@ -57,8 +58,8 @@ pub trait Transmit<F: Frame> {
     ///
     /// # Errors
     /// The frame, when that worker has too many waiting. A worker that is alone is never asked.
-    fn hand_over(&mut self, _worker: usize, frame: F) -> Result<(), F> {
-        Err(frame)
+    fn hand_over(&mut self, _worker: usize, handed: Handed<F>) -> Result<(), Handed<F>> {
+        Err(handed)
     }
 
     /// Gives a received frame to the kernel, at the host interface of a port. Without one it ends here.
@@ -100,7 +101,7 @@ pub struct Outcome {
 pub struct Options {
     /// Flow records of this worker.
     pub flow_capacity: usize,
-    /// Fixes every secret of this worker: hash keys.
+    /// Fixes every secret: hash keys. The same for all workers, as they tell each other hashes.
     pub seed: [u8; 16],
     /// Which of the workers it is.
     pub placement: Placement,
@@ -139,7 +140,7 @@ struct Passage<'a> {
     now: Time,
     port: PortId,
     packet: &'a Packet,
-    hash: FlowHash,
+    slot: Slot,
     rule: Option<RuleId>,
     backend: Option<BackendId>,
     /// How far the search for its flow has come.
@@ -147,8 +148,8 @@ struct Passage<'a> {
 }
 
 impl<'a> Passage<'a> {
-    fn new(now: Time, mark: Mark, packet: &'a Packet, hash: FlowHash) -> Self {
-        Self { now, port: mark.port, packet, hash, rule: None, backend: None, origin: mark.origin }
+    fn new(now: Time, mark: Mark, packet: &'a Packet, slot: Slot) -> Self {
+        Self { now, port: mark.port, packet, slot, rule: None, backend: None, origin: mark.origin }
     }
 
     fn is_neighbor_discovery(&self) -> bool {
@@ -255,7 +256,7 @@ impl<F: Frame> Pipeline<F> {
         &mut self,
         frame: F,
         parsed: &Result<Parsed, DropReason>,
-        hash: FlowHash,
+        slot: &Slot,
         mark: Mark,
         now: Time,
         tx: &mut T,
@@ -264,7 +265,7 @@ impl<F: Frame> Pipeline<F> {
             Err(reason) => Some(Outcome { verdict: Verdict::Drop(*reason), rule: None, backend: None }),
             Ok(Parsed::Arp(arp)) => Some(self.arp(frame, arp, mark.port, now, tx)),
             Ok(Parsed::Ip(packet)) => {
-                let passage = Passage::new(now, mark, packet, hash);
+                let passage = Passage::new(now, mark, packet, *slot);
                 if passage.is_neighbor_discovery() {
                     Some(self.nd(frame, &passage, tx))
                 } else {
@@ -305,7 +306,7 @@ impl<F: Frame> Pipeline<F> {
     /// Known flows are already decided; others, once no worker knows them, go through every stage.
     #[inline(always)]
     fn flow(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
-        if let Some((id, side)) = self.flows.find(&p.packet.key, p.hash)
+        if let Some((id, side)) = self.flows.find(&p.packet.key, p.slot.hash)
             && let Some(departure) = self.known(frame, p, id, side)?
         {
             return ControlFlow::Continue(departure);
@@ -325,7 +326,7 @@ impl<F: Frame> Pipeline<F> {
     ) -> Option<Verdict> {
         match step {
             ControlFlow::Continue(departure) => Some(self.send(frame, departure, p.now, tx)),
-            ControlFlow::Break(End::Elsewhere(to)) => hand_over(frame, p.port, to, tx),
+            ControlFlow::Break(End::Elsewhere(to)) => to.carry_out(frame, p.port, &p.slot, tx),
             ControlFlow::Break(End::ToKernel(owner)) => Some(self.deliver_in(frame, p, owner, tx)),
             ControlFlow::Break(End::Decided(verdict)) => {
                 match verdict {

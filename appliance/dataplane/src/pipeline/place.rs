@@ -9,17 +9,17 @@
 //! its way to another worker and back, those that come meanwhile go the same way, and the first that finds the flow made may overtake
 //! the last of them.
 
-use super::{End, FlowKey, Mark, Origin, Outcome, Passage, Pipeline, Step, Transmit};
-use crate::flow::FlowHash;
+use super::burst::Slot;
+use super::{End, FlowKey, Mark, Origin, Passage, Pipeline, Step, Transmit};
+use crate::addr::Addr;
 use crate::host::Local;
 use crate::placement::Home;
 use crate::route::News;
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
-use crate::wire::{self, Parsed};
 use core::ops::ControlFlow;
 use nva_config::Trust;
-use pmd_shim::{Burst, Frame};
+use pmd_shim::Frame;
 
 /// Which worker goes on with a packet, and what it needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +28,15 @@ pub(super) struct Move {
     origin: Origin,
 }
 
-impl<F: Frame> Pipeline<F> {
-    /// Takes frames that other workers [handed over](Transmit::hand_over); `burst` is empty afterwards.
-    pub fn accept<T: Transmit<F>>(&mut self, now: Time, burst: &mut Burst<F>, tx: &mut T) {
-        for frame in burst.drain(..) {
-            let mark = Mark::from_bits(frame.mark());
-            let station = self.facts(mark.port).mac;
-            let parsed = wire::parse(frame.bytes(), frame.offload(), station);
-            let hash = match &parsed {
-                Ok(Parsed::Ip(packet)) => self.flows.hash(&packet.key),
-                _ => FlowHash::default(),
-            };
-            if let Some(Outcome { verdict, .. }) = self.decide(frame, &parsed, hash, mark, now, tx) {
-                self.count(mark.port, verdict);
-            }
-        }
-    }
+/// A received frame on its way to another worker, with what is known about it so far.
+#[derive(Debug)]
+pub struct Handed<F> {
+    pub(super) frame: F,
+    pub(super) slot: Slot,
+    pub(super) mark: Mark,
+}
 
+impl<F: Frame> Pipeline<F> {
     /// Takes in what another worker [told](Transmit::tell).
     pub fn hear<T: Transmit<F>>(&mut self, now: Time, news: News, tx: &mut T) {
         if let Some(neighbor) = self.neighbors.hear(news, now) {
@@ -63,15 +55,37 @@ impl<F: Frame> Pipeline<F> {
 
     #[inline(never)]
     fn seek_elsewhere(&self, p: &Passage<'_>, key: &FlowKey) -> Step<()> {
-        if p.origin == Origin::Placed || self.is_for_us(p) {
-            return ControlFlow::Continue(());
+        let mark = Mark { port: p.port, origin: p.origin };
+        match self.elsewhere(mark, p.packet.key.dst, [key.src, key.dst]) {
+            Some(to) => ControlFlow::Break(End::Elsewhere(to)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Who is asked next about a packet to `dst` that came in as `mark` says, when no flow between these ends is here; `None`: nobody.
+    fn elsewhere(&self, mark: Mark, dst: Addr, [from, to]: [Addr; 2]) -> Option<Move> {
+        if mark.origin == Origin::Placed || self.is_for_us(mark.port, dst) {
+            return None;
         }
         let here = self.placement.index();
-        let Home { address, other, is_certain } = self.home(key);
-        let [home, other] = [address, other].map(|address| self.placement.worker_of(address));
-        let asked =
-            is_certain && !self.has_moved || p.origin == Origin::Sought || [here, home].contains(&other);
-        if asked { self.go_on(home, Origin::Placed) } else { self.go_on(other, Origin::Sought) }
+        let Home { address, other, is_certain } = self.home(from, to);
+        let home = self.placement.worker_of(address);
+        let asked = is_certain && !self.has_moved || mark.origin == Origin::Sought;
+        let other = if asked { home } else { self.placement.worker_of(other) };
+        let asked = asked || [here, home].contains(&other);
+        let (worker, origin) = if asked { (home, Origin::Placed) } else { (other, Origin::Sought) };
+        (worker != here).then_some(Move { worker: worker as u16, origin })
+    }
+
+    /// Where a plain packet goes that surely has no flow here, as the stages would say, before it is looked at any more. `None`: it is for
+    /// the stages.
+    #[inline]
+    pub(super) fn at_once_elsewhere(&self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
+        if self.placement.is_alone() || !self.flows.lacks(slot.hash) {
+            return None;
+        }
+        let [src, dst] = slot.plain?.addresses(frame.bytes())?;
+        self.elsewhere(mark, dst, [src, dst])
     }
 
     /// Fragments of a datagram meet at its home, in whichever order they come.
@@ -80,10 +94,11 @@ impl<F: Frame> Pipeline<F> {
         if self.placement.is_alone() || p.origin != Origin::Received {
             return ControlFlow::Continue(());
         }
-        if self.is_for_us(p) {
+        if self.is_for_us(p.port, p.packet.key.dst) {
             return self.gather_in(p);
         }
-        self.go_on(self.placement.worker_of(self.home(&p.packet.key).address), Origin::Gathered)
+        let home = self.home(p.packet.key.src, p.packet.key.dst);
+        self.go_on(self.placement.worker_of(home.address), Origin::Gathered)
     }
 
     pub(super) fn go_on(&self, worker: usize, origin: Origin) -> Step<()> {
@@ -94,28 +109,32 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Every worker answers for the appliance's own addresses, which have no flows.
-    fn is_for_us(&self, p: &Passage<'_>) -> bool {
-        let dst = p.packet.key.dst;
-        dst.is_v6_link_local() || matches!(self.snapshot.local.kind(p.port, dst), Some(Local::PortAddress(_)))
+    fn is_for_us(&self, port: PortId, dst: Addr) -> bool {
+        dst.is_v6_link_local() || matches!(self.snapshot.local.kind(port, dst), Some(Local::PortAddress(_)))
     }
 
-    pub(super) fn home(&self, key: &FlowKey) -> Home {
-        self.snapshot.homes.of(key.src, key.dst, |address| {
+    pub(super) fn home(&self, src: Addr, dst: Addr) -> Home {
+        self.snapshot.homes.of(src, dst, |address| {
             let port = self.snapshot.routes.lookup(address).map(|hop| hop.port);
             port.is_some_and(|port| self.facts(port).trust == Trust::Untrusted)
         })
     }
 }
 
-/// Gives the frame to another worker. What it has no room for is dropped as by any full queue.
-#[cold]
-#[inline(never)]
-pub(super) fn hand_over<F: Frame, T: Transmit<F>>(
-    mut frame: F,
-    port: PortId,
-    Move { worker, origin }: Move,
-    tx: &mut T,
-) -> Option<Verdict> {
-    frame.set_mark(Mark { port, origin }.to_bits());
-    tx.hand_over(worker.into(), frame).err().map(|_refused| Verdict::Drop(DropReason::TxQueueFull))
+impl Move {
+    /// Gives the frame to the other worker. What that has no room for is dropped as by any full queue; `None`: the other one goes on with it.
+    #[inline(never)]
+    pub(super) fn carry_out<F: Frame, T: Transmit<F>>(
+        self,
+        mut frame: F,
+        port: PortId,
+        slot: &Slot,
+        tx: &mut T,
+    ) -> Option<Verdict> {
+        let mark = Mark { port, origin: self.origin };
+        frame.set_mark(mark.to_bits());
+        let slot = Slot { hash: slot.hash.elsewhere(), ..*slot };
+        let refused = tx.hand_over(self.worker.into(), Handed { frame, slot, mark }).err();
+        refused.map(|_refused| Verdict::Drop(DropReason::TxQueueFull))
+    }
 }

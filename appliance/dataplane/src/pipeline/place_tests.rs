@@ -1,6 +1,6 @@
 //! Several pipelines that hand over to each other, held against one that is alone.
 
-use super::{Options, Origin, Pipeline, Transmit};
+use super::{Handed, Options, Origin, Pipeline, Transmit};
 use crate::addr::{Addr, Mac};
 use crate::counters::{Counters, PortCounters};
 use crate::names::Names;
@@ -113,7 +113,7 @@ const TRUST: [&str; 4] = ["untrusted", "untrusted", "trusted", "trusted"];
 /// What passes between the workers, and out.
 #[derive(Default)]
 struct Wires {
-    inboxes: Vec<VecDeque<VecFrame>>,
+    inboxes: Vec<VecDeque<Handed<VecFrame>>>,
     news: Vec<VecDeque<News>>,
     sent: Vec<(PortId, Vec<u8>)>,
     handed_over: usize,
@@ -135,13 +135,13 @@ impl Transmit<VecFrame> for Tx<'_> {
         Some(VecFrame::new(&[]))
     }
 
-    fn hand_over(&mut self, worker: usize, frame: VecFrame) -> Result<(), VecFrame> {
+    fn hand_over(&mut self, worker: usize, handed: Handed<VecFrame>) -> Result<(), Handed<VecFrame>> {
         assert_ne!(worker, self.own, "nobody hands over to himself");
         if self.wires.inboxes[worker].len() >= self.wires.room {
-            return Err(frame);
+            return Err(handed);
         }
         self.wires.handed_over += 1;
-        self.wires.inboxes[worker].push_back(frame);
+        self.wires.inboxes[worker].push_back(handed);
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Team {
     fn accept(&mut self, worker: usize, count: usize) -> bool {
         let inbox = &mut self.wires.inboxes[worker];
         let count = count.min(inbox.len());
-        let mut burst: Burst<VecFrame> = inbox.drain(..count).collect();
+        let mut burst: Burst<Handed<VecFrame>> = inbox.drain(..count).collect();
         let mut tx = Tx { wires: &mut self.wires, own: worker };
         self.pipelines[worker].accept(NOW, &mut burst, &mut tx);
         while let Some(news) = tx.wires.news[worker].pop_front() {
@@ -493,7 +493,7 @@ fn flows_are_found_after_a_reload_that_moves_their_homes() {
             let home = |team: &Team| {
                 let [src, dst] = [from, to].map(|place| Addr::from(hosts(false)[place].0));
                 let key = FlowKey { src, dst, src_port: 0, dst_port: 0, protocol: protocol::TCP };
-                team.pipelines[0].placement.worker_of(team.pipelines[0].home(&key).address)
+                team.pipelines[0].placement.worker_of(team.pipelines[0].home(key.src, key.dst).address)
             };
             let mut team = Team::new(3, &snapshot(TRUST, 1));
             let mut seen = Vec::new();

@@ -1,11 +1,11 @@
 //! What happens by itself: questions for neighbours' addresses, packets that waited too long, flows that end.
 
+use super::burst::Slot;
 use super::{End, Mark, Origin, Passage, Pipeline, Transmit};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::icmp_error::IcmpError;
 use crate::emit::rewrite::{self, Endpoint, Translation};
 use crate::emit::{arp, nd};
-use crate::flow::FlowHash;
 use crate::route::NeighborAction;
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
@@ -85,7 +85,7 @@ impl<F: Frame> Pipeline<F> {
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
         if let Some(mut packet) = self.parse_again(&frame, mark) {
             self.as_sent(&mut frame, &mut packet);
-            let passage = Passage::new(now, mark, &packet, FlowHash::default());
+            let passage = Passage::new(now, mark, &packet, Slot::OTHER);
             let error = IcmpError::HostUnreachable;
             let step =
                 self.answer_with_error::<()>(&mut frame, &passage, error, DropReason::UnresolvedNeighbor);

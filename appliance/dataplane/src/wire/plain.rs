@@ -313,6 +313,22 @@ pub fn acknowledgement<const N: usize>(
 }
 
 impl Plain {
+    /// Source and destination of these bytes, which are those that were looked at.
+    #[inline]
+    pub fn addresses(self, bytes: &[u8]) -> Option<[Addr; 2]> {
+        match self.kind {
+            Kind::TcpV4 | Kind::UdpV4 => {
+                let octets: &[u8; 8] = super::chunk(bytes, L3 + 12)?;
+                let &[a, b, c, d, e, f, g, h] = octets;
+                Some([Addr::v4([a, b, c, d]), Addr::v4([e, f, g, h])])
+            }
+            Kind::TcpV6 | Kind::UdpV6 => {
+                let [src, dst] = [L3 + 8, L3 + 24].map(|at| super::chunk(bytes, at));
+                Some([Addr::v6(*src?), Addr::v6(*dst?)])
+            }
+        }
+    }
+
     /// The whole of what parsing gives for these bytes, which are those that were looked at. `None`: the TCP header has more to it than
     /// is read here.
     #[inline]

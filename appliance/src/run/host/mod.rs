@@ -13,12 +13,12 @@ mod thread;
 
 pub(crate) use slot::{HostEnd, Slot};
 
-use super::exchange::Inbox;
 use crate::output::Failure;
 use nva_config::Config;
 use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Link;
 use nva_dataplane::verdict::PortId;
+use pmd_shim::exchange::Bell;
 use pmd_shim::tap::{self, Tap, TapOptions, interface_name};
 use slot::Desk;
 use std::net::IpAddr;
@@ -73,18 +73,13 @@ impl Host {
         Ok(Some(Self { wickets, desk }))
     }
 
-    /// Starts the thread.
+    /// Starts the thread, which rings these bells of the workers.
     ///
     /// # Errors
     /// A [`Failure`] when there can be no other thread.
-    pub(super) fn start<F: Send + 'static>(
-        self,
-        inboxes: &[Arc<Inbox<F>>],
-        any: Placement,
-    ) -> Result<RunningHost, Failure> {
+    pub(super) fn start(self, bells: Vec<Arc<Bell>>, any: Placement) -> Result<RunningHost, Failure> {
         let Self { wickets, desk } = self;
-        let thread =
-            HostThread { wickets, desk: Arc::clone(&desk), inboxes: inboxes.to_vec(), placement: any };
+        let thread = HostThread { wickets, desk: Arc::clone(&desk), bells, placement: any };
         let thread = std::thread::Builder::new()
             .name("nva-host".into())
             .spawn(|| thread.run())

@@ -1,9 +1,9 @@
 //! Frames on their way between workers and the kernel: bytes in slots that go round, so that nothing is allocated for one.
 
-use super::super::exchange::Bell;
 use crossbeam::queue::ArrayQueue;
 use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::ETHERNET_HEADER_LEN;
+use pmd_shim::exchange::Bell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,12 +1,12 @@
 //! The host thread: between the queues of the workers and the host interfaces. It alone makes system calls for packets.
 
-use super::super::exchange::Inbox;
 use super::Tap;
 use super::slot::{Desk, Lane, SLOTS};
 use crate::output::complain;
 use nva_dataplane::pipeline::worker_for;
 use nva_dataplane::placement::Placement;
 use nva_dataplane::verdict::PortId;
+use pmd_shim::exchange::Bell;
 use pmd_shim::idle::{self, WaitHandles};
 use std::io;
 use std::os::fd::AsFd;
@@ -92,18 +92,19 @@ impl Wicket {
 }
 
 /// Everything that the thread has.
-pub(super) struct HostThread<F> {
+pub(super) struct HostThread {
     pub(super) wickets: Vec<Wicket>,
     pub(super) desk: Arc<Desk>,
-    pub(super) inboxes: Vec<Arc<Inbox<F>>>,
+    /// The workers', by their numbers.
+    pub(super) bells: Vec<Arc<Bell>>,
     /// Any worker's: where frames of the kernel belong.
     pub(super) placement: Placement,
 }
 
-impl<F> HostThread<F> {
+impl HostThread {
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut due = vec![false; self.inboxes.len()];
+        let mut due = vec![false; self.bells.len()];
         while !self.desk.is_stopping() {
             if !self.turn(&mut due) && self.desk.bell.lie_down(|| self.desk.is_quiet()) {
                 self.sleep();
@@ -114,7 +115,7 @@ impl<F> HostThread<F> {
 
     /// Everything that waits, in both directions; whether there was something.
     fn turn(&mut self, due: &mut [bool]) -> bool {
-        let Self { wickets, desk, inboxes, placement } = self;
+        let Self { wickets, desk, bells, placement } = self;
         let mut any = false;
         for wicket in wickets {
             let Some(lane) = desk.lane(wicket.port) else { continue };
@@ -128,9 +129,9 @@ impl<F> HostThread<F> {
                 }
             });
         }
-        for (inbox, due) in inboxes.iter().zip(due) {
+        for (bell, due) in bells.iter().zip(due) {
             if std::mem::take(due) {
-                inbox.ring();
+                bell.ring();
             }
         }
         any

@@ -40,6 +40,7 @@ impl Shared {
     pub(in crate::pool) fn take_many(&self, wanted: usize, mut each: impl FnMut(u32)) -> usize {
         let mut taken = 0;
         if self.owner.load(Ordering::Relaxed) == thread_number() {
+            self.look_for_returned();
             // SAFETY: this thread is the owner.
             taken = unsafe { self.local.0.pop_many(wanted, |header| each(self.index_of(header))) };
         }
