@@ -120,10 +120,34 @@ Examples:
   nva explain --config nva.yaml --port untrusted --proto icmp \\
       --from 198.51.100.7 --to 10.2.0.4 --json
 
-The packet is taken as the first of its flow. Exit code 0 whatever the verdict.")]
+The packet is taken as the first of its flow. Exit code 0 whatever the verdict.
+
+  nva explain --config nva.yaml --effective 10.2.0.4
+  nva explain --config nva.yaml --effective 10.2.0.4 --json > effective.json
+
+shows the rules that guard an address, both directions and levels, tags expanded. The JSON
+has the shape of the cloud's effective rules; `nva import azure --nsg` takes it back.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) packet: Option<PacketArgs>,
+    /// Show the effective rules of this address instead
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "PacketArgs",
+        conflicts_with = "PacketArgs"
+    )]
+    pub(crate) effective: Option<IpAddr>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The packet that is explained.
+#[derive(Debug, Args)]
+pub(crate) struct PacketArgs {
     /// Port on which the packet comes in
     #[arg(long, value_name = "P")]
     pub(crate) port: String,
@@ -136,9 +160,6 @@ pub(crate) struct ExplainArgs {
     /// Destination address, with a port for tcp and udp
     #[arg(long, value_name = "B:PORT", value_parser = parse_endpoint)]
     pub(crate) to: Endpoint,
-    /// Print JSON for programs
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `nva replay`.
@@ -632,6 +653,13 @@ mod tests {
             ("nva replay --config a --in x --out d", ErrorKind::ValueValidation),
             ("nva replay --config a --in =x --out d", ErrorKind::ValueValidation),
             ("nva replay --config a --in u=x --out d --seed 00", ErrorKind::ValueValidation),
+            ("nva explain --config a", ErrorKind::MissingRequiredArgument),
+            (
+                "nva explain --config a --port p --from 10.0.0.1 --to 10.0.0.2",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("nva explain --config a --effective 10.0.0.1 --port p", ErrorKind::ArgumentConflict),
+            ("nva explain --config a --effective web", ErrorKind::ValueValidation),
             ("nva diff --config a --in u=x", ErrorKind::MissingRequiredArgument),
             ("nva diff --new a --in u=x", ErrorKind::MissingRequiredArgument),
             ("nva diff --config a --new b", ErrorKind::MissingRequiredArgument),

@@ -13,6 +13,7 @@
 pub mod classifier;
 mod compiled;
 mod endpoints;
+mod expansion;
 mod hidden;
 mod placement;
 mod trace;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use classifier::Classify;
 pub use compiled::default_rules;
+pub use expansion::{Expansions, rules_in_order};
 pub use hidden::{HiddenRule, hidden_rules};
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 

@@ -1,16 +1,18 @@
-//! `nva explain`: one packet through the configuration, step by step, without sending anything.
+//! `nva explain`: one packet through the configuration, step by step, without sending anything; or the rules that guard an address.
 
-use crate::cli::{Endpoint, ExplainArgs, Protocol};
+mod effective;
+mod json;
+
+use crate::cli::{Endpoint, ExplainArgs, PacketArgs, Protocol};
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, conclude, print, print_json};
 use nva_config::{Access, Config, Port};
 use nva_dataplane::addr::{Addr, Mac};
-use nva_dataplane::explain::{Explanation, Step};
+use nva_dataplane::explain::Explanation;
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
-use nva_dataplane::verdict::{DropReason, PortId};
+use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::{FlowKey, protocol};
-use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -20,18 +22,25 @@ pub(crate) fn explain(args: &ExplainArgs) -> ExitCode {
 }
 
 fn try_explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let key = flow_key(args.proto, args.from, args.to).map_err(Failure::usage)?;
+    let key = args.packet.as_ref().map(|packet| flow_key(packet.proto, packet.from, packet.to)).transpose();
+    let key = key.map_err(Failure::usage)?;
     let config =
         files::load(&args.config.files, Depth::PacketPath).map_err(|all| Failure::configuration(&all))?;
-    let port = port_named(&config, &args.port).ok_or_else(|| {
-        Failure::usage(format!("--port {}: {}", args.port, files::no_such_port(&config, &args.port)))
+    if let Some(address) = args.effective {
+        let rules = effective::Effective::of(&config, address);
+        return if args.json { print_json(&rules) } else { print(&rules.text(Style::stdout())) };
+    }
+    let (Some(packet), Some(key)) = (&args.packet, key) else {
+        return Err(Failure::usage("give a packet, or an address with --effective"));
+    };
+    let port = port_named(&config, &packet.port).ok_or_else(|| {
+        Failure::usage(format!("--port {}: {}", packet.port, files::no_such_port(&config, &packet.port)))
     })?;
-    let snapshot = compile(&config);
-    let explanation = nva_dataplane::explain::explain(&snapshot, port, &key);
+    let explanation = nva_dataplane::explain::explain(&config, &compile(&config), port, &key);
     if args.json {
-        print_json(&Json::from(&explanation))
+        print_json(&json::Json::from(&explanation))
     } else {
-        print(&text(&explanation, &packet(args), Style::stdout()))
+        print(&text(&explanation, &in_one_line(packet), Style::stdout()))
     }
 }
 
@@ -93,58 +102,9 @@ fn with_port(endpoint: Endpoint) -> String {
 }
 
 /// The packet in one line.
-fn packet(args: &ExplainArgs) -> String {
-    let ExplainArgs { port, proto, from, to, .. } = args;
+fn in_one_line(packet: &PacketArgs) -> String {
+    let PacketArgs { port, proto, from, to } = packet;
     format!("{proto} {from} -> {to}, in on port {port}")
-}
-
-/// The contract's JSON.
-#[derive(Serialize)]
-struct Json<'a> {
-    verdict: &'a str,
-    reason: Option<&'a str>,
-    rule: Option<&'a str>,
-    backend: Option<&'a str>,
-    steps: Vec<JsonStep<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonStep<'a> {
-    stage: &'a str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access: Option<&'a str>,
-}
-
-impl<'a> From<&'a Explanation> for Json<'a> {
-    fn from(explanation: &'a Explanation) -> Self {
-        Self {
-            verdict: explanation.access.as_str(),
-            reason: explanation.reason.map(DropReason::name),
-            rule: explanation.rule.as_deref(),
-            backend: explanation.backend.as_deref(),
-            steps: explanation.steps.iter().map(JsonStep::from).collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a Step> for JsonStep<'a> {
-    fn from(step: &'a Step) -> Self {
-        Self {
-            stage: step.stage,
-            detail: &step.detail,
-            group: step.group.as_deref(),
-            rule: step.rule.as_deref(),
-            priority: step.priority,
-            access: step.access.map(Access::as_str),
-        }
-    }
 }
 
 /// The answer first, then the way to it.
@@ -165,11 +125,10 @@ fn text(explanation: &Explanation, packet: &str, style: Style) -> String {
     let _ = writeln!(text, "\n{}\n", style.dim(packet));
     let mut table = Table::new(&[("stage", Align::Left), ("access", Align::Left), ("detail", Align::Left)]);
     for step in &explanation.steps {
-        // One thought a line: what decided, then each rule that nearly did.
-        let mut thoughts = step.detail.split("; ");
+        let mut lines = step.lines.iter().map(String::as_str);
         let access = step.access.map(Access::as_str).unwrap_or_default();
-        table.row([step.stage, access, thoughts.next().unwrap_or_default()]);
-        thoughts.for_each(|thought| table.row(["", "", thought]));
+        table.row([step.stage, access, lines.next().unwrap_or_default()]);
+        lines.for_each(|line| table.row(["", "", line]));
     }
     text.push_str(&table.render(style, 0));
     text
@@ -178,6 +137,8 @@ fn text(explanation: &Explanation, packet: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nva_dataplane::explain::Step;
+    use nva_dataplane::verdict::DropReason;
 
     fn endpoint(address: &str, port: Option<u16>) -> Endpoint {
         Endpoint { address: address.parse().expect("an address"), port }
@@ -203,16 +164,18 @@ mod tests {
 
     #[test]
     fn the_answer_comes_first_and_each_thought_has_its_line() {
-        let step =
-            |stage, detail: &str, access| Step { stage, detail: detail.into(), access, ..Step::default() };
+        let step = |stage, lines: &[&str], access| {
+            let lines = lines.iter().map(ToString::to_string).collect();
+            Step { stage, lines, access, ..Step::default() }
+        };
         let explanation = Explanation {
             access: Access::Deny,
             reason: Some(DropReason::DeniedByRule),
             rule: Some("g/DenyAllInBound".into()),
             backend: None,
             steps: vec![
-                step("route", "on the link", None),
-                step("subnet_group", "denies; a; b", Some(Access::Deny)),
+                step("route", &["on the link"], None),
+                step("subnet_group", &["denies", "a", "b"], Some(Access::Deny)),
             ],
         };
         let wanted = "deny  (denied_by_rule)  by g/DenyAllInBound\npacket\n\nstage         access  detail\n\

@@ -1,15 +1,19 @@
 //! Why a packet would pass or not: one new flow walked through the stages, on the same tables that the path uses, without sending
 //! anything. Allocates and formats freely; never called by the path.
 
-use crate::addr::Addr;
+mod group;
+
+pub use group::{Missed, Terms};
+
+use crate::addr::{Addr, Mac};
 use crate::host::Local;
 use crate::lb::{Selection, ServiceKind, Target};
-use crate::policy::{Context, Judgement, LevelTrace};
+use crate::policy::{Context, Expansions};
 use crate::route::NextHop;
 use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, PortId};
 use crate::wire::{Cast, FlowKey, IcmpClass, Packet, Transport, protocol};
-use nva_config::{Access, Direction};
+use nva_config::{Access, AntiSpoofing, Config, Direction, Prefix, Trust};
 
 /// A walk through the stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +35,12 @@ pub struct Explanation {
 pub struct Step {
     /// `protection`, `local`, `load_balancer`, `interface_group`, `subnet_group` or `route`.
     pub stage: &'static str,
-    /// One line for people.
-    pub detail: String,
+    /// For people, one thought each: what it decides first.
+    pub lines: Vec<String>,
+    /// Which of a group's rules were asked.
+    pub direction: Option<Direction>,
+    /// For whose sake they were.
+    pub address: Option<Addr>,
     /// The group that was asked.
     pub group: Option<String>,
     /// Its deciding rule.
@@ -41,11 +49,33 @@ pub struct Step {
     pub priority: Option<u16>,
     /// What the stage decides.
     pub access: Option<Access>,
+    /// What the deciding rule matches.
+    pub matches: Option<Terms>,
+    /// The rules before it that fail in one field only.
+    pub near_misses: Vec<Missed>,
+    /// The tags and application security groups among these, and what they stand for.
+    pub expanded: Vec<(String, Vec<Prefix>)>,
+    /// What the load balancer does to the destination: before and after.
+    pub translation: Option<[String; 2]>,
+    /// Where the packet goes next, how that station is known, and out of which port.
+    pub next_hop: Option<Hop>,
 }
 
-/// Walks the first packet of a flow, received on `port`, through the stages.
-pub fn explain(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Explanation {
-    let mut walk = Walk { snapshot, steps: Vec::new(), rule: None, backend: None };
+/// The next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Its address.
+    pub address: Addr,
+    /// The port towards it.
+    pub port: String,
+    /// Its Ethernet address, where that is configured; else it is asked for.
+    pub mac: Option<Mac>,
+}
+
+/// Walks the first packet of a flow, received on `port`, through the stages. `config` is what the snapshot was made of.
+pub fn explain(config: &Config, snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Explanation {
+    let expansions = Expansions::new(config);
+    let mut walk = Walk { config, snapshot, expansions, steps: Vec::new(), rule: None, backend: None };
     let reason = walk.stages(port, key).err();
     Explanation {
         access: if reason.is_some() { Access::Deny } else { Access::Allow },
@@ -56,11 +86,10 @@ pub fn explain(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Explanation 
     }
 }
 
-const CLOSED_BY_DEFAULT: &str = "closed by default; a flow from outside the virtual network to a frontend needs a security group, \
-                                 on the backend's subnet or interface, that allows it";
-
 struct Walk<'a> {
+    config: &'a Config,
     snapshot: &'a Snapshot,
+    expansions: Expansions<'a>,
     steps: Vec<Step>,
     rule: Option<String>,
     backend: Option<String>,
@@ -68,6 +97,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn stages(&mut self, port: PortId, key: &FlowKey) -> Result<(), DropReason> {
+        if key.dst.is_v6_link_local() {
+            // Of the link: for the appliance or for nobody.
+            let local = self.local(port, key)?;
+            return if local { Ok(()) } else { Err(DropReason::NoRoute) };
+        }
         self.protection(port, key)?;
         if self.local(port, key)? {
             return Ok(());
@@ -79,25 +113,40 @@ impl Walk<'_> {
         self.route(location)
     }
 
-    fn say(&mut self, stage: &'static str, detail: String) {
-        self.steps.push(Step { stage, detail, ..Step::default() });
+    fn say(&mut self, stage: &'static str, lines: Vec<String>) {
+        self.steps.push(Step { stage, lines, ..Step::default() });
     }
 
     fn protection(&mut self, port: PortId, key: &FlowKey) -> Result<(), DropReason> {
         let Some(facts) = self.snapshot.ports.get(port.index()) else { return Err(DropReason::NotForUs) };
         let source_route = self.snapshot.routes.lookup(key.src);
-        match self.snapshot.guard.check(&specimen(key), &[], port, facts.trust, source_route) {
-            Ok(()) => {
-                let detail = format!("{} may come in on port {}", key.src, facts.name);
-                self.say("protection", detail);
-                Ok(())
+        let checked = self.snapshot.guard.check(&specimen(key), &[], port, facts.trust, source_route);
+        let way_back = match source_route {
+            Some(next) => format!("the route to {} leads out of port {}", key.src, self.port_name(next.port)),
+            None => format!("no route leads to {}", key.src),
+        };
+        let mut lines = match checked {
+            Ok(()) => vec![format!("{} may come in on port {}", key.src, facts.name)],
+            Err(reason) => vec![format!("dropped as {reason}: {}", reason.description())],
+        };
+        match checked {
+            Ok(()) if self.config.protection.anti_spoofing == AntiSpoofing::Off => {
+                lines.push("anti-spoofing is off".into());
             }
-            Err(reason) => {
-                let detail = format!("dropped as {reason}: {}", reason.description());
-                self.say("protection", detail);
-                Err(reason)
-            }
+            Ok(()) | Err(DropReason::Spoofed) => lines.push(way_back),
+            Err(_) => {}
         }
+        let space = &self.config.virtual_network.address_space;
+        let inside = space.iter().find(|prefix| prefix.contains(key.src.into()));
+        if let (Err(DropReason::Spoofed), Trust::Untrusted, Some(prefix)) = (checked, facts.trust, inside) {
+            lines.push(format!("it is of the virtual network ({prefix}), which is behind no untrusted port"));
+        }
+        self.say("protection", lines);
+        checked
+    }
+
+    fn port_name(&self, id: PortId) -> &str {
+        self.snapshot.ports.get(id.index()).map_or("?", |facts| facts.name.as_str())
     }
 
     /// Whether the packet ends here, answered.
@@ -106,21 +155,19 @@ impl Walk<'_> {
             return Ok(false);
         };
         if matches!(key.protocol, protocol::ICMP | protocol::ICMPV6) {
-            self.say("local", format!("{} is the appliance's own address: it answers echo", key.dst));
+            self.say("local", vec![format!("{} is the appliance's own address: it answers echo", key.dst)]);
             return Ok(true);
         }
         let listens =
             !key.dst.is_v6_link_local() && self.snapshot.services.listens(owner, key.protocol, key.dst_port);
-        let port_name =
-            |id: PortId| self.snapshot.ports.get(id.index()).map_or("?", |facts| facts.name.as_str());
         let what = match (listens, port == owner) {
             (true, true) => "a service of the host: it goes to the kernel's sockets".to_owned(),
             (true, false) => {
-                format!("a service of the host, which is reached by port {} only", port_name(owner))
+                format!("a service of the host, which is reached by port {} only", self.port_name(owner))
             }
             (false, _) => "and nothing listens there".to_owned(),
         };
-        self.say("local", format!("{} is the appliance's own address, {what}", key.dst));
+        self.say("local", vec![format!("{} is the appliance's own address, {what}", key.dst)]);
         if listens && port == owner {
             return Ok(true);
         }
@@ -131,18 +178,32 @@ impl Walk<'_> {
         match self.snapshot.balancer.select(key) {
             Selection::NotAFrontend => Ok(None),
             Selection::NoRule => {
-                self.say("load_balancer", format!("{} is a frontend, and no rule listens here", key.dst));
+                let at = endpoint(key.dst, key.dst_port);
+                self.say(
+                    "load_balancer",
+                    vec![format!("{} is a frontend, and no rule listens at {at}", key.dst)],
+                );
                 Err(DropReason::DeniedByRule)
             }
             Selection::NoHealthyBackend => {
-                self.say("load_balancer", "the pool has no backend that may take the flow".to_owned());
+                self.say("load_balancer", vec!["the pool has no backend that may take the flow".to_owned()]);
                 Err(DropReason::NoHealthyBackend)
             }
             Selection::Backend(target) => {
                 let backend = self.snapshot.names().backend_name(target.backend).to_owned();
                 let detail = self.describe(&target, key, &backend);
+                let translated = target.translated_key(key);
+                self.steps.push(Step {
+                    stage: "load_balancer",
+                    lines: vec![detail],
+                    address: Some(target.address),
+                    translation: (translated != *key).then(|| {
+                        [(key.dst, key.dst_port), (translated.dst, translated.dst_port)]
+                            .map(|(address, port)| endpoint(address, port))
+                    }),
+                    ..Step::default()
+                });
                 self.backend = Some(backend);
-                self.say("load_balancer", detail);
                 Ok(Some(target))
             }
         }
@@ -171,7 +232,7 @@ impl Walk<'_> {
     fn groups(&mut self, key: &FlowKey, location: Addr, load_balanced: bool) -> Result<(), DropReason> {
         let context = Context { load_balanced };
         for trace in self.snapshot.policy.trace_at(key, context, location) {
-            self.level(&trace, key, location);
+            self.steps.push(group::level(&trace, key, location, self.config, &mut self.expansions));
         }
         let decision = self.snapshot.policy.decide_at(key, context, location);
         self.rule = decision.rule.map(|id| self.snapshot.names().rule_name(id).to_owned());
@@ -181,64 +242,30 @@ impl Walk<'_> {
         }
     }
 
-    fn level(&mut self, trace: &LevelTrace, key: &FlowKey, location: Addr) {
-        let stage = trace.level.name();
-        let (direction, whose) = match trace.level.direction() {
-            Direction::Outbound => ("outbound", key.src),
-            Direction::Inbound => ("inbound", location),
-        };
-        let Some(judgement) = &trace.judgement else {
-            let why = if trace.closed_by_default { CLOSED_BY_DEFAULT } else { "no group at this level" };
-            self.say(stage, format!("{direction}, {whose}: {why}"));
-            return;
-        };
-        let detail = format!("{direction}, {whose}: {}", in_words(judgement));
-        self.steps.push(Step {
-            stage,
-            detail,
-            group: Some(judgement.group.clone()),
-            rule: Some(judgement.rule.clone()),
-            priority: Some(judgement.priority),
-            access: Some(judgement.access),
-        });
-    }
-
     fn route(&mut self, destination: Addr) -> Result<(), DropReason> {
         let Some(NextHop { port, gateway }) = self.snapshot.routes.lookup(destination) else {
-            self.say("route", format!("no route to {destination}"));
+            self.say("route", vec![format!("no route to {destination}")]);
             return Err(DropReason::NoRoute);
         };
-        let name = self.snapshot.ports.get(port.index()).map_or("?", |facts| facts.name.as_str());
-        let detail = match gateway {
+        let name = self.port_name(port);
+        let way = match gateway {
             Some(gateway) => format!("{destination} via {gateway}, out of port {name}"),
             None => format!("{destination} is on the link of port {name}"),
         };
-        self.say("route", detail);
+        let station = gateway.unwrap_or(destination);
+        let known = self.snapshot.static_neighbors.iter();
+        let mac =
+            known.filter(|(p, address, _)| (*p, *address) == (port, station)).map(|(.., mac)| *mac).next();
+        let asked = if station.as_v4().is_some() { "ARP" } else { "neighbour discovery" };
+        let known = match mac {
+            Some(mac) => format!("next hop {station} is {mac}, a static neighbour"),
+            None => format!("next hop {station} is found by {asked}"),
+        };
+        let hop = Hop { address: station, port: name.to_owned(), mac };
+        let lines = vec![way, known];
+        self.steps.push(Step { stage: "route", lines, next_hop: Some(hop), ..Step::default() });
         Ok(())
     }
-}
-
-/// What a group decides, and which of the rules before nearly would have.
-fn in_words(judgement: &Judgement) -> String {
-    let does = match judgement.access {
-        Access::Allow => "allows",
-        Access::Deny => "denies",
-    };
-    let mut words =
-        format!("{} rule {} (priority {}) {does}", judgement.group, judgement.rule, judgement.priority);
-    for miss in &judgement.near_misses {
-        let would = match miss.access {
-            Access::Allow => "allow",
-            Access::Deny => "deny",
-        };
-        words += &format!(
-            "; {} (priority {}) would {would} but for its {}",
-            miss.rule,
-            miss.priority,
-            miss.failed.name()
-        );
-    }
-    words
 }
 
 fn endpoint(address: Addr, port: u16) -> String {
