@@ -338,7 +338,8 @@ pub(crate) enum DemoPeer {
 #[command(after_help = "\
 Examples:
   nva show stats                         packets in and out, and every drop by its reason
-  nva show rules --json | jq '.[] | select(.hits == 0)'
+  nva show rules                         hits and the last hit of every security rule
+  nva show rules --json | jq '.rules[] | select(.hits == 0)'
   nva show flows --address 198.51.100.7 --limit 20
   nva show backends --config nva.yaml    the appliance that runs this configuration")]
 pub(crate) struct ShowArgs {

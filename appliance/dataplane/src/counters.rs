@@ -1,6 +1,7 @@
 //! What the path counted: one verdict for each received frame, so that for every port
 //! received = forwarded + replied + consumed + held + dropped, summed over reasons.
 
+use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 
 /// One port's frames, counted at the port on which they were received.
@@ -106,13 +107,30 @@ impl PortCounters {
     }
 }
 
+/// New flows that a security rule decided, allowed or denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleHits {
+    /// How many.
+    pub count: u64,
+    /// When the last one began; of no meaning while there is none.
+    pub last: Time,
+}
+
+impl RuleHits {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.last = self.last.max(other.last);
+    }
+}
+
 /// Everything that one worker's path counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// By [`PortId::index`].
     pub ports: Vec<PortCounters>,
-    /// New flows that a security rule decided, allowed or denied, by [`RuleId`].
-    pub rule_hits: Vec<u64>,
+    /// By [`RuleId`].
+    pub rule_hits: Vec<RuleHits>,
     /// New flows given to a backend, by [`BackendId`].
     pub backend_flows: Vec<u64>,
     /// Flow records made.
@@ -127,13 +145,15 @@ impl Counters {
     /// Room for a configuration's ports, rules and backends; what was counted stays.
     pub(crate) fn fit(&mut self, ports: usize, rules: usize, backends: usize) {
         self.ports.resize_with(self.ports.len().max(ports), PortCounters::default);
-        self.rule_hits.resize(self.rule_hits.len().max(rules), 0);
+        self.rule_hits.resize(self.rule_hits.len().max(rules), RuleHits::default());
         self.backend_flows.resize(self.backend_flows.len().max(backends), 0);
     }
 
-    pub(crate) fn hit_rule(&mut self, rule: Option<RuleId>) {
+    /// Counts a new flow that the rule decided; `now` is the burst's.
+    pub(crate) fn hit_rule(&mut self, rule: Option<RuleId>, now: Time) {
         if let Some(hits) = rule.and_then(|RuleId(id)| self.rule_hits.get_mut(id as usize)) {
-            *hits += 1;
+            hits.count += 1;
+            hits.last = now;
         }
     }
 

@@ -3,7 +3,7 @@
 use super::config;
 use super::lab::{APPLIANCE_SPACE, Lab, Plan, signal};
 use crate::output::Failure;
-use crate::run::protocol::{Backend, Request, Stats};
+use crate::run::protocol::{Backend, Backends, Request, Stats};
 use crate::show::{self, Client};
 use std::fs::File;
 use std::path::PathBuf;
@@ -95,7 +95,8 @@ impl Appliance {
     /// # Errors
     /// As [`Client::ask`].
     pub(super) fn backends(&self) -> Result<Vec<Backend>, Failure> {
-        Client::connect(&self.socket())?.ask(&Request::Backends {})
+        let report: Backends = Client::connect(&self.socket())?.ask(&Request::Backends {})?;
+        Ok(report.backends)
     }
 
     /// Rewrites the configuration with these backends taken away, sends SIGHUP, and waits until it is in use.

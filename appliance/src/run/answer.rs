@@ -3,15 +3,17 @@
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
-    Amount, Backend, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Response, Rule, Stats, Traffic, Worker,
+    Amount, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Response, Rule, Rules, Stats,
+    Traffic, Worker,
 };
 use crossbeam::channel::bounded;
-use nva_config::{AdminState, Config, Direction, SecurityRule};
+use nva_config::{AdminState, Config, Direction};
 use nva_dataplane::addr::Addr;
+use nva_dataplane::counters::RuleHits;
 use nva_dataplane::flow::{Class, Tally};
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::FlowSummary;
-use nva_dataplane::policy::default_rules;
+use nva_dataplane::policy::rules_in_order;
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::protocol;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How many flow records a worker looks at between two bursts: some tens of microseconds.
 const PAGE: usize = 2048;
+/// The cloud's own rules begin here.
+const DEFAULT_PRIORITY_MIN: u16 = 65_000;
 /// How long a worker may take to do so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -79,29 +83,30 @@ pub(super) fn report(control: &Control) -> Stats {
 }
 
 /// Security rules with their hits, in the order in which they are tried.
-pub(super) fn rules(control: &Control) -> Response<Vec<Rule>> {
+pub(super) fn rules(control: &Control) -> Response<Rules> {
     let hits = control.reading().counters.rule_hits;
     let (config, mut names) = control.configuration();
-    Response::Ok(list_rules(&config, &mut names, &hits))
+    let now = super::worker::now(control.epoch);
+    Response::Ok(Rules { rules: list_rules(&config, &mut names, &hits, now) })
 }
 
-fn list_rules(config: &Config, names: &mut Names, hits: &[u64]) -> Vec<Rule> {
+fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) -> Vec<Rule> {
     let mut list = Vec::new();
     for group in &config.security_groups {
         for direction in [Direction::Inbound, Direction::Outbound] {
-            let defaults = default_rules(direction);
-            let own = group.rules.iter().filter(|rule| rule.direction == direction).map(|rule| (rule, false));
-            let mut rules: Vec<(&SecurityRule, bool)> =
-                own.chain(defaults.iter().map(|rule| (rule, true))).collect();
-            rules.sort_by_key(|(rule, _)| rule.priority);
-            list.extend(rules.into_iter().map(|(rule, default)| Rule {
-                group: group.name.clone(),
-                rule: rule.name.clone(),
-                direction: direction.as_str().into(),
-                priority: rule.priority.into(),
-                access: rule.access.as_str().into(),
-                default,
-                hits: hits.get(names.rule(&group.name, &rule.name).0 as usize).copied().unwrap_or(0),
+            list.extend(rules_in_order(group, direction).into_iter().map(|rule| {
+                let id = names.rule(&group.name, &rule.name);
+                let RuleHits { count, last } = hits.get(id.0 as usize).copied().unwrap_or_default();
+                Rule {
+                    group: group.name.clone(),
+                    direction: direction.as_str().into(),
+                    priority: rule.priority.into(),
+                    access: rule.access.as_str().into(),
+                    default: rule.priority >= DEFAULT_PRIORITY_MIN,
+                    hits: count,
+                    last_hit_seconds: (count > 0).then(|| now.since(last).as_secs_f64()),
+                    rule: rule.name,
+                }
             }));
         }
     }
@@ -109,10 +114,10 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[u64]) -> Vec<Rule> {
 }
 
 /// Backends, in the order of the configuration.
-pub(super) fn backends(control: &Control) -> Response<Vec<Backend>> {
+pub(super) fn backends(control: &Control) -> Response<Backends> {
     let flows = control.reading().counters.backend_flows;
     let (config, mut names) = control.configuration();
-    Response::Ok(list_backends(&config, &mut names, &flows))
+    Response::Ok(Backends { backends: list_backends(&config, &mut names, &flows) })
 }
 
 fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backend> {

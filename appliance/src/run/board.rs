@@ -7,7 +7,8 @@
 //! A board has room for the rules and backends of one generation; a later generation comes with a board of its own.
 
 use crossbeam::utils::CachePadded;
-use nva_dataplane::counters::{Counters, HostCounters, PortCounters};
+use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits};
+use nva_dataplane::time::Time;
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -32,7 +33,10 @@ impl Reading {
         for (sum, port) in self.counters.ports.iter_mut().zip(&other.counters.ports) {
             add_port(sum, port);
         }
-        add_all(&mut self.counters.rule_hits, &other.counters.rule_hits);
+        grow(&mut self.counters.rule_hits, other.counters.rule_hits.len());
+        for (sum, hits) in self.counters.rule_hits.iter_mut().zip(&other.counters.rule_hits) {
+            sum.add(hits);
+        }
         add_all(&mut self.counters.backend_flows, &other.counters.backend_flows);
         self.counters.flows_created += other.counters.flows_created;
         self.counters.flows_expired += other.counters.flows_expired;
@@ -94,11 +98,12 @@ const SCALARS: usize = 4;
 const PORT_NUMBERS: usize = 6 + DropReason::COUNT + HOST;
 const HOST: usize = 5;
 const QUEUE: usize = 5;
+const RULE: usize = 2;
 
 impl Board {
     /// A board on which nothing is written yet.
     pub(crate) fn new(ports: usize, rules: usize, backends: usize) -> Self {
-        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules + backends;
+        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules * RULE + backends;
         Self {
             sequence: CachePadded::default(),
             numbers: (0..len).map(|_| AtomicU64::new(0)).collect(),
@@ -142,9 +147,12 @@ impl Board {
                     .for_each(&mut put);
             }
         }
-        for (list, len) in [(&counters.rule_hits, self.rules), (&counters.backend_flows, self.backends)] {
-            (0..len).for_each(|index| put(list.get(index).copied().unwrap_or(0)));
+        for index in 0..self.rules {
+            let RuleHits { count, last } = counters.rule_hits.get(index).copied().unwrap_or_default();
+            put(count);
+            put(last.0);
         }
+        (0..self.backends).for_each(|index| put(counters.backend_flows.get(index).copied().unwrap_or(0)));
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
@@ -203,7 +211,8 @@ impl Board {
                 });
             }
         }
-        reading.counters.rule_hits = (0..self.rules).map(|_| take()).collect();
+        reading.counters.rule_hits =
+            (0..self.rules).map(|_| RuleHits { count: take(), last: Time(take()) }).collect();
         reading.counters.backend_flows = (0..self.backends).map(|_| take()).collect();
         reading
     }
@@ -246,7 +255,7 @@ mod tests {
             .collect();
         let counters = Counters {
             ports,
-            rule_hits: (0..rules).map(|_| number()).collect(),
+            rule_hits: (0..rules).map(|_| RuleHits { count: number(), last: Time(number()) }).collect(),
             backend_flows: (0..backends).map(|_| number()).collect(),
             flows_created: number(),
             flows_expired: number(),
@@ -291,7 +300,8 @@ mod tests {
         assert_eq!(sum.tx[1].errors, 2 * one.tx[1].errors);
         let doubled: Vec<u64> = one.counters.ports[1].dropped.iter().map(|n| 2 * n).collect();
         assert_eq!(sum.counters.ports[1].dropped.as_slice(), doubled);
-        assert_eq!(sum.counters.rule_hits[2], 2 * one.counters.rule_hits[2]);
+        let hits = one.counters.rule_hits[2];
+        assert_eq!(sum.counters.rule_hits[2], RuleHits { count: 2 * hits.count, last: hits.last });
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub(crate) enum Request {
         #[serde(default)]
         address: Option<IpAddr>,
     },
-    /// Security rules with their hits: a list of [`Rule`].
+    /// Security rules with their hits: [`Rules`].
     Rules {},
-    /// Backends: a list of [`Backend`].
+    /// Backends: [`Backends`].
     Backends {},
 }
 
@@ -339,8 +339,15 @@ impl Flow {
     }
 }
 
+/// `nva show rules`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rules {
+    /// By group and direction, in the order in which they are tried.
+    pub(crate) rules: Vec<Rule>,
+}
+
 /// One of `nva show rules`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rule {
     /// Its group.
     pub(crate) group: String,
@@ -356,6 +363,15 @@ pub(crate) struct Rule {
     pub(crate) default: bool,
     /// New flows that it decided.
     pub(crate) hits: u64,
+    /// Since the last of them began; null: it was never hit.
+    pub(crate) last_hit_seconds: Option<f64>,
+}
+
+/// `nva show backends`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Backends {
+    /// In the order of the configuration.
+    pub(crate) backends: Vec<Backend>,
 }
 
 /// One of `nva show backends`.

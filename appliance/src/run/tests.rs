@@ -124,7 +124,13 @@ impl Rig {
 
     fn hits(&self) -> Vec<(String, u64)> {
         let Response::Ok(rules) = answer::rules(&self.control) else { panic!("no rules") };
-        rules.into_iter().filter(|rule| rule.hits > 0).map(|rule| (rule.rule, rule.hits)).collect()
+        let up = self.control.epoch.elapsed().as_secs_f64();
+        for rule in &rules.rules {
+            // Hit ones say when, and it was while this ran.
+            let fits = rule.last_hit_seconds.map(|seconds| (0.0..=up).contains(&seconds));
+            assert_eq!(fits, (rule.hits > 0).then_some(true), "{rule:?}");
+        }
+        rules.rules.into_iter().filter(|rule| rule.hits > 0).map(|rule| (rule.rule, rule.hits)).collect()
     }
 
     fn flows(&self, limit: usize, address: Option<[u8; 4]>) -> Flows {
@@ -166,6 +172,7 @@ fn frames_go_through_and_every_report_agrees() {
     assert_eq!(rig.to_inside.len(), 100);
     assert_eq!(rig.hits(), [("allow-dns".to_string(), 100)]);
     let Response::Ok(backends) = answer::backends(&rig.control) else { panic!("no backends") };
+    let backends = backends.backends;
     assert_eq!((backends.len(), backends[0].flows_created, backends[0].eligible), (1, 100, true));
 
     let all = rig.flows(1000, None);

@@ -137,7 +137,7 @@ fn only_socket(directory: &Path) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::protocol::Rule;
+    use crate::run::protocol::Rules;
     use std::os::unix::net::UnixListener;
 
     struct Folder(PathBuf);
@@ -192,11 +192,11 @@ mod tests {
     #[test]
     fn answers_errors_and_ends_are_told_apart() {
         let folder = Folder::new("answers");
-        let answers = ["{\"ok\":[]}\n", "{\"error\":\"not now\"}\n", "{\"ok\":7}\n", "{\"ok\":"];
+        let answers = ["{\"ok\":{\"rules\":[]}}\n", "{\"error\":\"not now\"}\n", "{\"ok\":7}\n", "{\"ok\":"];
         let (path, server) = answering(&folder, Box::leak(Box::new(answers)));
         let mut client = Client::connect(&path).expect("a live socket");
-        let mut ask = || client.ask::<Vec<Rule>>(&Request::Rules {});
-        assert_eq!(ask(), Ok(Vec::new()));
+        let mut ask = || client.ask::<Rules>(&Request::Rules {});
+        assert_eq!(ask(), Ok(Rules { rules: Vec::new() }));
         for wanted in ["not now", "does not understand", "no end", "ended"] {
             let failure = ask().expect_err(wanted);
             assert!(failure.lines[0].contains(wanted), "{failure:?}");

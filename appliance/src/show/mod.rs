@@ -8,8 +8,8 @@ pub(crate) use client::Client;
 pub(crate) use top::top;
 
 use crate::cli::{ShowArgs, Shown};
-use crate::output::{Failure, Style, complain, conclude, print, print_json};
-use crate::run::protocol::{Backend, Flows, Request, Rule, Stats};
+use crate::output::{Failure, Style, conclude, print, print_json};
+use crate::run::protocol::{Backends, Request, Rules, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::process::ExitCode;
@@ -23,21 +23,15 @@ fn try_show(args: &ShowArgs) -> Result<(), Failure> {
     let mut client = Client::find(&args.instance)?;
     match args.what {
         Shown::Stats => present(&mut client, args, &Request::Stats {}, tables::stats),
-        Shown::Rules => present(&mut client, args, &Request::Rules {}, |rules: &Vec<Rule>, style| {
-            tables::rules(rules, style)
+        Shown::Rules => present(&mut client, args, &Request::Rules {}, |report: &Rules, style| {
+            tables::rules(&report.rules, style)
         }),
-        Shown::Backends => present(&mut client, args, &Request::Backends {}, |list: &Vec<Backend>, style| {
-            tables::backends(list, style)
+        Shown::Backends => present(&mut client, args, &Request::Backends {}, |report: &Backends, style| {
+            tables::backends(&report.backends, style)
         }),
         Shown::Flows => {
-            let flows: Flows = client.ask(&Request::Flows { limit: args.limit, address: args.address })?;
-            if !args.json {
-                return print(&tables::flows(&flows, Style::stdout()));
-            }
-            if flows.more {
-                complain(format_args!("{} of {} flows; --limit lists more", flows.flows.len(), flows.open));
-            }
-            print_json(&flows.flows)
+            let request = Request::Flows { limit: args.limit, address: args.address };
+            present(&mut client, args, &request, tables::flows)
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn rules(rules: &[Rule], style: Style) -> String {
         ("rule", Align::Left),
         ("access", Align::Left),
         ("hits", Align::Right),
+        ("last hit", Align::Right),
     ]);
     for rule in rules {
         table.row([
@@ -64,9 +65,11 @@ pub(super) fn rules(rules: &[Rule], style: Style) -> String {
             &rule.rule,
             &rule.access,
             &rule.hits.to_string(),
+            &rule.last_hit_seconds.map_or("never".into(), |seconds| format!("{} ago", duration(seconds))),
         ]);
     }
-    table.render(style, 0)
+    let never = rules.iter().filter(|rule| rule.hits == 0).count();
+    format!("{}{} of {} never hit\n", table.render(style, 0), never, counted(rules.len(), "rule"))
 }
 
 /// `nva show backends`.
@@ -225,10 +228,12 @@ mod tests {
             access: "allow".into(),
             default: false,
             hits,
+            last_hit_seconds: (hits > 0).then_some(61.5),
         };
-        let text = rules(&[rule("allow-https", 5), rule("never", 0)], Style::PLAIN);
-        assert_eq!(text.lines().count(), 3);
-        assert!(text.lines().nth(2).is_some_and(|line| line.ends_with('0')), "{text}");
+        let text = rules(&[rule("allow-https", 5), rule("unused", 0)], Style::PLAIN);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].ends_with("5  1 min 1 s ago") && lines[2].ends_with("0          never"), "{text}");
+        assert_eq!(lines[3..], ["1 of 2 rules never hit"], "{text}");
         assert_eq!(rules(&[], Style::PLAIN), "no security groups: everything passes\n");
     }
 

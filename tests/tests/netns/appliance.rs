@@ -165,7 +165,7 @@ impl Appliance {
 
     /// A list that it shows.
     pub(crate) fn list(&self, what: &str) -> Vec<Value> {
-        match self.show(what) {
+        match self.show(what)[what].take() {
             Value::Array(list) => list,
             shown => panic!("nva show {what}: no list but {shown}"),
         }

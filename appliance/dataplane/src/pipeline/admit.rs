@@ -88,7 +88,7 @@ impl<F: Frame> Pipeline<F> {
     fn judge(&mut self, p: &mut Passage<'_>, key: &FlowKey, location: Addr, load_balanced: bool) -> Step<()> {
         let decision = self.snapshot.policy.decide_at(key, Context { load_balanced }, location);
         p.rule = decision.rule;
-        self.counters.hit_rule(decision.rule);
+        self.counters.hit_rule(decision.rule, p.now);
         match decision.access {
             Access::Allow => ControlFlow::Continue(()),
             Access::Deny => drop_for(DropReason::DeniedByRule),

@@ -102,7 +102,7 @@ impl<F: Frame> Pipeline<F> {
         let context = Context { load_balanced: flow.backend().is_some() };
         let decision = self.snapshot.policy.decide_at(&flow.translated_key(), context, location);
         if decision.flush {
-            self.counters.hit_rule(decision.rule);
+            self.counters.hit_rule(decision.rule, p.now);
             if decision.access == Access::Deny {
                 self.flows.remove(id);
                 p.rule = decision.rule;

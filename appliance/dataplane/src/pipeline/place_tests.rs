@@ -231,7 +231,7 @@ impl Team {
             for (sum, port) in sum.ports.iter_mut().zip(&counters.ports) {
                 add(sum, port);
             }
-            sum.rule_hits.iter_mut().zip(&counters.rule_hits).for_each(|(sum, more)| *sum += more);
+            sum.rule_hits.iter_mut().zip(&counters.rule_hits).for_each(|(sum, more)| sum.add(more));
             sum.backend_flows.iter_mut().zip(&counters.backend_flows).for_each(|(sum, more)| *sum += more);
             sum.flows_created += counters.flows_created;
             sum.flows_expired += counters.flows_expired;
