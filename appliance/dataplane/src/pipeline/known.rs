@@ -4,7 +4,6 @@ use super::{Departure, Passage, Pipeline, Step, drop_for};
 use crate::addr::Addr;
 use crate::emit::rewrite::{self, Endpoint, Translation};
 use crate::flow::{Flow, FlowId, Side, query};
-use crate::policy::Context;
 use crate::verdict::DropReason;
 use crate::wire::{Transport, protocol};
 use core::ops::ControlFlow;
@@ -99,15 +98,16 @@ impl<F: Frame> Pipeline<F> {
     fn judge_again(&mut self, p: &mut Passage<'_>, id: FlowId) -> Step<()> {
         let flow = self.flows.flow(id);
         let location = self.final_destination(flow, Side::Initiator);
-        let context = Context { load_balanced: flow.backend().is_some() };
-        let decision = self.snapshot.policy.decide_at(&flow.translated_key(), context, location);
-        if decision.flush {
-            self.counters.hit_rule(decision.rule, p.now);
-            if decision.access == Access::Deny {
-                self.flows.remove(id);
-                p.rule = decision.rule;
-                return drop_for(DropReason::DeniedByRule);
-            }
+        let Some(decision) = self.snapshot.policy.decide_again(&flow.translated_key(), location) else {
+            return ControlFlow::Continue(());
+        };
+        self.counters.hit_rule(decision.rule, p.now);
+        if decision.access == Access::Deny {
+            self.flows.remove(id);
+            p.rule = decision.rule;
+            return drop_for(DropReason::DeniedByRule);
+        }
+        if decision.rule.is_some() {
             self.flows.flow_mut(id).set_rule(decision.rule);
         }
         ControlFlow::Continue(())

@@ -5,6 +5,8 @@
 
 mod admit;
 mod burst;
+#[cfg(test)]
+mod change_tests;
 mod depart;
 mod ends;
 mod errors;

@@ -62,8 +62,6 @@ pub struct Decision {
     pub access: Access,
     /// The rule that denies; else the last level's rule that allows; `None` where no group was asked.
     pub rule: Option<RuleId>,
-    /// A group that was asked judges established flows again when the rules change.
-    pub flush: bool,
 }
 
 /// The four levels, in the order in which a packet meets them.
@@ -120,21 +118,40 @@ impl Policy {
     /// Judges a packet that is delivered at `location`: rules see the packet's own destination, but it is the location's subnet and
     /// interface whose groups are asked. With a floating IP the location is the backend.
     pub fn decide_at(&self, key: &FlowKey, context: Context, location: Addr) -> Decision {
-        let mut decision = Decision { access: Access::Allow, rule: None, flush: false };
+        let mut decision = Decision { access: Access::Allow, rule: None };
         let levels = self.levels(key.src, location);
         for (level, group) in Level::ALL.into_iter().zip(levels) {
             let Some(group) = group else { continue };
             let (access, rule) = group.decide(level.direction(), key);
-            let flush = decision.flush | group.flush();
-            decision = Decision { access, rule: rule.or(decision.rule), flush };
+            decision = Decision { access, rule: rule.or(decision.rule) };
             if access == Access::Deny {
                 return decision;
             }
         }
         if self.is_closed(key, context, &levels) {
-            return Decision { access: Access::Deny, rule: None, flush: decision.flush };
+            return Decision { access: Access::Deny, rule: None };
         }
         decision
+    }
+
+    /// Judges an established flow by the groups that say `flush_connections`, each for itself: rules of a group that does not say so never
+    /// end what has begun. `None`: there is no such group. An allowed flow's `rule` is `None` where it stays as it is, since the
+    /// last level is none of these groups.
+    pub fn decide_again(&self, key: &FlowKey, location: Addr) -> Option<Decision> {
+        let mut again = None;
+        for (level, group) in Level::ALL.into_iter().zip(self.levels(key.src, location)) {
+            let Some(group) = group else { continue };
+            if group.flush() {
+                let (access, rule) = group.decide(level.direction(), key);
+                again = Some(Decision { access, rule });
+                if access == Access::Deny {
+                    return again;
+                }
+            } else if let Some(decision) = &mut again {
+                decision.rule = None;
+            }
+        }
+        again
     }
 
     /// The group of each level that has one.

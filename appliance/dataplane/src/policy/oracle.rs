@@ -113,12 +113,10 @@ pub(super) fn decide(
         (interface(location), Direction::Inbound),
     ];
     let mut rule: Option<RuleId> = None;
-    let mut flush = false;
     for (group, direction) in levels {
         let Some(group) = group.map(|index| &config.security_groups[index.0]) else { continue };
         let rules = LinearRules::new(config, group, direction);
         let mut deciding = &rules.rules[rules.classify(key).unwrap()];
-        flush |= group.flush_connections;
         let to = IpAddr::from(key.dst).to_string();
         if direction == Direction::Outbound && (to == "168.63.129.16" || to == "169.254.169.254") {
             // Only rules that name the platform's tags deny.
@@ -133,12 +131,12 @@ pub(super) fn decide(
         }
         rule = Some(names.rule(&group.name, &deciding.name));
         if deciding.access == Access::Deny {
-            return Decision { access: Access::Deny, rule, flush };
+            return Decision { access: Access::Deny, rule };
         }
     }
     let outside = !network.address_space.iter().any(|p| in_prefix(p, key.src));
     if context.load_balanced && outside && levels[2].0.is_none() && levels[3].0.is_none() {
-        return Decision { access: Access::Deny, rule: None, flush };
+        return Decision { access: Access::Deny, rule: None };
     }
-    Decision { access: Access::Allow, rule, flush }
+    Decision { access: Access::Allow, rule }
 }

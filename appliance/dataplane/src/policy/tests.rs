@@ -260,14 +260,34 @@ fn a_prefix_matches_its_own_family_only() {
 }
 
 #[test]
-fn any_group_that_was_asked_may_flush() {
+fn each_group_that_flushes_judges_again_for_itself() {
     let mut config = config();
     let web = key(protocol::TCP, ("192.0.2.1", 40_000), ("10.2.0.4", 8443));
-    let flush = |config: &Config, key| Policy::build(config, &mut Names::default()).decide(key, DIRECT).flush;
-    assert!(!flush(&config, &web));
-    config.security_groups[0].flush_connections = true;
-    assert!(flush(&config, &web));
-    assert!(!flush(&config, &key(protocol::TCP, ("192.0.2.1", 40_000), ("10.3.0.4", 8443))));
+    // Whether the groups of the subnet and of the interface flush, and whether they still allow.
+    let mut again = |flush: [bool; 2], allow: [bool; 2]| {
+        for place in [0, 1] {
+            config.security_groups[place].flush_connections = flush[place];
+            let access = if allow[place] { Access::Allow } else { Access::Deny };
+            config.security_groups[place].rules[0].access = access;
+        }
+        let mut names = Names::default();
+        let decision = Policy::build(&config, &mut names).decide_again(&web, web.dst);
+        decision.map(|d| {
+            (d.access, d.rule.map(|id| names.rule_parts(id).unwrap().1.to_owned()).unwrap_or_default())
+        })
+    };
+    let said = |access, rule: &str| Some((access, rule.to_owned()));
+    for allow in [[true, true], [false, false], [true, false]] {
+        assert_eq!(again([false, false], allow), None);
+    }
+    // The subnet's group alone: what the interface's says does not count, and its rule stays the flow's.
+    assert_eq!(again([true, false], [true, false]), said(Access::Allow, ""));
+    assert_eq!(again([true, false], [false, true]), said(Access::Deny, "allow-https"));
+    // The interface's group alone, behind one that would deny.
+    assert_eq!(again([false, true], [false, true]), said(Access::Allow, "allow-web"));
+    assert_eq!(again([false, true], [false, false]), said(Access::Deny, "allow-web"));
+    assert_eq!(again([true, true], [true, true]), said(Access::Allow, "allow-web"));
+    assert_eq!(again([true, true], [true, false]), said(Access::Deny, "allow-web"));
 }
 
 #[test]
