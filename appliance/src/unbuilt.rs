@@ -1,7 +1,7 @@
 //! What the configuration can say and this version does not do yet: one row of [`UNBUILT`] for each. `nva run` and `nva replay`
 //! refuse such a configuration, `nva check` lists what stands in the way; nothing is skipped silently.
 
-use nva_config::{Config, Driver, Location, Problem, SynProxyMode};
+use nva_config::{Config, Driver, Location, Problem};
 use std::path::PathBuf;
 
 /// Which command would have to do it.
@@ -79,7 +79,6 @@ const UNBUILT: &[Unbuilt] = &[
         asked: used_probes,
         advice: "leave `probe` out of the rules to take every backend as healthy",
     },
-    Unbuilt { lack: NOT_YET, in_replay: true, asked: always_proxied, advice: "use off or auto" },
     Unbuilt { lack: NOT_YET, in_replay: true, asked: outbound_rules, advice: REMOVE_SECTION },
     Unbuilt {
         lack: NOT_YET,
@@ -166,18 +165,6 @@ fn used_probes(config: &Config) -> Vec<String> {
     paths
 }
 
-fn always_proxied(config: &Config) -> Vec<String> {
-    let mut paths = Vec::new();
-    for (lb, balancer) in config.load_balancers.iter().enumerate() {
-        for (rule, balancing) in balancer.rules.iter().enumerate() {
-            if balancing.syn_proxy == SynProxyMode::Always {
-                paths.push(format!("load_balancers[{lb}].rules[{rule}].syn_proxy"));
-            }
-        }
-    }
-    paths
-}
-
 fn outbound_rules(config: &Config) -> Vec<String> {
     let balancers = config.load_balancers.iter().enumerate();
     balancers
@@ -258,9 +245,10 @@ mod tests {
         };
         assert!(paths(&balancer("", ""), Purpose::Run).is_empty());
         assert_eq!(paths(&balancer(", probe: h", ""), Purpose::Run), ["load_balancers[0].probes[0]"]);
-        assert!(paths(&balancer(", probe: h", ", syn_proxy: auto"), Purpose::Replay).is_empty());
-        let proxied = balancer("", ", syn_proxy: always");
-        assert_eq!(paths(&proxied, Purpose::Replay), ["load_balancers[0].rules[0].syn_proxy"]);
+        for proxied in ["off", "auto", "always"] {
+            let text = balancer("", &format!(", syn_proxy: {proxied}"));
+            assert!(paths(&text, Purpose::Replay).is_empty() && paths(&text, Purpose::Run).is_empty());
+        }
     }
 
     #[test]

@@ -124,6 +124,43 @@ impl RuleHits {
     }
 }
 
+/// What the SYN proxy counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynCounters {
+    /// SYNs answered with a cookie.
+    pub cookies_sent: u64,
+    /// Acknowledgements that proved a cookie.
+    pub cookies_valid: u64,
+    /// Acknowledgements that should have proved one and did not.
+    pub cookies_invalid: u64,
+    /// Connections spliced: the backend agreed.
+    pub spliced: u64,
+    /// Handshakes that the backend refused.
+    pub refused: u64,
+    /// Handshakes that the backend did not answer.
+    pub unanswered: u64,
+    /// Handshakes on their way at this moment.
+    pub half_open: u64,
+}
+
+impl SynCounters {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+
+    /// All of them, in the order of reports.
+    pub const fn numbers(&self) -> [u64; Self::COUNT] {
+        let Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open } =
+            *self;
+        [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open]
+    }
+
+    /// From [`numbers`](Self::numbers).
+    pub const fn from_numbers(numbers: [u64; Self::COUNT]) -> Self {
+        let [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open] = numbers;
+        Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open }
+    }
+}
+
 /// Everything that one worker's path counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -139,6 +176,10 @@ pub struct Counters {
     pub flows_expired: u64,
     /// Requests for neighbours' addresses and resets that the appliance sent by itself, and what the kernel's sockets sent.
     pub originated: u64,
+    /// What the SYN proxy did.
+    pub syn: SynCounters,
+    /// What backends agreed to, by [`BackendId`]: [`Profile::to_bits`](crate::synproxy::Profile::to_bits).
+    pub backend_profiles: Vec<u64>,
 }
 
 impl Counters {
@@ -147,6 +188,7 @@ impl Counters {
         self.ports.resize_with(self.ports.len().max(ports), PortCounters::default);
         self.rule_hits.resize(self.rule_hits.len().max(rules), RuleHits::default());
         self.backend_flows.resize(self.backend_flows.len().max(backends), 0);
+        self.backend_profiles.resize(self.backend_profiles.len().max(backends), 0);
     }
 
     /// Counts a new flow that the rule decided; `now` is the burst's.
@@ -160,6 +202,13 @@ impl Counters {
     pub(crate) fn hit_backend(&mut self, backend: Option<BackendId>) {
         if let Some(flows) = backend.and_then(|BackendId(id)| self.backend_flows.get_mut(id as usize)) {
             *flows += 1;
+        }
+    }
+
+    /// Shows what a backend agreed to.
+    pub(crate) fn show_profile(&mut self, backend: Option<BackendId>, bits: u64) {
+        if let Some(shown) = backend.and_then(|BackendId(id)| self.backend_profiles.get_mut(id as usize)) {
+            *shown = bits;
         }
     }
 

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod prefix_set;
 pub mod route;
 pub mod snapshot;
+pub mod synproxy;
 #[cfg(test)]
 mod testing;
 pub mod time;

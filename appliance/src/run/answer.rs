@@ -3,17 +3,18 @@
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
-    Amount, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Response, Rule, Rules, Stats,
-    Traffic, Worker,
+    Amount, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Protection, Response, Rule,
+    Rules, Stats, SynProxy, TcpOptions, Traffic, Worker,
 };
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction};
 use nva_dataplane::addr::Addr;
-use nva_dataplane::counters::RuleHits;
+use nva_dataplane::counters::{Counters, RuleHits, SynCounters};
 use nva_dataplane::flow::{Class, Tally};
 use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::FlowSummary;
 use nva_dataplane::policy::rules_in_order;
+use nva_dataplane::synproxy::{Profile, Scale};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::protocol;
@@ -115,16 +116,44 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) 
 
 /// Backends, in the order of the configuration.
 pub(super) fn backends(control: &Control) -> Response<Backends> {
-    let flows = control.reading().counters.backend_flows;
+    let counters = control.reading().counters;
     let (config, mut names) = control.configuration();
-    Response::Ok(Backends { backends: list_backends(&config, &mut names, &flows) })
+    Response::Ok(Backends { backends: list_backends(&config, &mut names, &counters) })
 }
 
-fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backend> {
+/// What protects.
+pub(super) fn protection(control: &Control) -> Response<Protection> {
+    let SynCounters { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open } =
+        control.reading().counters.syn;
+    Response::Ok(Protection {
+        syn_proxy: SynProxy {
+            cookies_sent,
+            cookies_valid,
+            cookies_invalid,
+            spliced,
+            refused,
+            unanswered,
+            half_open,
+        },
+    })
+}
+
+fn tcp_options(bits: u64) -> Option<TcpOptions> {
+    let Profile { mss, window_scale, sack, timestamps, ecn } = Profile::from_bits(bits);
+    let window_scale = window_scale.map(|scale| match scale {
+        Scale::None => -1,
+        Scale::Of(shift) => i8::try_from(shift).unwrap_or(i8::MAX),
+    });
+    (bits != 0).then_some(TcpOptions { mss, window_scale, sack, timestamps, ecn })
+}
+
+fn list_backends(config: &Config, names: &mut Names, counters: &Counters) -> Vec<Backend> {
     let mut list = Vec::new();
     for balancer in &config.load_balancers {
         for pool in &balancer.pools {
             list.extend(pool.backends.iter().map(|backend| {
+                let number = names.backend(&balancer.name, &pool.name, &backend.name).0 as usize;
+                let of_it = |list: &[u64]| list.get(number).copied().unwrap_or(0);
                 Backend {
                     load_balancer: balancer.name.clone(),
                     pool: pool.name.clone(),
@@ -133,10 +162,8 @@ fn list_backends(config: &Config, names: &mut Names, flows: &[u64]) -> Vec<Backe
                     weight: backend.weight,
                     admin_state: backend.admin_state.as_str().into(),
                     eligible: backend.admin_state != AdminState::Down,
-                    flows_created: flows
-                        .get(names.backend(&balancer.name, &pool.name, &backend.name).0 as usize)
-                        .copied()
-                        .unwrap_or(0),
+                    flows_created: of_it(&counters.backend_flows),
+                    tcp_options: tcp_options(of_it(&counters.backend_profiles)),
                 }
             }));
         }

@@ -7,7 +7,7 @@
 //! A board has room for the rules and backends of one generation; a later generation comes with a board of its own.
 
 use crossbeam::utils::CachePadded;
-use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits};
+use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits, SynCounters};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
@@ -41,6 +41,13 @@ impl Reading {
         self.counters.flows_created += other.counters.flows_created;
         self.counters.flows_expired += other.counters.flows_expired;
         self.counters.originated += other.counters.originated;
+        let mut syn = self.counters.syn.numbers();
+        syn.iter_mut().zip(other.counters.syn.numbers()).for_each(|(total, number)| *total += number);
+        self.counters.syn = SynCounters::from_numbers(syn);
+        let (profiles, others) = (&mut self.counters.backend_profiles, &other.counters.backend_profiles);
+        grow(profiles, others.len());
+        // What one worker learnt is as good as what another did.
+        profiles.iter_mut().zip(others).for_each(|(known, other)| *known = (*known).max(*other));
         self.flows += other.flows;
         for (queues, others) in [(&mut self.rx, &other.rx), (&mut self.tx, &other.tx)] {
             grow(queues, others.len());
@@ -94,7 +101,7 @@ pub(crate) struct Board {
     backends: usize,
 }
 
-const SCALARS: usize = 4;
+const SCALARS: usize = 4 + SynCounters::COUNT;
 const PORT_NUMBERS: usize = 6 + DropReason::COUNT + HOST;
 const HOST: usize = 5;
 const QUEUE: usize = 5;
@@ -103,7 +110,7 @@ const RULE: usize = 2;
 impl Board {
     /// A board on which nothing is written yet.
     pub(crate) fn new(ports: usize, rules: usize, backends: usize) -> Self {
-        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules * RULE + backends;
+        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules * RULE + 2 * backends;
         Self {
             sequence: CachePadded::default(),
             numbers: (0..len).map(|_| AtomicU64::new(0)).collect(),
@@ -133,6 +140,7 @@ impl Board {
         put(counters.flows_expired);
         put(counters.originated);
         put(u64::try_from(flows).unwrap_or(u64::MAX));
+        counters.syn.numbers().into_iter().for_each(&mut put);
         let mut queues = queues.fuse();
         let nothing = PortCounters::default();
         for index in 0..self.ports {
@@ -152,7 +160,9 @@ impl Board {
             put(count);
             put(last.0);
         }
-        (0..self.backends).for_each(|index| put(counters.backend_flows.get(index).copied().unwrap_or(0)));
+        for list in [&counters.backend_flows, &counters.backend_profiles] {
+            (0..self.backends).for_each(|index| put(list.get(index).copied().unwrap_or(0)));
+        }
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
@@ -188,6 +198,7 @@ impl Board {
         reading.counters.flows_expired = take();
         reading.counters.originated = take();
         reading.flows = take();
+        reading.counters.syn = SynCounters::from_numbers(std::array::from_fn(|_| take()));
         for _ in 0..self.ports {
             let mut port = PortCounters {
                 received: take(),
@@ -214,6 +225,7 @@ impl Board {
         reading.counters.rule_hits =
             (0..self.rules).map(|_| RuleHits { count: take(), last: Time(take()) }).collect();
         reading.counters.backend_flows = (0..self.backends).map(|_| take()).collect();
+        reading.counters.backend_profiles = (0..self.backends).map(|_| take()).collect();
         reading
     }
 }
@@ -257,6 +269,8 @@ mod tests {
             ports,
             rule_hits: (0..rules).map(|_| RuleHits { count: number(), last: Time(number()) }).collect(),
             backend_flows: (0..backends).map(|_| number()).collect(),
+            backend_profiles: (0..backends).map(|_| number()).collect(),
+            syn: SynCounters::from_numbers(std::array::from_fn(|_| number())),
             flows_created: number(),
             flows_expired: number(),
             originated: number(),

@@ -231,7 +231,8 @@ impl Start<'_> {
             // From here on this thread takes and frees frames without synchronisation.
             let owner = queues.pool.adopt();
             let generation = snapshot.generation();
-            let pipeline = Pipeline::new(snapshot, &options, worker::now(epoch));
+            let now = worker::now(epoch);
+            let pipeline = Pipeline::new(snapshot, &options, now).with_unix_time(unix_ms(now), now);
             let outbox =
                 Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers).with_host(host);
             let worker =
@@ -347,4 +348,10 @@ fn tell_manager(state: &str) {
 pub(crate) fn counted(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// Unix time at [`Time`](nva_dataplane::time::Time) 0, in milliseconds: as several appliances that share a secret have to agree on the time.
+fn unix_ms(now: nva_dataplane::time::Time) -> u64 {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_millis()).unwrap_or(0).saturating_sub(now.millis())
 }

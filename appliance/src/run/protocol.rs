@@ -36,6 +36,8 @@ pub(crate) enum Request {
     Rules {},
     /// Backends: [`Backends`].
     Backends {},
+    /// What protects: [`Protection`].
+    Protection {},
 }
 
 /// What the appliance answers.
@@ -393,6 +395,54 @@ pub(crate) struct Backend {
     pub(crate) eligible: bool,
     /// New flows given to it since the start.
     pub(crate) flows_created: u64,
+    /// What it agreed to in handshakes with the SYN proxy; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp_options: Option<TcpOptions>,
+}
+
+/// What a backend agrees to; a key is absent where it was never asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TcpOptions {
+    /// The largest segment that it takes, in bytes.
+    pub(crate) mss: u16,
+    /// The shift of its windows; -1: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) window_scale: Option<i8>,
+    /// It understands selective acknowledgements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sack: Option<bool>,
+    /// It sends timestamps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamps: Option<bool>,
+    /// It notifies congestion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ecn: Option<bool>,
+}
+
+/// `nva show protection`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Protection {
+    /// The SYN proxy.
+    pub(crate) syn_proxy: SynProxy,
+}
+
+/// The SYN proxy, since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SynProxy {
+    /// SYNs answered with a cookie.
+    pub(crate) cookies_sent: u64,
+    /// Acknowledgements that proved a cookie.
+    pub(crate) cookies_valid: u64,
+    /// Acknowledgements that should have proved one and did not.
+    pub(crate) cookies_invalid: u64,
+    /// Connections spliced.
+    pub(crate) spliced: u64,
+    /// Handshakes that the backend refused.
+    pub(crate) refused: u64,
+    /// Handshakes that the backend did not answer.
+    pub(crate) unanswered: u64,
+    /// Handshakes on their way now.
+    pub(crate) half_open: u64,
 }
 
 #[cfg(test)]

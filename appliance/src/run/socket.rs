@@ -160,6 +160,7 @@ fn converse(stream: &mut UnixStream, control: &Control) -> io::Result<()> {
             }
             Ok(Request::Rules {}) => respond(stream, &answer::rules(control))?,
             Ok(Request::Backends {}) => respond(stream, &answer::backends(control))?,
+            Ok(Request::Protection {}) => respond(stream, &answer::protection(control))?,
             Err(error) => respond(stream, &Response::<()>::Error(format!("not a request: {error}")))?,
         }
     }

@@ -9,7 +9,7 @@ pub(crate) use top::top;
 
 use crate::cli::{ShowArgs, Shown};
 use crate::output::{Failure, Style, conclude, print, print_json};
-use crate::run::protocol::{Backends, Request, Rules, Stats};
+use crate::run::protocol::{Backends, Protection, Request, Rules, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::process::ExitCode;
@@ -29,6 +29,11 @@ fn try_show(args: &ShowArgs) -> Result<(), Failure> {
         Shown::Backends => present(&mut client, args, &Request::Backends {}, |report: &Backends, style| {
             tables::backends(&report.backends, style)
         }),
+        Shown::Protection => {
+            present(&mut client, args, &Request::Protection {}, |report: &Protection, style| {
+                tables::protection(report, style)
+            })
+        }
         Shown::Flows => {
             let request = Request::Flows { limit: args.limit, address: args.address };
             present(&mut client, args, &request, tables::flows)

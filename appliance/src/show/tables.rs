@@ -1,7 +1,7 @@
 //! The reports as tables.
 
 use crate::output::{Align, Style, Table};
-use crate::run::protocol::{Backend, Flows, Rule, Stats};
+use crate::run::protocol::{Backend, Flows, Protection, Rule, Stats, TcpOptions};
 use crate::run::{counted, summary};
 use std::fmt::Write;
 use std::time::Duration;
@@ -86,6 +86,7 @@ pub(super) fn backends(backends: &[Backend], style: Style) -> String {
         ("admin state", Align::Left),
         ("new flows", Align::Left),
         ("flows created", Align::Right),
+        ("tcp options", Align::Left),
     ]);
     for backend in backends {
         table.row([
@@ -97,7 +98,51 @@ pub(super) fn backends(backends: &[Backend], style: Style) -> String {
             &backend.admin_state,
             if backend.eligible { "yes" } else { "no" },
             &backend.flows_created.to_string(),
+            &backend.tcp_options.as_ref().map_or("-".into(), options),
         ]);
+    }
+    table.render(style, 0)
+}
+
+/// What a backend agrees to, shortly.
+fn options(options: &TcpOptions) -> String {
+    let mut text = format!("mss {}", options.mss);
+    match options.window_scale {
+        Some(-1) => text.push_str(", no window scale"),
+        Some(shift) => {
+            let _ = write!(text, ", window scale {shift}");
+        }
+        None => {}
+    }
+    let named = [("sack", options.sack), ("timestamps", options.timestamps), ("ecn", options.ecn)];
+    for (name, agrees) in named {
+        match agrees {
+            Some(true) => {
+                let _ = write!(text, ", {name}");
+            }
+            Some(false) => {
+                let _ = write!(text, ", no {name}");
+            }
+            None => {}
+        }
+    }
+    text
+}
+
+/// `nva show protection`.
+pub(super) fn protection(report: &Protection, style: Style) -> String {
+    let syn = &report.syn_proxy;
+    let mut table = Table::new(&[("SYN proxy", Align::Left), ("", Align::Right)]);
+    for (what, number) in [
+        ("cookies sent", syn.cookies_sent),
+        ("cookies proved", syn.cookies_valid),
+        ("acknowledgements without a cookie", syn.cookies_invalid),
+        ("handshakes on their way", syn.half_open),
+        ("connections spliced", syn.spliced),
+        ("refused by the backend", syn.refused),
+        ("not answered by the backend", syn.unanswered),
+    ] {
+        table.row([what, &number.to_string()]);
     }
     table.render(style, 0)
 }

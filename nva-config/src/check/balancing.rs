@@ -9,7 +9,7 @@ use super::names::Names;
 use super::network::Connected;
 use crate::model::{
     Backend, BalancingRule, Frontend, FrontendIndex, InboundNat, LoadBalancer, Pool, PoolIndex, Probe,
-    ProbeIndex,
+    ProbeIndex, SynProxyMode,
 };
 use crate::raw::{self, Opt, Raw};
 use crate::report::{Place, Report};
@@ -162,6 +162,12 @@ impl<'r> Scope<'r> {
         let probe = raw.probe.as_ref().and_then(|name| self.probes.find(name, report));
         if let (Some(frontend), Some(pool), Some(name)) = (frontend, pool, &raw.pool) {
             self.check_pool_family(frontend, pool, name.at, report);
+        }
+        if let (Some(proxy), Some(floating)) = (raw.syn_proxy, listener.floating_ip)
+            && proxy.value == SynProxyMode::Always
+            && floating.value
+        {
+            report.problem(proxy.at, "`always` cannot go with `floating_ip`, as the backend answers past the appliance; use off or auto, or remove `floating_ip`");
         }
         Some(BalancingRule {
             name: listener.name.as_ref()?.value.clone(),

@@ -44,20 +44,25 @@ pub(super) fn ethernet(dst: Mac, src: Mac, ethertype: u16) -> [u8; ETHERNET_LEN]
 /// is that of network control, as RFC 1812, 4.3.2.5 wants it for ICMP errors.
 pub(super) fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload_len: u16) -> [u8; IPV4_LEN] {
     const PRECEDENCE_INTERNETWORK_CONTROL: u8 = 0xc0;
+    ipv4_of(PRECEDENCE_INTERNETWORK_CONTROL, src, dst, protocol, payload_len)
+}
+
+/// The same without precedence, as hosts send segments.
+#[inline(always)]
+pub(super) fn ipv4_plain(src: [u8; 4], dst: [u8; 4], protocol: u8, payload_len: u16) -> [u8; IPV4_LEN] {
+    ipv4_of(0, src, dst, protocol, payload_len)
+}
+
+#[inline(always)]
+fn ipv4_of(service: u8, src: [u8; 4], dst: [u8; 4], protocol: u8, payload_len: u16) -> [u8; IPV4_LEN] {
     const DONT_FRAGMENT: u8 = 0x40;
-    let len = (IPV4_LEN as u16 + payload_len).to_be_bytes();
-    let header = |checksum: u16| {
-        concat(&[
-            &[0x45, PRECEDENCE_INTERNETWORK_CONTROL],
-            &len,
-            &[0, 0, DONT_FRAGMENT, 0, TTL, protocol],
-            &checksum.to_be_bytes(),
-            &src,
-            &dst,
-        ])
-    };
-    let unsummed: [u8; IPV4_LEN] = header(0);
-    header(Sum::new().add_bytes(&unsummed).checksum())
+    let [high, low] = (IPV4_LEN as u16 + payload_len).to_be_bytes();
+    let ([a, b, c, d], [e, f, g, h]) = (src, dst);
+    let mut header =
+        [0x45, service, high, low, 0, 0, DONT_FRAGMENT, 0, TTL, protocol, 0, 0, a, b, c, d, e, f, g, h];
+    let checksum = Sum::new().add_bytes(&header).checksum();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    header
 }
 
 /// An IPv6 header for a payload of so many bytes.

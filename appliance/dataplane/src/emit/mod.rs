@@ -12,6 +12,8 @@ pub mod icmp_error;
 pub mod nd;
 pub mod reset;
 pub mod rewrite;
+pub mod segment;
+pub mod splice;
 pub mod split;
 
 pub use headers::NotWritten;

@@ -264,19 +264,19 @@ fn update_checksum(
 }
 
 #[inline]
-fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     wire::chunk(bytes, at).map(|field| u16::from_be_bytes(*field))
 }
 
 /// Writes `N` bytes at an offset, if they are there.
 #[inline]
-fn write<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) {
+pub(super) fn write<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) {
     exchange(bytes, at, new);
 }
 
 /// The same, giving what was there before.
 #[inline]
-fn exchange<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) -> Option<[u8; N]> {
+pub(super) fn exchange<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) -> Option<[u8; N]> {
     let field = bytes.get_mut(at..)?.first_chunk_mut()?;
     Some(core::mem::replace(field, new))
 }

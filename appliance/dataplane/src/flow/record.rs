@@ -6,6 +6,7 @@ use super::tcp::TcpState;
 use super::timeout::Class;
 use crate::addr::{Addr, Family};
 use crate::emit::forward::Edits;
+use crate::synproxy::Splice;
 use crate::time::Time;
 use crate::verdict::{BackendId, PortId, RuleId};
 use crate::wire::plain::{KeyV4, KeyV6};
@@ -43,6 +44,14 @@ impl Side {
 pub struct FlowId {
     pub(super) index: u32,
     pub(super) epoch: u16,
+}
+
+#[cfg(test)]
+impl FlowId {
+    /// One that names a flow only by chance.
+    pub(crate) fn of_test(index: u32) -> Self {
+        Self { index, epoch: 0 }
+    }
 }
 
 /// How the packets that one side sends leave the appliance.
@@ -110,6 +119,8 @@ pub(super) const V6: u8 = 2;
 const TRANSLATES: u8 = 4;
 /// The backend gets the packets as they were, and answers past the appliance.
 const DIRECT: u8 = 8;
+/// Initiator and responder count from other sequence numbers.
+const SPLICED: u8 = 16;
 
 /// Where [`Flow::identity`] of IPv4 has what, by side from there on.
 pub(super) const KINDS: usize = 2;
@@ -270,6 +281,24 @@ impl Flow {
     #[inline]
     pub fn returns_directly(&self) -> bool {
         self.traits & DIRECT != 0
+    }
+
+    /// Its connection is two that were [spliced](crate::synproxy::Splice).
+    #[inline(always)]
+    pub fn is_spliced(&self) -> bool {
+        self.traits & SPLICED != 0
+    }
+
+    /// Notes that its connection is two.
+    pub fn set_spliced(&mut self) {
+        self.traits |= SPLICED;
+    }
+
+    /// Its segments are more than its ports and addresses can say: [`returns_directly`](Self::returns_directly) or
+    /// [`is_spliced`](Self::is_spliced).
+    #[inline(always)]
+    pub fn is_special(&self) -> bool {
+        self.traits & (DIRECT | SPLICED) != 0
     }
 
     /// Where the packets that `side` sends go in the end.
@@ -444,6 +473,8 @@ pub struct FlowView<'a> {
     /// The part that packets use.
     pub flow: &'a Flow,
     pub(super) cold: &'a Cold,
+    /// Of a spliced flow: what stands between its two connections.
+    pub splice: &'a Splice,
 }
 
 impl FlowView<'_> {

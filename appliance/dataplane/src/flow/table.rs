@@ -7,6 +7,7 @@ use super::tcp::TcpEvent;
 use super::timeout::{TICKS_PER_SECOND, Timeouts, tick_at, tick_from, time_of};
 use super::timer::{self, Wheel};
 use crate::intrinsics::prefetch;
+use crate::synproxy::Splice;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, RuleId};
 use crate::wire::{FlowKey, Tcp};
@@ -36,6 +37,8 @@ pub struct FlowTable {
     index: Index,
     pub(super) flows: Box<[Flow]>,
     pub(super) cold: Box<[Cold]>,
+    /// Of spliced flows.
+    splices: Box<[Splice]>,
     wheel: Wheel,
     pub(super) timeouts: Timeouts,
     vacant: u32,
@@ -70,6 +73,7 @@ impl FlowTable {
             index: Index::new(2 * capacity),
             flows,
             cold,
+            splices: vec![Splice::default(); capacity].into_boxed_slice(),
             wheel: Wheel::new(capacity, tick_at(now)),
             timeouts,
             vacant: 0,
@@ -104,6 +108,7 @@ impl FlowTable {
             + self.index.memory()
             + size_of_val(&*self.flows)
             + size_of_val(&*self.cold)
+            + size_of_val(&*self.splices)
             + self.wheel.memory();
         memory.div_ceil(self.capacity())
     }
@@ -235,7 +240,24 @@ impl FlowTable {
 
     /// The whole flow, to be read. As for [`flow`](Self::flow).
     pub fn view(&self, id: FlowId) -> FlowView<'_> {
-        FlowView { flow: self.flow(id), cold: &self.cold[id.index as usize] }
+        self.view_at(id.index)
+    }
+
+    fn view_at(&self, index: u32) -> FlowView<'_> {
+        let index = index as usize;
+        FlowView { flow: &self.flows[index], cold: &self.cold[index], splice: &self.splices[index] }
+    }
+
+    /// Of a spliced flow: what stands between its two connections. As for [`flow`](Self::flow).
+    #[inline]
+    pub fn splice(&self, id: FlowId) -> &Splice {
+        &self.splices[id.index as usize]
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn splice_mut(&mut self, id: FlowId) -> &mut Splice {
+        &mut self.splices[id.index as usize]
     }
 
     /// What was decided for the flow: the rule that allowed it, and its backend.
@@ -274,6 +296,12 @@ impl FlowTable {
         if packets | bytes {
             self.cold[id.index as usize].carry(side, packets, bytes);
         }
+        self.keep(id, now);
+    }
+
+    /// Moves the flow's deadline, as a packet that comes now does.
+    #[inline(always)]
+    pub fn keep(&mut self, id: FlowId, now: Time) {
         let deadline = self.deadline(id.index, now);
         let flow = &mut self.flows[id.index as usize];
         let before = core::mem::replace(&mut flow.deadline, deadline);
@@ -330,7 +358,7 @@ impl FlowTable {
         while let Some(index) =
             self.wheel.pop(tick_at(now), &mut budget, |flow| self.flows[flow as usize].deadline)
         {
-            ended(FlowView { flow: &self.flows[index as usize], cold: &self.cold[index as usize] });
+            ended(self.view_at(index));
             self.vacate(index);
             count += 1;
         }
@@ -351,10 +379,11 @@ impl FlowTable {
     ) -> (impl Iterator<Item = (FlowId, FlowView<'_>)>, Option<usize>) {
         let start = cursor.min(self.capacity());
         let end = start.saturating_add(budget.max(1)).min(self.capacity());
-        let flows = self.flows[start..end].iter().zip(&self.cold[start..end]).zip(start as u32..);
-        let live = flows.filter(|((flow, _), _)| flow.is_live());
-        let named =
-            live.map(|((flow, cold), index)| (FlowId { index, epoch: flow.epoch }, FlowView { flow, cold }));
+        let live = (start..end).filter(|index| self.flows[*index].is_live()).map(|index| index as u32);
+        let named = live.map(|index| {
+            let view = self.view_at(index);
+            (FlowId { index, epoch: view.flow.epoch }, view)
+        });
         (named, (end < self.capacity()).then_some(end))
     }
 }

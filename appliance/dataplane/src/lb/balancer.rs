@@ -148,6 +148,7 @@ pub(super) struct Rewrite {
     pub(super) floating_ip: bool,
     pub(super) idle_timeout_ms: u32,
     pub(super) tcp_reset: bool,
+    pub(super) syn_proxy: SynProxyMode,
 }
 
 /// How a service comes by its backend.
@@ -181,8 +182,7 @@ impl Balancer {
         if !matches!(key.protocol, protocol::TCP | protocol::UDP) {
             return Selection::NoRule;
         }
-        let exact = self.listeners.get(&(key.dst, key.protocol, key.dst_port));
-        let Some(service) = exact.copied().or(*all_ports) else { return Selection::NoRule };
+        let Some(service) = self.service_of(key, *all_ports) else { return Selection::NoRule };
         let Some(rewrite) = self.rewrites.get(service.0 as usize) else { return Selection::NoRule };
         let Some((backend, address)) = self.choose(rewrite.choice, key) else {
             return Selection::NoHealthyBackend;
@@ -196,6 +196,20 @@ impl Balancer {
             tcp_reset: rewrite.tcp_reset,
             service,
         })
+    }
+
+    fn service_of(&self, key: &FlowKey, all_ports: Option<ServiceId>) -> Option<ServiceId> {
+        self.listeners.get(&(key.dst, key.protocol, key.dst_port)).copied().or(all_ports)
+    }
+
+    /// When clients of the destination prove themselves: of a frontend, what the rule says that listens there, of anything else never.
+    /// A backend that answers past the appliance cannot be spoken for.
+    #[inline]
+    pub fn syn_proxy(&self, key: &FlowKey) -> SynProxyMode {
+        let Some(all_ports) = self.frontends.get(&key.dst) else { return SynProxyMode::Off };
+        let service = self.service_of(key, *all_ports);
+        let rewrite = service.and_then(|service| self.rewrites.get(service.0 as usize));
+        rewrite.filter(|rewrite| !rewrite.floating_ip).map_or(SynProxyMode::Off, |rewrite| rewrite.syn_proxy)
     }
 
     /// Whether the backend takes new flows. One that this configuration does not have does not.

@@ -96,6 +96,7 @@ impl Balancer {
             floating_ip: rule.floating_ip,
             idle_timeout_ms: millis(rule.idle_timeout),
             tcp_reset: rule.tcp_reset,
+            syn_proxy: rule.syn_proxy,
         };
         self.add_service(service, rewrite);
     }
@@ -121,6 +122,7 @@ impl Balancer {
             floating_ip: nat.floating_ip,
             idle_timeout_ms: millis(nat.idle_timeout),
             tcp_reset: nat.tcp_reset,
+            syn_proxy: SynProxyMode::Off,
         };
         self.add_service(service, rewrite);
     }

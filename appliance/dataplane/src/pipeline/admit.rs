@@ -1,13 +1,15 @@
 //! A packet without a flow: every stage judges it, and it becomes a flow or ends here.
 
 use super::known::payload;
+use super::prove::{Proving, proved_state};
 use super::{Departure, Passage, Pipeline, Step, decided, drop_for};
 use crate::addr::Addr;
 use crate::emit::icmp_error::IcmpError;
-use crate::flow::{InsertError, NewFlow, Side, TcpState, query};
+use crate::flow::{FlowId, InsertError, NewFlow, Side, TcpState, query};
 use crate::host::{self, HostOutcome, Local};
 use crate::lb::{Selection, Target};
 use crate::policy::Context;
+use crate::synproxy::Proof;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{FlowKey, IcmpClass, Transport};
 use core::ops::ControlFlow;
@@ -24,11 +26,17 @@ impl<F: Frame> Pipeline<F> {
         }
         self.guard(frame, p)?;
         self.local(frame, p)?;
-        let tcp = opening(p)?;
+        let proving = self.proving(frame, p)?;
+        let tcp =
+            if let Proving::Proved(proof) = &proving { Some(opening_of(p, proof)?) } else { opening(p)? };
         let target = self.balance(p)?;
         let key = target.map_or(p.packet.key, |target| target.translated_key(&p.packet.key));
         let location = target.map_or(key.dst, |target| target.address);
         self.judge(p, &key, location, target.is_some())?;
+        if let Proving::Ask(syn) = &proving {
+            return self.ask(frame, p, syn, p.backend);
+        }
+        self.counters.hit_rule(p.rule, p.now);
         let Some(departure) = self.way_to(location, p.now) else {
             return self.answer_with_error(frame, p, IcmpError::NetUnreachable, DropReason::NoRoute);
         };
@@ -37,7 +45,14 @@ impl<F: Frame> Pipeline<F> {
             let reason = DropReason::UnresolvedNeighbor;
             return self.answer_with_error(frame, p, IcmpError::HostUnreachable, reason);
         }
-        self.open(frame, p, &key, target, tcp, departure)?;
+        if let Proving::Proved(proof) = &proving {
+            self.redeem(p, proof)?;
+        }
+        let id = self.open(p, &key, target, tcp, departure)?;
+        if let Proving::Proved(proof) = &proving {
+            return self.accept_proof(p, id, proof);
+        }
+        self.carry(frame, p, id, Side::Initiator);
         ControlFlow::Continue(departure)
     }
 
@@ -84,27 +99,28 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Stage 7: security groups, on the packet as translated.
+    /// Stage 7: security groups, on the packet as translated. Counts what is denied; what is allowed may still have to prove itself.
     fn judge(&mut self, p: &mut Passage<'_>, key: &FlowKey, location: Addr, load_balanced: bool) -> Step<()> {
         let decision = self.snapshot.policy.decide_at(key, Context { load_balanced }, location);
         p.rule = decision.rule;
-        self.counters.hit_rule(decision.rule, p.now);
         match decision.access {
             Access::Allow => ControlFlow::Continue(()),
-            Access::Deny => drop_for(DropReason::DeniedByRule),
+            Access::Deny => {
+                self.counters.hit_rule(decision.rule, p.now);
+                drop_for(DropReason::DeniedByRule)
+            }
         }
     }
 
-    /// Stage 5, the record: makes the flow and takes its first packet along.
+    /// Stage 5, the record: makes the flow.
     fn open(
         &mut self,
-        frame: &mut F,
         p: &Passage<'_>,
         translated: &FlowKey,
         target: Option<Target>,
         tcp: Option<TcpState>,
         departure: Departure,
-    ) -> Step<()> {
+    ) -> Step<FlowId> {
         let key = p.packet.key;
         let new = NewFlow {
             key,
@@ -132,8 +148,16 @@ impl<F: Frame> Pipeline<F> {
         let flow = self.flows.flow_mut(id);
         flow.set_way(Side::Initiator, Some(departure.to_way()));
         flow.set_way(Side::Responder, way_back.map(Departure::to_way));
-        self.carry(frame, p, id, Side::Initiator);
-        ControlFlow::Continue(())
+        ControlFlow::Continue(id)
+    }
+}
+
+/// The state of a connection whose client proved itself by this packet.
+fn opening_of(p: &Passage<'_>, proof: &Proof) -> Step<TcpState> {
+    let Transport::Tcp(tcp) = p.packet.transport else { return drop_for(DropReason::InvalidState) };
+    match proved_state(proof, tcp.window) {
+        Ok(state) => ControlFlow::Continue(state),
+        Err(reason) => drop_for(reason),
     }
 }
 

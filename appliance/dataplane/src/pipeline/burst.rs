@@ -83,6 +83,7 @@ impl<F: Frame> Pipeline<F> {
             burst.clear();
             return;
         };
+        self.proxy.cookies.keep_up(now);
         let mut slots = [Slot::OTHER; BURST];
         let mut others = ArrayVec::new();
         self.parse(burst, station, &mut slots, &mut others);
@@ -94,6 +95,7 @@ impl<F: Frame> Pipeline<F> {
     /// Takes frames that other workers [handed over](Transmit::hand_over); `handed` is empty afterwards.
     pub fn accept<T: Transmit<F>>(&mut self, now: Time, handed: &mut Burst<Handed<F>>, tx: &mut T) {
         let Some(&Handed { mark: mut common, .. }) = handed.first() else { return };
+        self.proxy.cookies.keep_up(now);
         for Handed { frame, slot, .. } in handed.iter() {
             frame.prefetch_header();
             self.flows.prefetch_index(slot.hash);

@@ -120,7 +120,7 @@ impl<F: Frame> Pipeline<F> {
         tx: &mut T,
     ) {
         let received = Mark::from_bits(frame.mark());
-        let origin = if received.origin == Origin::Own { Origin::Own } else { origin };
+        let origin = if received.origin.is_own() { received.origin } else { origin };
         frame.set_mark(Mark { port: received.port, origin }.to_bits());
         if let Some(counters) = self.counters.port(port) {
             counters.transmitted += 1;
@@ -148,7 +148,7 @@ impl<F: Frame> Pipeline<F> {
         while let Some(frame) = self.neighbors.pop_waiting(id) {
             let received = Mark::from_bits(frame.mark());
             let verdict = self.deliver(frame, port, mac, tx);
-            if received.origin != Origin::Own {
+            if !received.origin.is_own() {
                 self.recount(received.port, Verdict::Hold, verdict);
             }
         }
@@ -157,7 +157,7 @@ impl<F: Frame> Pipeline<F> {
 
 impl Departure {
     #[inline(always)]
-    fn from_way(way: Way) -> Self {
+    pub(super) fn from_way(way: Way) -> Self {
         Self { port: way.port, neighbor: NeighborId::from_bits(way.neighbor) }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Pipeline, Transmit};
 use crate::emit::reset::{self, Reset};
-use crate::flow::{Class, Flow, FlowId, Side, Way};
+use crate::flow::{Class, FlowId, FlowView, Side, Way};
 use crate::route::NeighborId;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
@@ -31,24 +31,42 @@ struct Farewell {
 
 impl Farewell {
     /// Of a connection whose state is known well enough that its ends will believe a reset.
-    fn of(flow: &Flow) -> Option<Self> {
+    fn of(view: &FlowView<'_>) -> Option<Self> {
+        let flow = view.flow;
+        if flow.is_spliced() && view.splice.terms.is_half_open() {
+            return Some(Self::half_open(view));
+        }
         (flow.class() == Class::TcpEstablished && !flow.returns_directly()).then(|| Self {
             ends: [Side::Initiator, Side::Responder]
-                .map(|sender| (reset_from(flow, sender), flow.way(sender))),
+                .map(|sender| (reset_from(view, sender), flow.way(sender))),
         })
     }
 }
 
+impl Farewell {
+    /// Of one whose client thinks that it is connected, while the backend has not answered: nothing is to be said to that one.
+    fn half_open(view: &FlowView<'_>) -> Self {
+        let reset = Reset {
+            seq: view.splice.seq.wrapping_add(1),
+            ack: view.flow.tcp.first_seq().wrapping_add(1),
+            ..reset_from(view, Side::Responder)
+        };
+        Self { ends: [(reset, view.flow.way(Side::Responder)), (reset, None)] }
+    }
+}
+
 /// A reset that looks like one from `sender`, as its peer would receive it.
-fn reset_from(flow: &Flow, sender: Side) -> Reset {
+fn reset_from(view: &FlowView<'_>, sender: Side) -> Reset {
+    let flow = view.flow;
     let received = flow.key(sender.other()).reversed();
     let (seq, ack) = flow.tcp.reset_toward(sender.other());
+    let is_counted_otherwise = sender == Side::Responder && flow.is_spliced();
     Reset {
         src: received.src,
         dst: received.dst,
         src_port: received.src_port,
         dst_port: received.dst_port,
-        seq,
+        seq: if is_counted_otherwise { view.splice.to_client(seq) } else { seq },
         ack,
     }
 }
@@ -85,8 +103,9 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn expire_flows<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
         let mut farewells: ArrayVec<Farewell, BUDGET> = ArrayVec::new();
         let ended = self.flows.expire(now, BUDGET, |view| {
-            if view.tcp_reset() {
-                farewells.extend(Farewell::of(view.flow));
+            let is_half_open = view.flow.is_spliced() && view.splice.terms.is_half_open();
+            if view.tcp_reset() || is_half_open {
+                farewells.extend(Farewell::of(&view));
             }
         });
         self.counters.flows_expired += ended as u64;
@@ -110,7 +129,7 @@ impl<F: Frame> Pipeline<F> {
             .map(|(id, _)| id)
             .collect();
         for id in over {
-            let farewell = Farewell::of(self.flows.flow(id));
+            let farewell = Farewell::of(&self.flows.view(id));
             self.flows.remove(id);
             if let Some(farewell) = farewell {
                 self.reset_both(&farewell, tx);

@@ -5,6 +5,7 @@ use super::{Departure, Passage, Pipeline, Step, decided, drop_for};
 use crate::addr::Family;
 use crate::emit::icmp_error::{self, IcmpError};
 use crate::emit::rewrite::{self, Translation};
+use crate::emit::splice::splice_quoted;
 use crate::flow::{Flow, Side};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{self, Transport};
@@ -58,7 +59,8 @@ impl<F: Frame> Pipeline<F> {
         }
         self.check_ingress(frame, p, id, side)?;
         (p.rule, p.backend) = self.flows.decided_by(id);
-        if let Some(seq) = quoted.tcp_seq
+        let (seq_moves, ack_moves) = self.quoted_moves(id, side);
+        if let Some(seq) = quoted.tcp_seq.map(|seq| seq.wrapping_add(seq_moves))
             && !self.flows.flow(id).returns_directly()
             && !self.flows.flow(id).tcp.quoted_in_window(side.other(), seq)
         {
@@ -66,6 +68,9 @@ impl<F: Frame> Pipeline<F> {
         }
         let departure = self.way_out(frame, p, id, side)?;
         let flow = self.flows.flow(id);
+        if flow.is_spliced() {
+            splice_quoted(frame.bytes_mut(), p.packet, &quoted, seq_moves, ack_moves);
+        }
         if flow.is_translated() {
             let (inner, outer) = (quoted_translation(flow, side), translation(flow, side));
             rewrite::translate_quoted(frame.bytes_mut(), p.packet, &quoted, &inner);

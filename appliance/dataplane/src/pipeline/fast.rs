@@ -100,7 +100,7 @@ impl<F: Frame> Pipeline<F> {
             let seq = plain::half_word(head, l4 + 4).swap_bytes();
             let ack = plain::half_word(head, l4 + 8).swap_bytes();
             let window = plain::quarter_word(head, l4 + 14).swap_bytes();
-            if flow.returns_directly() || !flow.tcp.follow(side, seq, ack, window, payload_len) {
+            if flow.is_special() || !flow.tcp.follow(side, seq, ack, window, payload_len) {
                 return None;
             }
         } else if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {

@@ -3,6 +3,7 @@
 use super::{Departure, Passage, Pipeline, Step, drop_for};
 use crate::addr::Addr;
 use crate::emit::rewrite::{self, Endpoint, Translation};
+use crate::emit::splice;
 use crate::flow::{Flow, FlowId, Side, query};
 use crate::verdict::DropReason;
 use crate::wire::{Transport, protocol};
@@ -31,6 +32,11 @@ impl<F: Frame> Pipeline<F> {
             return ControlFlow::Continue(None);
         }
         (p.rule, p.backend) = self.flows.decided_by(id);
+        if self.flows.flow(id).is_spliced()
+            && let Some(ended) = self.meet_splice(frame, p, id, side)?
+        {
+            return ControlFlow::Continue(ended);
+        }
         let departure = self.way_out(frame, p, id, side)?;
         self.follows(p, id, side)?;
         self.carry(frame, p, id, side);
@@ -42,6 +48,10 @@ impl<F: Frame> Pipeline<F> {
     fn follows(&mut self, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
         let fits = match &p.packet.transport {
             Transport::Tcp(_) if self.flows.flow(id).returns_directly() => Ok(()),
+            Transport::Tcp(tcp) if self.flows.flow(id).is_spliced() => {
+                let tcp = self.as_the_backend_counts(id, side, tcp);
+                self.flows.segment(id, side, &tcp, p.packet.payload_len()).map(|_| ())
+            }
             Transport::Tcp(tcp) => self.flows.segment(id, side, tcp, p.packet.payload_len()).map(|_| ()),
             Transport::Icmp(icmp) => query::check(side, icmp.class),
             _ => Ok(()),
@@ -57,6 +67,9 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn carry(&mut self, frame: &mut F, p: &Passage<'_>, id: FlowId, side: Side) {
         self.flows.account(id, side, p.packet.ip_len(), p.now);
         let flow = self.flows.flow(id);
+        if flow.is_spliced() {
+            splice::splice(frame.bytes_mut(), p.packet, &self.splice_edits(id, side, p.packet));
+        }
         if flow.is_translated() {
             rewrite::translate(frame.bytes_mut(), p.packet, &translation(flow, side));
         }

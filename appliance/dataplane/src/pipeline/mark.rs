@@ -27,6 +27,16 @@ pub(super) enum Origin {
     Sought,
     /// Received by another worker; to be decided here, as all that may have its flow have been asked.
     Placed,
+    /// The appliance made it for a connection of somebody else's: as [`Own`](Self::Own), and nobody waits for it.
+    Handshake,
+}
+
+impl Origin {
+    /// It was never received by a port, and is no verdict's.
+    #[inline(always)]
+    pub(super) const fn is_own(self) -> bool {
+        matches!(self, Self::Own | Self::Handshake)
+    }
 }
 
 impl Mark {
@@ -42,7 +52,8 @@ impl Mark {
             3 => Origin::Replied,
             4 => Origin::Gathered,
             5 => Origin::Sought,
-            _ => Origin::Placed,
+            6 => Origin::Placed,
+            _ => Origin::Handshake,
         };
         Self { port: PortId(bits as u16), origin }
     }

@@ -15,6 +15,7 @@ mod fast;
 mod fast_tests;
 mod fragment;
 mod from_kernel;
+mod handshake;
 mod inspect;
 #[cfg(test)]
 mod kernel_tests;
@@ -24,16 +25,21 @@ mod mark;
 mod place;
 #[cfg(test)]
 mod place_tests;
+mod prove;
+mod spliced;
+#[cfg(test)]
+mod syn_tests;
 mod timers;
 mod to_kernel;
 
 use crate::counters::Counters;
-use crate::flow::FlowTable;
+use crate::flow::{FlowId, FlowTable};
 use crate::fragments::FragmentTable;
 use crate::host::Limiter;
 use crate::placement::Placement;
 use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
+use crate::synproxy::Proxy;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 use crate::wire::{FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
@@ -122,6 +128,7 @@ pub struct Pipeline<F: Frame> {
     neighbors: Neighbors<F>,
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
+    proxy: Proxy,
     drains: ends::Drains,
     /// By [`PortId::index`].
     exits: Box<[fast::Exit]>,
@@ -166,7 +173,7 @@ impl<'a> Passage<'a> {
 }
 
 /// What a decided packet that leaves still needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Departure {
     port: PortId,
     neighbor: NeighborId,
@@ -184,6 +191,12 @@ enum End {
     Elsewhere(place::Move),
     /// It is for the kernel's sockets, at the host interface of this port.
     ToKernel(PortId),
+    /// It proved itself: its flow's handshake with the backend begins.
+    Proved(FlowId),
+    /// It waits for a handshake that is on its way: nothing of it is kept, but it is counted as held.
+    Waits,
+    /// The backend answered the handshake.
+    Answered(FlowId, Departure),
 }
 
 /// Ends a packet's way.
@@ -205,6 +218,7 @@ impl<F: Frame> Pipeline<F> {
             neighbors: Neighbors::new(Default::default(), options.seed),
             fragments: FragmentTable::new(Default::default(), options.seed),
             icmp_errors: icmp_errors(options.placement, now),
+            proxy: Proxy::new(options.seed, options.flow_capacity, now),
             drains: ends::Drains::default(),
             exits: Box::default(),
             placement: options.placement,
@@ -216,7 +230,7 @@ impl<F: Frame> Pipeline<F> {
             rides: [0; 8],
             snapshot,
         };
-        pipeline.fit();
+        pipeline.fit(now);
         pipeline
     }
 
@@ -227,11 +241,11 @@ impl<F: Frame> Pipeline<F> {
         self.asked.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);
         self.has_moved |= !self.placement.is_alone() && old.homes != self.snapshot.homes;
-        self.fit();
+        self.fit(now);
         old
     }
 
-    fn fit(&mut self) {
+    fn fit(&mut self, now: Time) {
         let snapshot = &self.snapshot;
         self.counters.fit(
             snapshot.ports.len(),
@@ -240,6 +254,21 @@ impl<F: Frame> Pipeline<F> {
         );
         self.neighbors.set_static(&snapshot.static_neighbors);
         self.exits = fast::Exit::all(snapshot);
+        let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
+        self.proxy.adopt(None, mtu, snapshot.names().backend_count(), now);
+    }
+
+    /// Lets SYN cookies go by Unix time, which was so many milliseconds at [`Time`] 0, so that appliances that share a secret take each
+    /// other's. Without it they go by [`Time`] itself.
+    #[must_use]
+    pub fn with_unix_time(mut self, epoch_ms: u64, now: Time) -> Self {
+        self.proxy.set_clock(epoch_ms, now);
+        self
+    }
+
+    /// What the SYN proxy remembers.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     /// What was counted so far.
@@ -330,6 +359,11 @@ impl<F: Frame> Pipeline<F> {
             ControlFlow::Continue(departure) => Some(self.send(frame, departure, p.now, tx)),
             ControlFlow::Break(End::Elsewhere(to)) => to.carry_out(frame, p.port, &p.slot, tx),
             ControlFlow::Break(End::ToKernel(owner)) => Some(self.deliver_in(frame, p, owner, tx)),
+            ControlFlow::Break(End::Proved(id)) => Some(self.begin_handshake(id, p.now, tx)),
+            ControlFlow::Break(End::Waits) => Some(Verdict::Hold),
+            ControlFlow::Break(End::Answered(id, departure)) => {
+                Some(self.end_handshake(frame, p, id, departure, tx))
+            }
             ControlFlow::Break(End::Decided(verdict)) => {
                 match verdict {
                     Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),

@@ -5,7 +5,7 @@ use super::{End, Mark, Origin, Passage, Pipeline, Transmit};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::icmp_error::IcmpError;
 use crate::emit::rewrite::{self, Endpoint, Translation};
-use crate::emit::{arp, nd};
+use crate::emit::{arp, nd, splice};
 use crate::route::NeighborAction;
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
@@ -24,6 +24,7 @@ impl<F: Frame> Pipeline<F> {
         self.expire_flows(now, tx);
         self.expire_asked(now);
         self.drain(now, tx);
+        self.half_open_timers(now, tx);
     }
 
     /// When [`advance`](Self::advance) has something to do next, at the earliest.
@@ -34,6 +35,7 @@ impl<F: Frame> Pipeline<F> {
             self.flows.next_expiry(),
             self.asked.next_expiry(),
             self.drains.next_timer(),
+            self.proxy.half_opens.next_timer(),
         ]
         .into_iter()
         .flatten()
@@ -79,8 +81,11 @@ impl<F: Frame> Pipeline<F> {
     /// A packet waited for a neighbour in vain: its sender is told, with the packet as it was sent.
     fn unanswered<T: Transmit<F>>(&mut self, mut frame: F, now: Time, tx: &mut T) {
         let mark = Mark::from_bits(frame.mark());
-        if mark.origin == Origin::Own {
-            return self.unanswered_own(mark.port);
+        match mark.origin {
+            Origin::Own => return self.unanswered_own(mark.port),
+            // It is sent again when its time has come.
+            Origin::Handshake => return,
+            _ => {}
         }
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
         if let Some(mut packet) = self.parse_again(&frame, mark) {
@@ -104,11 +109,15 @@ impl<F: Frame> Pipeline<F> {
         let answer = packet.key.reversed();
         let Some((id, receiver)) = self.flows.find(&answer, self.flows.hash(&answer)) else { return };
         let flow = self.flows.flow(id);
-        if !flow.is_translated() {
+        if !flow.is_translated() && !flow.is_spliced() {
             return;
         }
         let original = flow.key(receiver.other());
         let end = |addr, port| Some(Endpoint { addr, port: Some(port) });
+        if flow.is_spliced() {
+            let edits = self.splice_edits(id, receiver.other(), packet).reversed();
+            splice::splice(frame.bytes_mut(), packet, &edits);
+        }
         let restored = Translation {
             src: end(original.src, original.src_port),
             dst: end(original.dst, original.dst_port),

@@ -222,6 +222,11 @@ impl TcpState {
         }
     }
 
+    /// The initial sequence number of the initiator, who has not been answered yet.
+    pub fn first_seq(&self) -> u32 {
+        self.ack[I]
+    }
+
     /// Sequence and acknowledgement number of a RST with ACK that `side` believes, as from the other side: exactly what it expects next.
     /// Only of an established connection.
     pub fn reset_toward(&self, side: Side) -> (u32, u32) {

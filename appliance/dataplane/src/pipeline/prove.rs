@@ -1,0 +1,175 @@
+//! Stage 8, for packets without a flow: a SYN gets a cookie, an acknowledgement shows one.
+
+use super::{End, Passage, Pipeline, Step, decided, drop_for};
+use crate::addr::Mac;
+use crate::emit::segment::{self, Options, Segment};
+use crate::flow::{FlowId, TcpState};
+use crate::synproxy::{HalfOpen, More, Proof, Question, Splice, SynOptions, Terms};
+use crate::verdict::{BackendId, DropReason, Verdict};
+use crate::wire::{Cast, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
+use core::ops::ControlFlow;
+use nva_config::SynProxyMode;
+use pmd_shim::Frame;
+
+/// ECN-Echo and Congestion Window Reduced (RFC 3168, 6.1).
+const ECE: u8 = 0x40;
+const CWR: u8 = 0x80;
+
+/// What is left to do for a packet without a flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Proving {
+    /// Nothing: it is of no connection that is to be proved.
+    Exempt,
+    /// It is a SYN that is answered with a cookie, once it is allowed.
+    Ask(SynOptions),
+    /// It proved itself.
+    Proved(Proof),
+}
+
+impl<F: Frame> Pipeline<F> {
+    /// What a packet without a flow has to prove. Cheap for what proves nothing: that is what floods consist of.
+    pub(super) fn proving(&mut self, frame: &F, p: &Passage<'_>) -> Step<Proving> {
+        let Transport::Tcp(tcp) = p.packet.transport else { return ControlFlow::Continue(Proving::Exempt) };
+        if self.snapshot.balancer.syn_proxy(&p.packet.key) != SynProxyMode::Always {
+            return ControlFlow::Continue(Proving::Exempt);
+        }
+        if tcp.flags.is_initial_syn() {
+            let options = SynOptions::read(tcp_options(frame, p));
+            // Who signs its segments cannot be spoken for (RFC 5925).
+            let is_exempt = options.is_signed;
+            return ControlFlow::Continue(if is_exempt { Proving::Exempt } else { Proving::Ask(options) });
+        }
+        if !tcp.flags.any(TcpFlags::ACK) || tcp.flags.any(TcpFlags::SYN | TcpFlags::RST) {
+            return ControlFlow::Continue(Proving::Exempt);
+        }
+        match self.proof(frame, p, &tcp) {
+            Some(proof) => ControlFlow::Continue(Proving::Proved(proof)),
+            None => {
+                self.counters.syn.cookies_invalid += 1;
+                drop_for(DropReason::InvalidCookie)
+            }
+        }
+    }
+
+    /// The cookie that an acknowledgement shows.
+    pub(super) fn proof(&self, frame: &F, p: &Passage<'_>, tcp: &Tcp) -> Option<Proof> {
+        let options = SynOptions::read(tcp_options(frame, p));
+        let is_empty = p.packet.payload_len() == 0;
+        let cookies = &self.proxy.cookies;
+        cookies.check(&p.packet.key, p.packet.family, (tcp.seq, tcp.ack), &options, is_empty)
+    }
+
+    /// Turns a SYN into the SYN-ACK that asks for a proof. Its window is closed, so that nothing comes before the backend agreed.
+    pub(super) fn ask<T>(
+        &mut self,
+        frame: &mut F,
+        p: &Passage<'_>,
+        syn: &SynOptions,
+        backend: Option<BackendId>,
+    ) -> Step<T> {
+        let Transport::Tcp(tcp) = p.packet.transport else { return drop_for(DropReason::InvalidState) };
+        if p.packet.fragment.is_some() {
+            return drop_for(DropReason::Fragment);
+        }
+        let asker = frame.bytes().get(6..12).and_then(|mac| mac.first_chunk()).copied().map(Mac);
+        let Some(asker) = asker.filter(|mac| !mac.is_group() && p.packet.cast == Cast::Unicast) else {
+            return drop_for(DropReason::NotForUs);
+        };
+        if !self.proxy.reflection.allow(p.packet.key.src, p.now) {
+            return drop_for(DropReason::SynRate);
+        }
+        let offer = self.proxy.profiles.of(backend).offer(self.proxy.mss_max(p.packet.family));
+        let theirs = syn.timestamps.filter(|_| offer.timestamps);
+        let scales = syn.window_scale.zip(offer.window_scale);
+        let more = theirs.map(|_| More {
+            scale: scales.map(|(own, _)| own),
+            promised: scales.map(|(_, promised)| promised),
+            sack: syn.sack_permitted && offer.sack,
+            ecn: tcp.flags.0 & (ECE | CWR) == ECE | CWR && offer.ecn,
+        });
+        let question = Question { key: p.packet.key, isn: tcp.seq };
+        let cookie = self.proxy.cookies.bake(&question, p.packet.family, syn.mss, more);
+        let ece = if more.is_some_and(|more| more.ecn) { ECE } else { 0 };
+        let answer = Segment {
+            key: p.packet.key.reversed(),
+            seq: cookie.seq,
+            ack: tcp.seq.wrapping_add(1),
+            flags: TcpFlags::SYN | TcpFlags::ACK | ece,
+            window: 0,
+            options: Options {
+                mss: Some(offer.mss),
+                window_scale: more.and_then(|more| more.promised),
+                sack_permitted: more.is_some_and(|more| more.sack),
+                timestamps: theirs.map(|(theirs, _)| (cookie.timestamp, theirs)),
+            },
+        };
+        let station = self.facts(p.port).mac;
+        if segment::write(frame, &answer, station, asker).is_err() {
+            return drop_for(DropReason::Malformed);
+        }
+        self.counters.syn.cookies_sent += 1;
+        decided(Verdict::Reply(None))
+    }
+
+    /// Takes a new flow's proof: from here on its handshake with the backend is on its way.
+    pub(super) fn accept_proof<T>(&mut self, p: &Passage<'_>, id: FlowId, proof: &Proof) -> Step<T> {
+        let window = if let Transport::Tcp(tcp) = p.packet.transport { tcp.window } else { 0 };
+        let Proof { cookie, timestamps, memory, .. } = *proof;
+        let half_open = HalfOpen {
+            flow: id,
+            client_timestamp: timestamps.map_or(0, |(_, theirs)| theirs),
+            window,
+            mss: memory.mss,
+            scales: memory.more.and_then(|more| more.scale.zip(more.promised)),
+            timestamps: timestamps.is_some(),
+            sack: memory.more.is_some_and(|more| more.sack),
+            ecn: memory.more.is_some_and(|more| more.ecn),
+            port: p.port,
+            held: 1,
+        };
+        let Some(place) = self.proxy.half_opens.insert(half_open, p.now) else {
+            self.flows.remove(id);
+            return drop_for(DropReason::FlowTableFull);
+        };
+        let timestamp = timestamps.map_or(0, |(ours, _)| ours);
+        *self.flows.splice_mut(id) = Splice { seq: cookie, timestamp, mss: place, terms: Terms::HALF_OPEN };
+        self.flows.flow_mut(id).set_spliced();
+        ControlFlow::Break(End::Proved(id))
+    }
+
+    /// A proof is good for one connection. What it proves about its sender counts in any case.
+    pub(super) fn redeem(&mut self, p: &Passage<'_>, proof: &Proof) -> Step<()> {
+        self.proxy.reflection.proved(p.packet.key.src, p.now);
+        if p.packet.fragment.is_some() || !self.proxy.spent.spend(proof.cookie, proof.name) {
+            self.counters.syn.cookies_invalid += 1;
+            return drop_for(DropReason::InvalidCookie);
+        }
+        self.counters.syn.cookies_valid += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// The state of a connection whose SYN was proved, and is sent on behalf of the client. `window` is that of the acknowledgement.
+pub(super) fn proved_state(proof: &Proof, window: u16) -> Result<TcpState, DropReason> {
+    let scale = proof.memory.more.and_then(|more| more.scale);
+    let syn = Tcp {
+        seq: proof.isn,
+        ack: 0,
+        flags: TcpFlags(TcpFlags::SYN),
+        window: syn_window(window, scale),
+        window_scale: scale,
+    };
+    TcpState::open(&syn, 0)
+}
+
+/// A window in the units of a SYN, which no scale applies to (RFC 7323, 2.2).
+pub(super) fn syn_window(window: u16, scale: Option<u8>) -> u16 {
+    let bytes = u32::from(window) << scale.unwrap_or(0).min(14);
+    bytes.min(u32::from(u16::MAX)) as u16
+}
+
+/// The options of a TCP header.
+pub(super) fn tcp_options<'a, F: Frame>(frame: &'a F, p: &Passage<'_>) -> &'a [u8] {
+    let from = usize::from(p.packet.l4) + TCP_HEADER_LEN;
+    frame.bytes().get(from..usize::from(p.packet.payload)).unwrap_or_default()
+}

@@ -1,0 +1,182 @@
+//! What backends agree to, learnt from their handshakes, so that clients are offered what they will get.
+
+use crate::verdict::BackendId;
+
+/// What a backend is known to do. What it was never asked for is taken as granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// The largest segment that it takes; 0: it was never heard, or names none.
+    pub mss: u16,
+    /// The shift of its windows.
+    pub window_scale: Option<Scale>,
+    /// Whether it understands selective acknowledgements.
+    pub sack: Option<bool>,
+    /// Whether it sends timestamps.
+    pub timestamps: Option<bool>,
+    /// Whether it notifies congestion.
+    pub ecn: Option<bool>,
+}
+
+/// What a backend says to a client's window scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// It has none.
+    None,
+    /// Its own is this.
+    Of(u8),
+}
+
+/// What a client may be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The largest segment that the backend takes.
+    pub mss: u16,
+    /// The shift of the backend's windows; `None`: it has none.
+    pub window_scale: Option<u8>,
+    /// The backend understands selective acknowledgements.
+    pub sack: bool,
+    /// The backend sends timestamps.
+    pub timestamps: bool,
+    /// The backend notifies congestion.
+    pub ecn: bool,
+}
+
+/// The scale that a backend of which nothing is known is said to have: that of Linux with its usual buffers.
+const USUAL_SCALE: u8 = 7;
+
+impl Profile {
+    /// What to offer to a client of this backend; `mss_max` fits the links.
+    #[inline]
+    pub fn offer(&self, mss_max: u16) -> Offer {
+        Offer {
+            mss: if self.mss == 0 { mss_max } else { self.mss.min(mss_max) },
+            window_scale: match self.window_scale {
+                None => Some(USUAL_SCALE),
+                Some(Scale::Of(shift)) => Some(shift.min(14)),
+                Some(Scale::None) => None,
+            },
+            sack: self.sack != Some(false),
+            timestamps: self.timestamps != Some(false),
+            ecn: self.ecn != Some(false),
+        }
+    }
+
+    /// As one word, for counters that are read by others.
+    pub fn to_bits(self) -> u64 {
+        let flag = |flag: Option<bool>| match flag {
+            None => 0,
+            Some(false) => 1,
+            Some(true) => 2,
+        };
+        let scale = match self.window_scale {
+            None => 0,
+            Some(Scale::None) => 1,
+            Some(Scale::Of(shift)) => 2 + u64::from(shift.min(14)),
+        };
+        u64::from(self.mss)
+            | scale << 16
+            | flag(self.sack) << 24
+            | flag(self.timestamps) << 26
+            | flag(self.ecn) << 28
+    }
+
+    /// From the word.
+    pub fn from_bits(bits: u64) -> Self {
+        let flag = |shift: u32| match bits >> shift & 3 {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        };
+        Self {
+            mss: bits as u16,
+            window_scale: match bits >> 16 & 0x1f {
+                0 => None,
+                1 => Some(Scale::None),
+                shift => Some(Scale::Of((shift - 2).min(14) as u8)),
+            },
+            sack: flag(24),
+            timestamps: flag(26),
+            ecn: flag(28),
+        }
+    }
+}
+
+/// The profiles of all backends.
+#[derive(Clone, Debug, Default)]
+pub struct Profiles(Vec<Profile>);
+
+impl Profiles {
+    /// Room for so many backends; what is known stays.
+    pub fn fit(&mut self, backends: usize) {
+        self.0.resize(self.0.len().max(backends), Profile::default());
+    }
+
+    /// What is known of a backend. Of what is no backend, nothing.
+    #[inline]
+    pub fn of(&self, backend: Option<BackendId>) -> Profile {
+        backend.and_then(|BackendId(id)| self.0.get(id as usize)).copied().unwrap_or_default()
+    }
+
+    /// Notes what a backend agreed to.
+    #[inline]
+    pub fn learn(&mut self, backend: Option<BackendId>, profile: Profile) {
+        if let Some(known) = backend.and_then(|BackendId(id)| self.0.get_mut(id as usize)) {
+            *known = Profile {
+                mss: profile.mss,
+                window_scale: profile.window_scale.or(known.window_scale),
+                sack: profile.sack.or(known.sack),
+                timestamps: profile.timestamps.or(known.timestamps),
+                ecn: profile.ecn.or(known.ecn),
+            };
+        }
+    }
+
+    /// All of them, by [`BackendId`].
+    pub fn all(&self) -> &[Profile] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_word_tells_all(mss: u16, scale in 0u8..17, flags in prop::array::uniform3(prop::option::of(any::<bool>()))) {
+            let window_scale = match scale {
+                15 => None,
+                16 => Some(Scale::None),
+                shift => Some(Scale::Of(shift)),
+            };
+            let [sack, timestamps, ecn] = flags;
+            let profile = Profile { mss, window_scale, sack, timestamps, ecn };
+            prop_assert_eq!(Profile::from_bits(profile.to_bits()), profile);
+        }
+
+        #[test]
+        fn any_word_is_a_profile(bits: u64) {
+            let profile = Profile::from_bits(bits);
+            prop_assert_eq!(Profile::from_bits(profile.to_bits()), profile);
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_forgotten() {
+        let mut profiles = Profiles::default();
+        profiles.fit(1);
+        let backend = Some(BackendId(0));
+        let heard = Profile { mss: 1400, sack: Some(false), ..Profile::default() };
+        profiles.learn(backend, heard);
+        profiles.learn(backend, Profile { mss: 1300, timestamps: Some(true), ..Profile::default() });
+        let expected = Profile { mss: 1300, sack: Some(false), timestamps: Some(true), ..Profile::default() };
+        assert_eq!(profiles.of(backend), expected);
+        assert_eq!(profiles.of(Some(BackendId(9))), Profile::default());
+        let offer = profiles.of(backend).offer(1460);
+        assert_eq!(
+            (offer.mss, offer.sack, offer.timestamps, offer.window_scale),
+            (1300, false, true, Some(7))
+        );
+    }
+}
