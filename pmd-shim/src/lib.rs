@@ -9,6 +9,7 @@
 pub mod af_packet;
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+#[cfg_attr(not(feature = "af_xdp"), expect(dead_code, reason = "only AF_XDP uses all of it"))]
 mod bpf;
 mod burst;
 #[cfg(feature = "dpdk")]

@@ -25,7 +25,8 @@ pub trait RxQueue {
     /// The frames that it gives out.
     type Frame: Frame;
 
-    /// Appends what has arrived to `burst`, at most as many frames as it has room for; returns how many. Never blocks.
+    /// Appends what has arrived to `burst`, at most as many frames as it has room for; returns how many. Never blocks. The frames' first
+    /// bytes are in the processor's caches, or were asked for.
     fn receive(&mut self, burst: &mut Burst<Self::Frame>) -> usize;
 
     /// What to wait for (readable) when there has been nothing to do for long; `None` where waiting makes no sense, or where there is more

@@ -1,16 +1,18 @@
 //! Packet-socket ports against the kernel, in network namespaces of the tests' own.
 
 mod common;
+#[path = "common/scene.rs"]
+mod scene;
 
 use common::{Netns, skipped};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pmd_shim::af_packet::{self, AfPacketOptions, AfPacketPort, BpfInstruction, Steering};
 use pmd_shim::kernel::{ingress, link};
 use pmd_shim::{
     Burst, ChecksumStatus, Frame, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue, TxQueue, idle,
 };
+use scene::{answering, frame, is_arp, is_ours, number, pair, receive_until, udp};
 use std::collections::HashSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,70 +26,21 @@ fn small() -> AfPacketOptions {
     AfPacketOptions { rx_frames: 1024, tx_frames: 256, ..AfPacketOptions::default() }
 }
 
-/// Receives until `enough` is true of what came, or nothing has come for two seconds.
-fn receive_until(port: &mut AfPacketPort, mut enough: impl FnMut(&[PoolFrame]) -> bool) -> Vec<PoolFrame> {
-    let (mut frames, mut burst) = (Vec::new(), Burst::new());
-    while !enough(&frames) {
-        let mut count = 0;
-        for rx in &mut port.rx {
-            count += rx.receive(&mut burst);
-            frames.extend(burst.drain(..));
-        }
-        if count == 0 {
-            let handles: Vec<_> = port.rx.iter().filter_map(RxQueue::wait_handle).collect();
-            if handles.len() == port.rx.len() && !idle::wait(&handles, 2000).unwrap() {
-                break;
-            }
-        }
-    }
-    frames
-}
-
-/// A frame of an EtherType for experiments, so that nobody answers: number, padding.
-fn frame(pool: &Pool, number: u32, len: usize, tag: &[u8]) -> PoolFrame {
-    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    bytes.extend_from_slice(tag);
-    bytes.extend_from_slice(&[0x88, 0xb5]);
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes.extend((bytes.len()..len).map(|at| (at as u8) ^ (number as u8)));
-    pool.copy_from(&bytes).unwrap()
-}
-
-/// Ours among other frames, such as the kernel's own neighbour discovery.
-fn ours(frames: &[PoolFrame]) -> Vec<&PoolFrame> {
-    frames.iter().filter(|frame| frame.bytes().starts_with(&[2, 0, 0, 0, 0, 1])).collect()
-}
-
-fn is_arp(frame: &PoolFrame) -> bool {
-    frame.bytes().get(12..14) == Some(&[8, 6])
-}
-
 #[test]
 fn the_kernel_is_kept_from_answering_until_it_is_released() {
     if skipped("the_kernel_is_kept_from_answering_until_it_is_released") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
-    peer.run("ip addr add 10.9.0.2/24 dev p0");
-    // An address elsewhere on the machine: the kernel answers for it on every interface.
-    host.run("ip addr add 10.9.0.1/32 dev lo");
-    host.run("ip route add 10.9.0.0/24 dev h0");
-    // A closed port: a kernel that hears of the connection refuses it.
-    let answers = || {
-        peer.run("ip neigh flush all");
-        let address = "10.9.0.1:9".parse().unwrap();
-        let outcome = peer.within(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)));
-        outcome.unwrap_err().kind() == ErrorKind::ConnectionRefused
-    };
+    let (peer, host) = pair();
     let qdiscs = || host.output("tc qdisc show dev h0");
+    let answers = answering(&peer, &host);
     let before = qdiscs();
     assert!(answers(), "the kernel answers when nobody keeps it from it");
 
     let mut port = host.within(|| af_packet::open("h0", &small(), &[pool(512)]).unwrap());
     assert!(!answers());
-    let frames = receive_until(&mut port, |frames| frames.iter().any(is_arp));
-    assert!(frames.iter().any(is_arp), "the tap sees what the kernel is kept from");
+    let frames = receive_until(&mut port.rx, is_arp, |frames| !frames.is_empty());
+    assert!(!frames.is_empty(), "the tap sees what the kernel is kept from");
     drop(port);
     assert!(!answers(), "the drop stays when the port is gone");
     host.within(|| {
@@ -111,8 +64,7 @@ fn filters_and_settings_of_others_are_left_alone() {
     if skipped("filters_and_settings_of_others_are_left_alone") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (_peer, host) = pair();
     host.run("sysctl -qw net.ipv6.conf.h0.disable_ipv6=1");
     host.run("tc qdisc add dev h0 clsact");
     host.run("tc filter add dev h0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:1");
@@ -132,8 +84,7 @@ fn a_port_that_cannot_be_ours_is_refused_in_a_sentence() {
     if skipped("a_port_that_cannot_be_ours_is_refused_in_a_sentence") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (_peer, host) = pair();
     host.within(|| {
         let error = |device, options: &AfPacketOptions| {
             af_packet::open(device, options, &[pool(64)]).unwrap_err().to_string()
@@ -182,8 +133,7 @@ fn a_port_that_is_down_is_switched_on() {
     if skipped("a_port_that_is_down_is_switched_on") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (_peer, host) = pair();
     host.run("ip link set h0 down");
     let port = host.within(|| af_packet::open("h0", &small(), &[pool(64)]).unwrap());
     assert!(port.link_state().unwrap().up);
@@ -196,8 +146,7 @@ fn what_is_sent_arrives_byte_for_byte_and_in_order() {
         return;
     }
     const COUNT: u32 = 1000;
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let buffers = pool(4096);
     let mut sender = peer.within(|| af_packet::open("p0", &small(), &[pool(64)]).unwrap());
     let mut receiver =
@@ -212,8 +161,7 @@ fn what_is_sent_arrives_byte_for_byte_and_in_order() {
             let offered = burst.len();
             assert_eq!(sender.tx[0].send(&mut burst), offered);
             let want = frames.len() + offered;
-            let mut more = receive_until(&mut receiver, |more| frames.len() + ours(more).len() >= want);
-            more.retain(|frame| frame.bytes().starts_with(&[2, 0, 0, 0, 0, 1]));
+            let more = receive_until(&mut receiver.rx, is_ours, |more| frames.len() + more.len() >= want);
             frames.extend(more);
         }
     }
@@ -233,8 +181,7 @@ fn too_long_a_frame_is_an_error_on_sending_and_truncated_on_receiving() {
     if skipped("too_long_a_frame_is_an_error_on_sending_and_truncated_on_receiving") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     for (netns, device) in [(&peer, "p0"), (&host, "h0")] {
         netns.run(&format!("ip link set {device} mtu 9000"));
     }
@@ -246,8 +193,7 @@ fn too_long_a_frame_is_an_error_on_sending_and_truncated_on_receiving() {
     assert_eq!(sender.tx[0].send(&mut burst), 2);
     let counters = sender.tx[0].counters();
     assert_eq!((counters.packets, counters.errors), (1, 1));
-    let frames = receive_until(&mut receiver, |frames| !ours(frames).is_empty());
-    let frames = ours(&frames);
+    let frames = receive_until(&mut receiver.rx, is_ours, |frames| !frames.is_empty());
     assert_eq!(frames.len(), 1);
     assert!(frames[0].offload().truncated);
     let got = frames[0].bytes();
@@ -260,8 +206,7 @@ fn tags_that_the_kernel_took_off_are_seen() {
     if skipped("tags_that_the_kernel_took_off_are_seen") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let mut sender = peer.within(|| af_packet::open("p0", &small(), &[pool(64)]).unwrap());
     let mut receiver = host.within(|| af_packet::open("h0", &small(), &[pool(64)]).unwrap());
     let source = pool(64);
@@ -270,9 +215,9 @@ fn tags_that_the_kernel_took_off_are_seen() {
     let mut burst: Burst<PoolFrame> =
         tags.iter().enumerate().map(|(number, tag)| frame(&source, number as u32, 100, tag)).collect();
     assert_eq!(sender.tx[0].send(&mut burst), 4);
-    let frames = receive_until(&mut receiver, |frames| ours(frames).len() == 4);
+    let frames = receive_until(&mut receiver.rx, is_ours, |frames| frames.len() == 4);
     let got: Vec<_> =
-        ours(&frames).iter().map(|frame| (frame.offload().vlan, frame.bytes()[12..22].to_vec())).collect();
+        frames.iter().map(|frame| (frame.offload().vlan, frame.bytes()[12..22].to_vec())).collect();
     let want = [
         (None, vec![0x88, 0xb5, 0, 0, 0, 0]),
         (Some(0x6005), vec![0x88, 0xb5, 0, 0, 0, 1]),
@@ -291,8 +236,7 @@ fn queues_share_the_traffic_as_the_program_says() {
         return;
     }
     const COUNT: u32 = 500;
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     // The low byte of the number that follows the EtherType; offsets from SKF_NET_OFF.
     let load = BpfInstruction { code: 0x30, jump_true: 0, jump_false: 0, operand: 0xfff0_0003 };
     let give = BpfInstruction { code: 0x16, jump_true: 0, jump_false: 0, operand: 0 };
@@ -318,8 +262,8 @@ fn queues_share_the_traffic_as_the_program_says() {
             {
                 idle_rounds += 1;
             }
-            for frame in burst.drain(..).filter(|frame| frame.bytes().starts_with(&[2, 0, 0, 0, 0, 1])) {
-                assert!(seen.insert(u32::from_be_bytes(frame.bytes()[14..18].try_into().unwrap())));
+            for frame in burst.drain(..).filter(is_ours) {
+                assert!(seen.insert(number(&frame)));
             }
         }
     }
@@ -329,27 +273,13 @@ fn queues_share_the_traffic_as_the_program_says() {
     }
 }
 
-/// Checks a UDP frame's checksum and returns its payload.
-fn udp_payload(frame: &PoolFrame) -> Option<Vec<u8>> {
-    let packet = SlicedPacket::from_ethernet(frame.bytes()).ok()?;
-    let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport) else {
-        return None;
-    };
-    let (source, destination) = (ip.header().source(), ip.header().destination());
-    let checksum = udp.to_header().calc_checksum_ipv4_raw(source, destination, udp.payload()).unwrap();
-    assert_eq!(udp.checksum(), checksum);
-    assert_eq!(frame.offload().checksum, ChecksumStatus::Verified);
-    Some(udp.payload().to_vec())
-}
-
 #[test]
 fn unfinished_checksums_and_segmentations_are_finished() {
     if skipped("unfinished_checksums_and_segmentations_are_finished") {
         return;
     }
     const SEGMENT: i32 = 1400;
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     peer.run("ip addr add 10.9.0.2/24 dev p0");
     peer.run("ip neigh add 10.9.0.1 lladdr 02:00:00:00:00:09 dev p0");
     let mut port = host.within(|| af_packet::open("h0", &small(), &[pool(512)]).unwrap());
@@ -371,10 +301,15 @@ fn unfinished_checksums_and_segmentations_are_finished() {
         assert_eq!(outcome, 0);
         socket.send(&payload).unwrap();
     });
-    let total =
-        |frames: &[PoolFrame]| frames.iter().filter_map(udp_payload).map(|part| part.len()).sum::<usize>();
-    let frames = receive_until(&mut port, |frames| total(frames) >= payload.len() + 9);
-    let parts: Vec<Vec<u8>> = frames.iter().filter_map(udp_payload).collect();
+    let part = |frame: &PoolFrame| udp(frame).map(|(part, _)| part);
+    let total = |frames: &[PoolFrame]| frames.iter().filter_map(part).map(|part| part.len()).sum::<usize>();
+    let is_udp = |frame: &PoolFrame| udp(frame).is_some();
+    let frames = receive_until(&mut port.rx, is_udp, |frames| total(frames) >= payload.len() + 9);
+    for frame in &frames {
+        assert!(udp(frame).unwrap().1, "the checksum is right");
+        assert_eq!(frame.offload().checksum, ChecksumStatus::Verified);
+    }
+    let parts: Vec<Vec<u8>> = frames.iter().filter_map(part).collect();
     let (first, parts) = parts.split_first().unwrap();
     assert_eq!(first, b"one alone");
     assert!(parts.iter().all(|part| part.len() <= SEGMENT as usize));

@@ -2,17 +2,19 @@
 #![cfg(feature = "af_xdp")]
 
 mod common;
+#[path = "common/scene.rs"]
+mod scene;
 
 use common::{Netns, skipped};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pmd_shim::af_xdp::{self, AfXdpOptions, AfXdpPort, XdpMode};
 use pmd_shim::idle::{self, WaitHandles};
 use pmd_shim::kernel::ingress;
 use pmd_shim::{
     BURST, Burst, ChecksumStatus, Frame, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue, TxQueue,
 };
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::net::{TcpStream, UdpSocket};
+use scene::{answering, is_arp, is_ours, number, pair, udp};
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::slice;
@@ -38,38 +40,12 @@ fn error(netns: &Netns, device: &str, pools: &[Pool]) -> String {
 }
 
 /// Receives until `enough` is true of what came, or nothing has come for two seconds.
-fn receive_until(port: &mut AfXdpPort, mut enough: impl FnMut(&[PoolFrame]) -> bool) -> Vec<PoolFrame> {
-    let (mut frames, mut burst) = (Vec::new(), Burst::new());
-    while !enough(&frames) {
-        let mut count = 0;
-        for rx in &mut port.rx {
-            count += rx.receive(&mut burst);
-            frames.extend(burst.drain(..).filter(is_ours));
-        }
-        let mut handles = WaitHandles::new();
-        assert!(port.rx.iter().all(|rx| rx.wait_handles(&mut handles)));
-        if count == 0 && !idle::wait(&handles, 2000).unwrap() {
-            break;
-        }
-    }
-    frames
+fn receive_until(port: &mut AfXdpPort, enough: impl FnMut(&[PoolFrame]) -> bool) -> Vec<PoolFrame> {
+    scene::receive_until(&mut port.rx, is_ours, enough)
 }
 
-/// Ours among other frames, such as the kernel's own neighbour discovery.
-fn is_ours(frame: &PoolFrame) -> bool {
-    frame.bytes().starts_with(&[2, 0, 0, 0, 0, 1])
-}
-
-/// A frame of an EtherType for experiments, so that nobody answers: number, padding.
 fn frame(pool: &Pool, number: u32, len: usize) -> PoolFrame {
-    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5];
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes.extend((bytes.len()..len).map(|at| (at as u8) ^ (number as u8)));
-    pool.copy_from(&bytes).unwrap()
-}
-
-fn number(frame: &PoolFrame) -> u32 {
-    u32::from_be_bytes(*frame.bytes()[14..].first_chunk().unwrap())
+    scene::frame(pool, number, len, &[])
 }
 
 /// What a burst of `count` frames from `first` on leaves.
@@ -87,8 +63,7 @@ fn what_is_sent_arrives_byte_for_byte_and_in_order_both_ways() {
         return;
     }
     const COUNT: u32 = 3000;
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let pools = [pool(1024), pool(1024)];
     let [a, b] = &pools;
     let mut ports = [open(&peer, "p0", a), open(&host, "h0", b)];
@@ -133,8 +108,7 @@ fn what_does_not_fit_into_a_full_receive_ring_is_counted() {
         return;
     }
     const BURSTS: u32 = 20;
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let (out, into) = (pool(512), pool(1024));
     let (mut sender, mut receiver) = (open(&peer, "p0", &out), open(&host, "h0", &into));
     for burst in 0..BURSTS {
@@ -159,8 +133,7 @@ fn without_free_buffers_frames_are_lost_and_counted_until_there_are_some() {
     if skipped("without_free_buffers_frames_are_lost_and_counted_until_there_are_some") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let (out, into) = (pool(512), pool(300));
     let (mut sender, mut receiver) = (open(&peer, "p0", &out), open(&host, "h0", &into));
     let mut held = Vec::new();
@@ -183,8 +156,7 @@ fn a_full_transmit_ring_refuses_and_goes_on_when_the_link_does() {
     if skipped("a_full_transmit_ring_refuses_and_goes_on_when_the_link_does") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let (out, into) = (pool(512), pool(512));
     let (mut sender, mut receiver) = (open(&peer, "p0", &out), open(&host, "h0", &into));
     peer.run("ip link set p0 down");
@@ -327,8 +299,7 @@ fn long_frames_take_longer_buffers_and_the_longest_are_refused() {
     if skipped("long_frames_take_longer_buffers_and_the_longest_are_refused") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     let mtu = |mtu: u32| {
         peer.run(&format!("ip link set p0 mtu {mtu}"));
         host.run(&format!("ip link set h0 mtu {mtu}"));
@@ -370,8 +341,7 @@ fn a_port_that_cannot_be_ours_is_refused_in_a_sentence() {
     if skipped("a_port_that_cannot_be_ours_is_refused_in_a_sentence") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (_peer, host) = pair();
     let frames = pool(1024);
     let refusal = |device| error(&host, device, slice::from_ref(&frames));
     assert_eq!(refusal("h7"), "device h7: there is no such interface; check the name with `ip link`");
@@ -509,19 +479,8 @@ fn killed_it_leaves_the_kernel_shut_out_and_the_next_start_takes_over() {
     if skipped("killed_it_leaves_the_kernel_shut_out_and_the_next_start_takes_over") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
-    peer.run("ip addr add 10.9.0.2/24 dev p0");
-    // An address elsewhere on the machine: the kernel answers for it on every interface.
-    host.run("ip addr add 10.9.0.1/32 dev lo");
-    host.run("ip route add 10.9.0.0/24 dev h0");
-    // A closed port: a kernel that hears of the connection refuses it.
-    let answers = || {
-        peer.run("ip neigh flush all");
-        let address = "10.9.0.1:9".parse().unwrap();
-        let outcome = peer.within(|| TcpStream::connect_timeout(&address, Duration::from_millis(500)));
-        outcome.unwrap_err().kind() == ErrorKind::ConnectionRefused
-    };
+    let (peer, host) = pair();
+    let answers = answering(&peer, &host);
     let attached = || host.within(|| af_xdp::attached("h0").unwrap());
     assert!(answers(), "the kernel answers when nobody keeps it from it");
 
@@ -570,7 +529,6 @@ fn killed_it_leaves_the_kernel_shut_out_and_the_next_start_takes_over() {
     });
     assert!(attached().unwrap().id != left.id);
     assert!(!answers());
-    let is_arp = |frame: &PoolFrame| frame.bytes().get(12..14) == Some(&[8, 6]);
     let mut burst = Burst::new();
     assert!(port.rx[0].receive(&mut burst) > 0 && burst.iter().any(is_arp), "it comes to the port");
     drop(burst);
@@ -593,24 +551,12 @@ fn killed_it_leaves_the_kernel_shut_out_and_the_next_start_takes_over() {
     assert_eq!(attached(), None);
 }
 
-/// Whether a UDP frame's checksum is right; `None` if it is not a UDP frame.
-fn has_right_checksum(frame: &PoolFrame) -> Option<bool> {
-    let packet = SlicedPacket::from_ethernet(frame.bytes()).ok()?;
-    let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport) else {
-        return None;
-    };
-    let (source, destination) = (ip.header().source(), ip.header().destination());
-    let right = udp.to_header().calc_checksum_ipv4_raw(source, destination, udp.payload()).unwrap();
-    Some(udp.checksum() == right)
-}
-
 #[test]
 fn checksums_that_a_veth_peer_leaves_unfinished_stay_so_until_it_is_told() {
     if skipped("checksums_that_a_veth_peer_leaves_unfinished_stay_so_until_it_is_told") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (peer, host) = pair();
     peer.run("ip addr add 10.9.0.2/24 dev p0");
     peer.run("ip neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev p0");
     let frames = pool(1024);
@@ -622,7 +568,7 @@ fn checksums_that_a_veth_peer_leaves_unfinished_stay_so_until_it_is_told() {
         });
         let frames = receive_until(&mut port, |frames| !frames.is_empty());
         assert_eq!(frames[0].offload().checksum, ChecksumStatus::Unverified);
-        has_right_checksum(&frames[0]).unwrap()
+        udp(&frames[0]).unwrap().1
     };
     assert!(!arrives_right(), "else the note says nothing");
     // The command that the note gives.
@@ -635,8 +581,7 @@ fn a_port_whose_interface_vanishes_ends_quietly() {
     if skipped("a_port_whose_interface_vanishes_ends_quietly") {
         return;
     }
-    let (peer, host) = (Netns::new(), Netns::new());
-    Netns::connect((&peer, "p0"), (&host, "h0"));
+    let (_peer, host) = pair();
     let frames = pool(512);
     let mut port = open(&host, "h0", &frames);
     let mut burst: Burst<PoolFrame> = (0..10).map(|number| frame(&frames, number, 100)).collect();

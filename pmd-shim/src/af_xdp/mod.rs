@@ -12,8 +12,8 @@
 //!
 //! All of it happens in the network namespace of the thread that calls [`open`]; the queues then work on any thread.
 
-mod bpf;
 mod program;
+mod redirect;
 mod ring;
 mod rx;
 mod socket;
@@ -26,6 +26,7 @@ pub use tx::AfXdpTx;
 
 use crate::Pool;
 use crate::af_packet::PacketSocket;
+use crate::bpf::Sockets;
 use crate::kernel::link::{self, Link, LinkState};
 use crate::kernel::{DeviceError, DeviceLock, ingress, lock};
 use crate::pool::Loan;
@@ -155,10 +156,9 @@ pub fn open(device: &str, options: &AfXdpOptions, pools: &[Pool]) -> Result<AfXd
         ));
     }
 
-    let map =
-        bpf::socket_map(queues).map_err(|error| bpf_error(device, "bpf(BPF_MAP_CREATE XSKMAP)", error))?;
-    let program =
-        bpf::program(map.as_fd()).map_err(|error| bpf_error(device, "bpf(BPF_PROG_LOAD)", error))?;
+    let map = Sockets::new(queues, redirect::MAP_NAME)
+        .map_err(|error| bpf_error(device, "bpf(BPF_MAP_CREATE XSKMAP)", error))?;
+    let program = redirect::program(&map).map_err(|error| bpf_error(device, "bpf(BPF_PROG_LOAD)", error))?;
     let (program, reason) = attach(&link, program)?;
     if let Some(reason) = reason {
         notes.push(format!(
@@ -175,7 +175,7 @@ pub fn open(device: &str, options: &AfXdpOptions, pools: &[Pool]) -> Result<AfXd
     let sockets = || rx.iter().flat_map(AfXdpRx::sockets);
     let description = describe(mode, sockets());
     for socket in sockets() {
-        let outcome = bpf::set_socket(map.as_fd(), socket.queue(), socket.as_fd());
+        let outcome = map.set(socket.queue(), socket.as_fd());
         outcome.map_err(|error| bpf_error(device, "bpf(BPF_MAP_UPDATE_ELEM)", error))?;
     }
     Ok(AfXdpPort { mac, mtu, ifindex: link.ifindex(), rx, tx, link, lock, guard, description, notes })

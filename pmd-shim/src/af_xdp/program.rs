@@ -3,13 +3,14 @@
 //! It is attached by netlink, so it belongs to the interface and not to the process: when the process ends without a clean stop, it goes
 //! on dropping what the interface receives. The next start replaces it in one step.
 
-use super::bpf::{self, PROGRAM_NAME};
+use super::redirect::PROGRAM_NAME;
 use super::unbound::explained;
+use crate::bpf::Program;
 use crate::kernel::DeviceError;
 use crate::kernel::link::Link;
 use crate::kernel::netlink::{self, Message, Netlink, attribute};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Attributes of an interface (`linux/if_link.h`).
 const IFLA_XDP: u16 = 43;
@@ -97,7 +98,7 @@ pub fn detach(device: &str) -> Result<bool, DeviceError> {
 #[derive(Debug)]
 pub struct XdpGuard {
     slot: Slot,
-    program: OwnedFd,
+    program: Program,
     mode: XdpMode,
 }
 
@@ -116,7 +117,7 @@ impl Drop for XdpGuard {
 
 /// Attaches the program: in the driver if it can, or in place of the one that an earlier instance left behind, in one step. The second
 /// result is why the driver could not.
-pub(super) fn attach(link: &Link, program: OwnedFd) -> Result<(XdpGuard, Option<io::Error>), DeviceError> {
+pub(super) fn attach(link: &Link, program: Program) -> Result<(XdpGuard, Option<io::Error>), DeviceError> {
     let slot = Slot::open(link)?;
     let guard = |slot, program, mode| XdpGuard { slot, program, mode };
     if let Some(there) = slot.attached()? {
@@ -154,10 +155,13 @@ pub(super) fn refuse_foreign(link: &Link) -> Result<(), DeviceError> {
 
 /// A failure of bpf(2).
 pub(super) fn bpf_error(device: &str, call: &'static str, error: io::Error) -> DeviceError {
-    let remedy = match error.raw_os_error() {
-        Some(libc::EPERM) => NEEDS,
-        Some(libc::ENOSYS) => "the kernel needs CONFIG_BPF_SYSCALL; use the af_packet driver instead",
-        Some(libc::EINVAL) => "the kernel needs CONFIG_XDP_SOCKETS; use the af_packet driver instead",
+    // By its kind, as the verifier's words may have been added to it.
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => NEEDS,
+        io::ErrorKind::Unsupported => "the kernel needs CONFIG_BPF_SYSCALL; use the af_packet driver instead",
+        io::ErrorKind::InvalidInput => {
+            "the kernel needs CONFIG_XDP_SOCKETS; use the af_packet driver instead"
+        }
         _ => "free memory",
     };
     explained(device, call, error, remedy)
@@ -218,13 +222,13 @@ impl Slot {
                 ),
             ));
         };
-        let name = bpf::program_by_id(id).and_then(|program| bpf::program_name(program.as_fd())).ok();
+        let name = Program::by_id(id).and_then(|program| program.name()).ok();
         Ok(Some(AttachedProgram { id, name, mode }))
     }
 
     /// The program of this number.
-    fn program(&self, id: u32) -> Result<OwnedFd, DeviceError> {
-        bpf::program_by_id(id).map_err(|error| bpf_error(&self.device, "bpf(BPF_PROG_GET_FD_BY_ID)", error))
+    fn program(&self, id: u32) -> Result<Program, DeviceError> {
+        Program::by_id(id).map_err(|error| bpf_error(&self.device, "bpf(BPF_PROG_GET_FD_BY_ID)", error))
     }
 
     /// Attaches or, without a program, detaches.

@@ -37,6 +37,7 @@ impl Array {
             value_size,
             max_entries: 1,
             map_flags: MMAPABLE,
+            ..MapCreate::default()
         })?;
         // SAFETY: a new shared mapping at an address of the kernel's choice affects no existing memory.
         let base = unsafe {

@@ -1,6 +1,6 @@
 //! Instructions of the kernel's virtual machine (RFC 9669), with labels in place of distances.
 
-use super::Array;
+use super::{Array, Sockets};
 
 /// A register: R0 is a call's result, R1 to R5 its arguments and lost by it, R6 to R9 are kept, R10 points behind the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(crate) enum Helper {
     Redirect = 23,
     /// Copies R4 bytes at offset R2 of the packet to R3; gives 0.
     SkbLoadBytes = 26,
+    /// Sends the frame to what is at place R2 of the map R1; gives the verdict to return, which is R3 where nothing is.
+    RedirectMap = 51,
 }
 
 const LOAD: u8 = 0x61;
@@ -67,7 +69,9 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 /// The operand is a register.
 const BY_REGISTER: u8 = 0x08;
-/// The immediate is the descriptor of a map, and the address of its value is meant.
+/// The immediate is the descriptor of a map.
+const MAP: u8 = 1;
+/// The same, and the address of its value is meant.
 const MAP_VALUE: u8 = 2;
 
 /// A place in the program that jumps lead to.
@@ -128,7 +132,16 @@ impl Assembler {
 
     /// `dst =` the address of the array's memory.
     pub(crate) fn address_of(&mut self, dst: Register, array: &Array) {
-        self.push(LOAD_IMMEDIATE, dst, MAP_VALUE, 0, array.descriptor());
+        self.load_map(dst, MAP_VALUE, array.descriptor());
+    }
+
+    /// `dst =` the map, for a function of the kernel.
+    pub(crate) fn map(&mut self, dst: Register, map: &Sockets) {
+        self.load_map(dst, MAP, map.descriptor());
+    }
+
+    fn load_map(&mut self, dst: Register, what: u8, descriptor: i32) {
+        self.push(LOAD_IMMEDIATE, dst, what, 0, descriptor);
         // The second half holds the offset into the value.
         self.push(0, Register::R0, 0, 0, 0);
     }

@@ -4,8 +4,29 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 pub(super) const MAP_CREATE: libc::c_long = 0;
+pub(super) const MAP_UPDATE_ELEM: libc::c_long = 2;
 pub(super) const PROG_LOAD: libc::c_long = 5;
 pub(super) const PROG_TEST_RUN: libc::c_long = 10;
+pub(super) const PROG_GET_FD_BY_ID: libc::c_long = 13;
+pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// What tools print of a program or a map: at most 15 bytes and a zero.
+pub(super) type Name = [u8; 16];
+
+/// As much of the text as fits.
+pub(super) fn name(text: &str) -> Name {
+    let mut name = Name::default();
+    for (to, from) in name.iter_mut().take(15).zip(text.bytes()) {
+        *to = from;
+    }
+    name
+}
+
+/// The text of a name.
+pub(super) fn text(name: &Name) -> String {
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
 
 /// Attributes of a command, laid out as the kernel has them.
 ///
@@ -18,7 +39,7 @@ pub(super) unsafe trait Attributes {
 }
 
 /// For [`MAP_CREATE`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct MapCreate {
     pub(super) map_type: u32,
@@ -26,9 +47,12 @@ pub(super) struct MapCreate {
     pub(super) value_size: u32,
     pub(super) max_entries: u32,
     pub(super) map_flags: u32,
+    pub(super) inner_map_fd: u32,
+    pub(super) numa_node: u32,
+    pub(super) map_name: Name,
 }
 
-// SAFETY: five words as in the header; no addresses.
+// SAFETY: seven words and a name as in the header; no addresses.
 unsafe impl Attributes for MapCreate {
     const COMMAND: libc::c_long = MAP_CREATE;
 }
@@ -44,6 +68,6 @@ pub(super) fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<i32> {
 /// Makes a call whose outcome is a new descriptor.
 pub(super) fn open<A: Attributes>(attributes: &mut A) -> io::Result<OwnedFd> {
     let descriptor = bpf(attributes)?;
-    // SAFETY: both commands that come here give a new descriptor, which nobody else owns.
+    // SAFETY: the commands that come here give a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

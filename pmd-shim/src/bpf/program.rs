@@ -1,7 +1,7 @@
 //! A program that the kernel's verifier accepted.
 
 use super::assembler::Instruction;
-use super::call::{self, Attributes, PROG_LOAD, PROG_TEST_RUN};
+use super::call::{self, Attributes, Name, OBJ_GET_INFO_BY_FD, PROG_GET_FD_BY_ID, PROG_LOAD, PROG_TEST_RUN};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,9 @@ struct ProgLoad {
     log_level: u32,
     log_size: u32,
     log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: Name,
 }
 
 // SAFETY: the first members as in the header, without padding; `Program::load` fills in the addresses with their lengths.
@@ -58,6 +61,42 @@ unsafe impl Attributes for TestRun {
     const COMMAND: libc::c_long = PROG_TEST_RUN;
 }
 
+#[derive(Debug)]
+#[repr(C)]
+struct ById {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+// SAFETY: three words as in the header; no addresses.
+unsafe impl Attributes for ById {
+    const COMMAND: libc::c_long = PROG_GET_FD_BY_ID;
+}
+
+#[derive(Debug)]
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+// SAFETY: the members as in the header, without padding; `Program::name` fills in the address with its length.
+unsafe impl Attributes for InfoByFd {
+    const COMMAND: libc::c_long = OBJ_GET_INFO_BY_FD;
+}
+
+/// The first part of `struct bpf_prog_info`.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Info {
+    program_type: u32,
+    id: u32,
+    before_name: [u64; 7],
+    name: Name,
+}
+
 /// Frames that a program redirects are sent.
 const LIVE_FRAMES: u32 = 1 << 1;
 /// Longest text of the verifier that is kept.
@@ -72,11 +111,11 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Has the kernel check and load a program.
+    /// Has the kernel check and load a program, under a name of at most 15 bytes.
     ///
     /// # Errors
     /// What the kernel says, with the verifier's last line when it is its fault.
-    pub(crate) fn load(kind: Kind, instructions: &[Instruction]) -> io::Result<Self> {
+    pub(crate) fn load(kind: Kind, name: &str, instructions: &[Instruction]) -> io::Result<Self> {
         let mut log = vec![0u8; LOG_BYTES];
         let descriptor = call::open(&mut ProgLoad {
             prog_type: kind as u32,
@@ -86,6 +125,9 @@ impl Program {
             log_level: 1,
             log_size: LOG_BYTES as u32,
             log_buf: log.as_mut_ptr().expose_provenance() as u64,
+            kern_version: 0,
+            prog_flags: 0,
+            prog_name: call::name(name),
         });
         descriptor.map(|descriptor| Self { descriptor }).map_err(|error| {
             let text = String::from_utf8_lossy(&log);
@@ -95,6 +137,29 @@ impl Program {
                 _ => error,
             }
         })
+    }
+
+    /// The program of this number, which somebody else may have loaded.
+    ///
+    /// # Errors
+    /// What the kernel says: no such program, no privilege.
+    pub(crate) fn by_id(id: u32) -> io::Result<Self> {
+        let descriptor = call::open(&mut ById { prog_id: id, next_id: 0, open_flags: 0 })?;
+        Ok(Self { descriptor })
+    }
+
+    /// Its name; empty if it has none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn name(&self) -> io::Result<String> {
+        let mut info = Info::default();
+        call::bpf(&mut InfoByFd {
+            bpf_fd: self.descriptor.as_raw_fd().cast_unsigned(),
+            info_len: size_of::<Info>() as u32,
+            info: (&raw mut info).expose_provenance() as u64,
+        })?;
+        Ok(call::text(&info.name))
     }
 
     /// Runs an XDP program `repeat` times on copies of `frame`, `batch` of them at once, on the calling thread; what it redirects is sent.
@@ -127,5 +192,17 @@ impl Program {
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_are_the_kernels() {
+        use core::mem::offset_of;
+        assert_eq!((offset_of!(ProgLoad, prog_name), offset_of!(Info, name)), (48, 64));
+        assert_eq!((offset_of!(InfoByFd, info), size_of::<Instruction>()), (8, 8));
     }
 }

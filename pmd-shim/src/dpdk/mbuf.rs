@@ -75,6 +75,8 @@ impl Mbuf {
         let len = fields.data_len;
         // SAFETY: within the buffer's first line, and aligned: see the assertions above.
         unsafe { (&raw mut fields.__bindgen_anon_2).cast::<Note>().write(Note { mark: 0, offload }) };
+        // The whole burst's bytes are on their way before the first are read.
+        prefetch_to_write(fields.buf_addr.cast::<u8>().wrapping_add(usize::from(fields.data_off)));
         u64::from(len)
     }
 
@@ -238,7 +240,6 @@ impl Frame for Mbuf {
     #[inline]
     fn prefetch(&self) {
         let fields = self.fields();
-        // The receive queue has just read the description, so that the true place is at hand.
         prefetch_to_write(
             fields.buf_addr.cast_const().cast::<u8>().wrapping_add(usize::from(fields.data_off)),
         );

@@ -39,8 +39,8 @@ impl Arrivals {
         let instructions = program(&shared, stamp_at).ok_or_else(|| {
             DeviceError::check(device, "the stamp's place is too far behind", "put it into the first 32 KiB")
         })?;
-        let program =
-            Program::load(Kind::SocketFilter, &instructions).map_err(failed("bpf(BPF_PROG_LOAD)"))?;
+        let program = Program::load(Kind::SocketFilter, "nva_arrivals", &instructions)
+            .map_err(failed("bpf(BPF_PROG_LOAD)"))?;
         let socket = PacketSocket::open(&Link::open(device)?)?;
         let descriptor = program.as_fd().as_raw_fd();
         socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &descriptor, "setsockopt(SO_ATTACH_BPF)")?;

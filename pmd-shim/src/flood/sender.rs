@@ -84,7 +84,8 @@ impl Flood {
         }
         let layout = Layout { len, stride, count, stamp_at, ifindex: link.ifindex() };
         let instructions = layout.program(&shared).ok_or_else(|| unusable("the program is too long"))?;
-        let program = Program::load(Kind::Xdp, &instructions).map_err(failed("bpf(BPF_PROG_LOAD)"))?;
+        let program =
+            Program::load(Kind::Xdp, "nva_sender", &instructions).map_err(failed("bpf(BPF_PROG_LOAD)"))?;
         Ok(Self {
             device: device.to_owned(),
             shared,
