@@ -48,7 +48,7 @@ impl<V> AddrMap<V> {
 
 #[inline]
 fn hash(address: Addr) -> u64 {
-    let bits = address.bits();
+    let bits = u128::from_ne_bytes(*address.octets());
     let product = u128::from(bits as u64 ^ (bits >> 64) as u64) * 0x9e37_79b9_7f4a_7c15;
     product as u64 ^ (product >> 64) as u64
 }

@@ -1,11 +1,15 @@
-//! Where the path's frames wait for the end of the round: one burst for each port, sent with one call, and what is for other workers.
+//! Where the path's frames wait until there are many, or for the end of the round: one burst for each port, sent with one call, and what is
+//! for other workers.
 
 use super::host::{HostEnd, Slot};
 use nva_dataplane::pipeline::{Handed, Transmit};
 use nva_dataplane::route::News;
 use nva_dataplane::verdict::PortId;
 use pmd_shim::exchange::Peers;
-use pmd_shim::{Burst, Frame, FrameSource, QueueCounters, TxQueue};
+use pmd_shim::{BURST, Burst, Frame, FrameSource, QueueCounters, TxQueue};
+
+/// Frames that are sent before the end of the round.
+const ENOUGH: usize = BURST / 2;
 
 /// The transmit side of a worker.
 pub(crate) struct Outbox<T: TxQueue, S> {
@@ -69,18 +73,39 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
         frame
     }
 
-    /// Sends what waits, and hands over each frame that a full queue refused.
-    pub(crate) fn flush(&mut self, mut refused: impl FnMut(PortId, T::Frame)) {
+    /// Sends where enough waits to be worth a call, while the frames are still in the processor's first cache. Hands over each frame that a
+    /// full queue refused.
+    #[inline]
+    pub(crate) fn send_many(&mut self, refused: impl FnMut(PortId, T::Frame)) {
+        self.send(ENOUGH, refused);
+    }
+
+    fn send(&mut self, enough: usize, mut refused: impl FnMut(PortId, T::Frame)) {
         for Lane { port, queue, burst } in &mut self.lanes {
-            if !burst.is_empty() {
+            if burst.len() >= enough {
                 queue.send(burst);
                 burst.drain(..).for_each(|frame| refused(*port, frame));
             }
         }
+    }
+
+    /// Sends what waits, and hands over each frame that a full queue refused.
+    pub(crate) fn flush(&mut self, mut refused: impl FnMut(PortId, T::Frame)) {
+        self.send(1, &mut refused);
         self.refused.drain(..).for_each(|(port, frame)| refused(port, frame));
         self.peers.flush();
         if let Some(host) = &mut self.host {
             host.flush();
+        }
+    }
+
+    /// Sends what waits, to make room for a frame.
+    #[cold]
+    fn transmit_more(&mut self, port: PortId, frame: T::Frame) {
+        let Some(lane) = self.lanes.get_mut(port.index()) else { return };
+        lane.queue.send(&mut lane.burst);
+        if let Err(full) = lane.burst.try_push(frame) {
+            self.refused.push((port, full.element()));
         }
     }
 
@@ -91,16 +116,14 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Outbox<T, S> {
 }
 
 impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox<T, S> {
+    #[inline]
     fn transmit(&mut self, port: PortId, frame: T::Frame) {
         let Some(lane) = self.lanes.get_mut(port.index()) else {
             self.refused.push((port, frame));
             return;
         };
-        if lane.burst.is_full() {
-            lane.queue.send(&mut lane.burst);
-        }
         if let Err(full) = lane.burst.try_push(frame) {
-            self.refused.push((port, full.element()));
+            self.transmit_more(port, full.element());
         }
     }
 

@@ -94,6 +94,7 @@ where
             received += queue.receive(burst);
             if !burst.is_empty() {
                 pipeline.process(now, PortId(port), burst, outbox, &mut ());
+                outbox.send_many(|port, frame| pipeline.refused(port, frame));
             }
         }
         let mut handed = Burst::new();

@@ -4,7 +4,7 @@
 //! many elements, and neither side waits for the other.
 
 use crate::line::Line;
-use crate::prefetch::prefetch_to_write;
+use crate::prefetch::{prefetch, prefetch_to_write};
 use arrayvec::ArrayVec;
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -12,7 +12,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// How many elements ahead of the one that is written a place's cache line is asked for.
+/// How many elements ahead of the one that is written or read a place's cache line is asked for.
 const AHEAD: usize = 8;
 
 /// Elements from `head` to `tail` are initialised and the consumer's; all other places are the producer's. Both count on for ever and wrap.
@@ -135,6 +135,7 @@ impl<T> Consumer<T> {
             return 0;
         }
         for index in 0..count {
+            prefetch(self.ring.place(self.head.wrapping_add(index + AHEAD)).cast::<u8>());
             // SAFETY: the place is between `head` and `tail`, so initialised and the consumer's, of which there is one; `head` moves past it
             // below, so that nobody reads it again.
             burst.push(unsafe { (*self.ring.place(self.head.wrapping_add(index))).assume_init_read() });

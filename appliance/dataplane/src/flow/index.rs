@@ -159,12 +159,13 @@ impl Index {
         }
     }
 
-    /// There is surely no reference of this hash. Looks at the first bucket only.
+    /// There is surely no reference of this hash.
     #[inline]
     pub(super) fn lacks(&self, hash: FlowHash) -> bool {
         let places = self.places(hash);
-        let bucket = &self.buckets[places.first];
-        bucket.overflowed() == 0 && bucket.matching(places.tag).next().is_none()
+        let lacks = |bucket: &Bucket| bucket.matching(places.tag).next().is_none();
+        let first = &self.buckets[places.first];
+        lacks(first) && (first.overflowed() == 0 || lacks(&self.buckets[places.second]))
     }
 
     /// The first reference of this hash for which `is_it` holds.

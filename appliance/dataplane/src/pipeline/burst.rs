@@ -134,10 +134,7 @@ impl<F: Frame> Pipeline<F> {
         others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
     ) {
         let station = Station::new(mac);
-        for ((index, frame), slot) in burst.iter().enumerate().zip(slots) {
-            if let Some(ahead) = burst.get(index + 4) {
-                ahead.prefetch();
-            }
+        for (frame, slot) in burst.iter().zip(slots) {
             let (bytes, RxOffload { checksum, vlan, truncated }) = (frame.bytes(), frame.offload());
             let verify = checksum == ChecksumStatus::Unverified;
             if vlan.is_some() || truncated || self.is_without_fast_lane() {

@@ -255,7 +255,12 @@ fn is_sum_right(sum: Sum, segment: Segment, packet: &[u8], rest: &[u8]) -> bool 
         return is_long_sum_right(sum, rest);
     }
     let (words, tail) = rest.as_chunks::<8>();
-    let sum = words.iter().fold(sum, |sum, word| sum.add_word(u64::from_le_bytes(*word)));
+    let sum = match words {
+        [] => sum,
+        // The smallest frames, and what acknowledgements carry.
+        [word] => sum.add_word(u64::from_le_bytes(*word)),
+        words => words.iter().fold(sum, |sum, word| sum.add_word(u64::from_le_bytes(*word))),
+    };
     // The end of the word that ends the packet: what is before it was added. Shifted in two steps, as there may be no end.
     let last = packet.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
     sum.add_word(last >> 8 >> (56 - 8 * tail.len())).is_valid()

@@ -43,6 +43,7 @@ fn queues(ports: Vec<DpdkPort>) -> (Vec<DpdkRx>, Vec<DpdkTx>, Vec<pmd_shim::dpdk
 pub(super) struct Floor {
     rx: Vec<DpdkRx>,
     outbox: Lanes,
+    burst: Burst<Mbuf>,
     received: u64,
     refused: u64,
     _links: Vec<pmd_shim::dpdk::DpdkLink>,
@@ -51,24 +52,23 @@ pub(super) struct Floor {
 impl Floor {
     pub(super) fn new(ports: Vec<DpdkPort>, pool: &MbufPool) -> Self {
         let (rx, tx, links) = queues(ports);
-        Self { rx, outbox: Lanes::new(tx, pool), received: 0, refused: 0, _links: links }
+        Self { rx, outbox: Lanes::new(tx, pool), burst: Burst::new(), received: 0, refused: 0, _links: links }
     }
 }
 
 impl Work for Floor {
     fn turns(&mut self, _: Mode) -> (u64, u64) {
-        let Self { rx, outbox, received, refused, .. } = self;
+        let Self { rx, outbox, burst, received, refused, .. } = self;
         let ports = rx.len();
         for _ in 0..TURNS {
             for (index, queue) in rx.iter_mut().enumerate() {
                 let out = PortId(((index + 1) % ports) as u16);
-                let mut burst = Burst::new();
-                *received += queue.receive(&mut burst) as u64;
-                burst.iter().for_each(Frame::prefetch);
-                for mut frame in burst {
+                *received += queue.receive(burst) as u64;
+                for mut frame in burst.drain(..) {
                     swap(frame.bytes_mut());
                     outbox.transmit(out, frame);
                 }
+                outbox.send_many(|_, _| *refused += 1);
             }
             outbox.flush(|_, _| *refused += 1);
         }
@@ -76,11 +76,14 @@ impl Work for Floor {
     }
 }
 
+/// Exchanges both Ethernet addresses: twelve bytes in two words, turned by six.
 fn swap(frame: &mut [u8]) {
-    if let Some((to, rest)) = frame.split_first_chunk_mut::<6>()
-        && let Some((from, _)) = rest.split_first_chunk_mut::<6>()
+    if let Some((first, rest)) = frame.split_first_chunk_mut::<8>()
+        && let Some((second, _)) = rest.split_first_chunk_mut::<4>()
     {
-        std::mem::swap(to, from);
+        let (low, high) = (u64::from_le_bytes(*first), u32::from_le_bytes(*second));
+        *first = (low >> 48 | u64::from(high) << 16 | low << 48).to_le_bytes();
+        *second = ((low >> 16) as u32).to_le_bytes();
     }
 }
 
@@ -96,7 +99,8 @@ struct Disguise {
 pub(super) struct Path {
     rx: DpdkRx,
     outbox: Lanes,
-    pipeline: Pipeline<Mbuf>,
+    /// For the flows of the capture alone, and for the others.
+    pipelines: [Pipeline<Mbuf>; 2],
     epoch: Instant,
     disguises: Vec<Disguise>,
     next: usize,
@@ -119,12 +123,10 @@ impl Path {
         let options = BuildOptions { links: &link, down: &|_, _| false, names: &mut names, generation: 1 };
         let snapshot = Arc::new(Snapshot::build(&config, options));
         let epoch = Instant::now();
-        let options = Options {
-            flow_capacity: flows.max(traffic::CAPTURE) + 1024,
-            seed: [7; 16],
-            placement: Placement::ALONE,
-        };
-        let pipeline = Pipeline::new(snapshot, &options, Time::default());
+        let pipelines = [traffic::CAPTURE, flows.max(traffic::CAPTURE)].map(|flows| {
+            let options = Options { flow_capacity: flows + 1024, seed: [7; 16], placement: Placement::ALONE };
+            Pipeline::new(Arc::clone(&snapshot), &options, Time::default())
+        });
         let mut rx = rx.into_iter();
         let rx = rx.next().ok_or("there is no device to receive from")?;
         if tx.len() <= INSIDE.index() {
@@ -132,7 +134,7 @@ impl Path {
         }
         let outbox = Lanes::new(tx, pool);
         let disguises = disguises(flows);
-        Ok(Self { rx, outbox, pipeline, epoch, disguises, next: 0, received: 0, refused: 0, _links: links })
+        Ok(Self { rx, outbox, pipelines, epoch, disguises, next: 0, received: 0, refused: 0, _links: links })
     }
 
     fn disguise(&mut self, burst: &mut Burst<Mbuf>) {
@@ -156,7 +158,8 @@ impl Work for Path {
             if matches!(mode, Mode::Rewrite | Mode::RewritePath) {
                 self.disguise(&mut burst);
             }
-            let Self { outbox, pipeline, refused, .. } = self;
+            let Self { outbox, pipelines: [few, many], refused, .. } = self;
+            let pipeline = if mode == Mode::Path { few } else { many };
             if matches!(mode, Mode::Plain | Mode::Rewrite) {
                 burst.drain(..).for_each(|frame| outbox.transmit(INSIDE, frame));
             } else {
@@ -185,4 +188,16 @@ fn disguises(flows: usize) -> Vec<Disguise> {
         Disguise { address: [a, b, c, d], port: part(34), checksum: part(24) }
     };
     order.into_iter().map(disguise).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_change_places() {
+        let mut frame: Vec<u8> = (0..14).collect();
+        swap(&mut frame);
+        assert_eq!(frame, [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12, 13]);
+    }
 }
