@@ -7,6 +7,9 @@ const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 /// What each DPDK process of a comparison is given, in MiB.
 pub(crate) const PROCESS_MIB: u32 = 256;
+/// How often more are asked for.
+const ATTEMPTS: usize = 4;
+
 /// Pages that were reserved for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Hugepages {
@@ -17,21 +20,24 @@ impl Hugepages {
     /// Sees to it that so much memory is free in huge pages, for the DPDK processes of a comparison together.
     pub(crate) fn reserve(memory_mib: u32) -> Result<Self, String> {
         let wanted = u64::from(memory_mib) / 2;
-        let missing = wanted.saturating_sub(read(FREE)?);
-        let before = read(RESERVED)?;
-        if missing > 0 {
+        let mut pages = Self { added: 0 };
+        // Others may take some meanwhile, and the kernel may find more at the second look.
+        for _ in 0..ATTEMPTS {
+            let missing = wanted.saturating_sub(read(FREE)?);
+            if missing == 0 {
+                return Ok(pages);
+            }
+            let before = read(RESERVED)?;
             write(before + missing)?;
+            pages.added += read(RESERVED)?.saturating_sub(before);
         }
-        let added = read(RESERVED)?.saturating_sub(before);
-        let pages = Self { added };
-        let free = read(FREE)?;
-        if free < wanted {
-            return Err(format!(
+        match read(FREE)? {
+            free if free >= wanted => Ok(pages),
+            free => Err(format!(
                 "{free} of {wanted} huge pages of 2 MiB are free, and the kernel finds no more; \
                  free memory, or reserve them after a restart with `sysctl vm.nr_hugepages={wanted}`"
-            ));
+            )),
         }
-        Ok(pages)
     }
 }
 

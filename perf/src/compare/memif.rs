@@ -40,7 +40,9 @@ const WINDOW: Duration = Duration::from_millis(400);
 const FIRST: Order = Order { rate: 2e4, warm_up: Duration::ZERO, time: Duration::from_millis(200) };
 /// So many of them are enough; all are looked at.
 const SAMPLE: u64 = 200;
-const FIRST_WITHIN: Duration = Duration::from_secs(15);
+const FIRST_WITHIN: Duration = Duration::from_secs(4);
+/// So many generators are started, one after the other, until frames come back.
+const ATTEMPTS: usize = 4;
 const START_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -103,7 +105,6 @@ pub(crate) fn memif(bench: &mut Bench, environment: &Environment) -> Result<Vec<
 struct Wire {
     generator: Process,
     contender: Contender,
-    watched: Watched,
     cores: Cores,
     interrupt: Interrupt,
     _folder: Folder,
@@ -135,27 +136,37 @@ impl Wire {
             ["generate", "--core", &core, "--memory-mib", &memory, "--device", &out, "--device", &back];
         let mut args = args.map(str::to_owned).to_vec();
         args.extend((kind == Kind::Swaps).then(|| "--swapped".to_owned()));
-        let mut generator =
-            Process::start("perf generate", None, &program.display().to_string(), &args, &core)?;
-        generator.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
-        let pid = generator.pid();
-        let watched = Watched { pid, tid: pid, core: cores.generator };
+        let begin = || {
+            let program = program.display().to_string();
+            let mut generator = Process::start("perf generate", None, &program, &args, &core)?;
+            generator.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
+            Ok::<_, String>(generator)
+        };
         let interrupt = bench.interrupt.clone();
-        let mut wire = Self { generator, contender, watched, cores, interrupt, _folder: folder };
-        wire.prove()?;
+        let mut wire = Self { generator: begin()?, contender, cores, interrupt, _folder: folder };
+        // DPDK 22.11 fails to join two processes now and then, and does not try again by itself.
+        for _ in 1..ATTEMPTS {
+            if wire.prove()? {
+                break;
+            }
+            wire.generator = begin()?;
+        }
+        if !wire.prove()? {
+            return Err(format!("{}: no frame comes back", wire.contender.name()));
+        }
         wire.contender.suspend()?;
         Ok(wire)
     }
 
-    /// Sends until frames come back, whole and changed as they should be, in order.
-    fn prove(&mut self) -> Result<(), String> {
+    /// Sends until frames come back, whole and changed as they should be, in order; whether they do.
+    fn prove(&mut self) -> Result<bool, String> {
         let end = Instant::now() + FIRST_WITHIN;
         while Instant::now() < end {
             if self.trial(FIRST)?.arrived >= SAMPLE {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(format!("{}: no frame comes back within {} s", self.contender.name(), FIRST_WITHIN.as_secs()))
+        Ok(false)
     }
 
     /// Lets the contender run for as long as `what` takes.
@@ -189,7 +200,8 @@ impl Wire {
     /// A trial, with what disturbed it.
     fn window(&mut self, rate: f64) -> Result<(Outcome, Vec<Disturbance>), String> {
         let mut watched = self.contender.threads()?;
-        watched.push(self.watched);
+        let pid = self.generator.pid();
+        watched.push(Watched { pid, tid: pid, core: self.cores.generator });
         let watch = Watch::begin(&watched, &[self.cores.worker, self.cores.generator])?;
         let outcome = self.trial(Order { rate, warm_up: WARM_UP, time: WINDOW })?;
         let mut disturbances = watch.end()?.disturbances();

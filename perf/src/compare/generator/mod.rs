@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 
 const FRAMES: usize = 8192;
 const RING: u16 = 1024;
+/// How long two processes may take to share their memory.
+const JOINED_WITHIN: Duration = Duration::from_secs(20);
+/// What is still done when both say that they are joined takes less than this.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Nothing comes any more when nothing came for so long.
 const DRAIN: Duration = Duration::from_millis(20);
 /// Not longer than this, whatever comes.
@@ -64,6 +68,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), String> {
         open(eal, device, &options, std::slice::from_ref(&pool)).map_err(|error| text(&error))
     };
     let ports = args.device.iter().map(open).collect::<Result<Vec<DpdkPort>, _>>()?;
+    ports.iter().try_for_each(|port| wait_for(&port.link))?;
+    std::thread::sleep(SETTLE);
     let kind = if args.swapped { Kind::Swaps } else { Kind::Routes };
     let mut generator = Generator::new(ports, &pool, kind)?;
     let mut stdout = std::io::stdout();
@@ -76,6 +82,20 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), String> {
         let order: Order = serde_json::from_str(&line).map_err(|error| format!("stdin: {error}"))?;
         let outcome = generator.trial(&order);
         say(&serde_json::to_string(&outcome).map_err(|error| error.to_string())?)?;
+    }
+    Ok(())
+}
+
+/// Waits until the other side is there. A queue that is polled while DPDK's interrupt thread joins the two, without copies, may keep
+/// them from ever being joined.
+fn wait_for(link: &DpdkLink) -> Result<(), String> {
+    let end = Instant::now() + JOINED_WITHIN;
+    while !link.state().map_err(|error| error.to_string())?.running {
+        if Instant::now() >= end {
+            let seconds = JOINED_WITHIN.as_secs();
+            return Err(format!("nobody is at the other side of a device within {seconds} s"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
