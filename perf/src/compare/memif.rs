@@ -103,10 +103,9 @@ pub(crate) fn memif(bench: &mut Bench, environment: &Environment) -> Result<Vec<
 
 /// A generator and a contender. It is gone when this is dropped, the generator first.
 struct Wire {
-    generator: Process,
+    generator: Generator,
     contender: Contender,
     cores: Cores,
-    interrupt: Interrupt,
     _folder: Folder,
 }
 
@@ -136,37 +135,19 @@ impl Wire {
             ["generate", "--core", &core, "--memory-mib", &memory, "--device", &out, "--device", &back];
         let mut args = args.map(str::to_owned).to_vec();
         args.extend((kind == Kind::Swaps).then(|| "--swapped".to_owned()));
-        let begin = || {
-            let program = program.display().to_string();
-            let mut generator = Process::start("perf generate", None, &program, &args, &core)?;
-            generator.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
-            Ok::<_, String>(generator)
+        let program = program.display().to_string();
+        let start = || {
+            let mut process = Process::start("perf generate", None, &program, &args, &core)?;
+            process.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
+            let mut generator = Generator { process, interrupt: bench.interrupt.clone() };
+            let is_proven = generator.prove().map_err(|why| format!("{}: {why}", contender.name()))?;
+            Ok::<_, String>(is_proven.then_some(generator))
         };
-        let interrupt = bench.interrupt.clone();
-        let mut wire = Self { generator: begin()?, contender, cores, interrupt, _folder: folder };
         // DPDK 22.11 fails to join two processes now and then, and does not try again by itself.
-        for _ in 1..ATTEMPTS {
-            if wire.prove()? {
-                break;
-            }
-            wire.generator = begin()?;
-        }
-        if !wire.prove()? {
-            return Err(format!("{}: no frame comes back", wire.contender.name()));
-        }
-        wire.contender.suspend()?;
-        Ok(wire)
-    }
-
-    /// Sends until frames come back, whole and changed as they should be, in order; whether they do.
-    fn prove(&mut self) -> Result<bool, String> {
-        let end = Instant::now() + FIRST_WITHIN;
-        while Instant::now() < end {
-            if self.trial(FIRST)?.arrived >= SAMPLE {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let generator = (0..ATTEMPTS).find_map(|_| start().transpose()).transpose()?;
+        let generator = generator.ok_or_else(|| format!("{}: no frame comes back", contender.name()))?;
+        contender.suspend()?;
+        Ok(Self { generator, contender, cores, _folder: folder })
     }
 
     /// Lets the contender run for as long as `what` takes.
@@ -178,29 +159,13 @@ impl Wire {
     }
 
     fn trial(&mut self, order: Order) -> Result<Outcome, String> {
-        let bookmark = self.generator.bookmark();
-        let order = serde_json::to_string(&order).map_err(|error| error.to_string())?;
-        self.generator.say(&order)?;
-        let lines = self.generator.wait_for(bookmark, "{", ANSWER_WITHIN, &self.interrupt)?;
-        let line = lines.iter().find(|line| line.starts_with('{')).ok_or("the generator says nothing")?;
-        let outcome: Outcome = serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))?;
-        if let Some(wrong) = &outcome.wrong {
-            return Err(format!("{}: {wrong}", self.contender.name()));
-        }
-        if outcome.disordered > 0 {
-            return Err(format!(
-                "{}: {} frames came out of order",
-                self.contender.name(),
-                outcome.disordered
-            ));
-        }
-        Ok(outcome)
+        self.generator.trial(order).map_err(|why| format!("{}: {why}", self.contender.name()))
     }
 
     /// A trial, with what disturbed it.
     fn window(&mut self, rate: f64) -> Result<(Outcome, Vec<Disturbance>), String> {
         let mut watched = self.contender.threads()?;
-        let pid = self.generator.pid();
+        let pid = self.generator.process.pid();
         watched.push(Watched { pid, tid: pid, core: self.cores.generator });
         let watch = Watch::begin(&watched, &[self.cores.worker, self.cores.generator])?;
         let outcome = self.trial(Order { rate, warm_up: WARM_UP, time: WINDOW })?;
@@ -244,5 +209,38 @@ impl Wire {
             shot.figures.extend(delays.map(|delay| delay / 1e3));
         }
         Ok(shot)
+    }
+}
+
+/// The process that sends and takes back.
+struct Generator {
+    process: Process,
+    interrupt: Interrupt,
+}
+
+impl Generator {
+    /// Sends until frames come back, whole and changed as they should be, in order; whether they do.
+    fn prove(&mut self) -> Result<bool, String> {
+        let end = Instant::now() + FIRST_WITHIN;
+        while Instant::now() < end {
+            if self.trial(FIRST)?.arrived >= SAMPLE {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn trial(&mut self, order: Order) -> Result<Outcome, String> {
+        let bookmark = self.process.bookmark();
+        let order = serde_json::to_string(&order).map_err(|error| error.to_string())?;
+        self.process.say(&order)?;
+        let lines = self.process.wait_for(bookmark, "{", ANSWER_WITHIN, &self.interrupt)?;
+        let line = lines.iter().find(|line| line.starts_with('{')).ok_or("the generator says nothing")?;
+        let outcome: Outcome = serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))?;
+        match (&outcome.wrong, outcome.disordered) {
+            (Some(wrong), _) => Err(wrong.clone()),
+            (None, 0) => Ok(outcome),
+            (None, count) => Err(format!("{count} frames came out of order")),
+        }
     }
 }
