@@ -50,15 +50,18 @@ use std::time::{Duration, Instant};
 /// Compares the appliance with its peers, in turn, on the same ports.
 ///
 /// A comparison is made of pairs of short shots, A B B A. Printed are the medians of both sides and the median of the pairs'
-/// ratios (nva by peer) with its 90 % interval. A pair during which something else ran on the cores, or the machine changed its speed, is void;
-/// with more than half of the pairs void there is no result.
+/// ratios (nva by peer) with its 90 % interval. A pair during which something else ran on the cores, or between whose shots the machine changed
+/// its speed, is void; with more than half of the pairs void there is no result. It says first how long it will take, and at most.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo build --release -p nva -p perf
   sudo target/release/perf compare                     everything that can run here, a table
   sudo target/release/perf compare workers handover    two of the comparisons
+  sudo target/release/perf compare kernel --pairs 2    a quick look
+  sudo target/release/perf compare afxdp --pairs 16    more pairs: a narrower interval
   sudo target/release/perf compare --json >out.json    for programs; progress stays on the terminal
-  sudo target/release/perf compare kernel --pairs 16   more pairs: a narrower interval")]
+  cargo build --release -p nva -p perf --features nva/dpdk,perf/dpdk
+  sudo target/release/perf compare null pcap memif     those over DPDK's ports")]
 pub(crate) struct CompareArgs {
     /// Which comparisons; all when none is named.
     #[arg(value_enum)]
