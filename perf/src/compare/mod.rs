@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 ///
 /// A comparison is made of pairs of short shots, A B B A. Printed are the medians of both sides and the median of the pairs'
 /// ratios (nva by peer) with its 90 % interval. A pair during which something else ran on the cores, or between whose shots the machine changed
-/// its speed, is void; with more than half of the pairs void there is no result. It says first how long it will take, and at most.
+/// its speed, is void; with more than half of the pairs void there is no result. It says first how long it will take, and when it begins nothing more.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo build --release -p nva -p perf
@@ -216,7 +216,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
         bench.begun = Instant::now();
         bench.expected = name.expected(bench.pairs);
         bench.until = bench.begun + name.at_most(bench.pairs, bench.patience);
-        match compare(*name, &mut bench, args, cores) {
+        let outcome = compare(*name, &mut bench, args, cores);
+        report::progress("");
+        match outcome {
             Ok(more) => rows.extend(more),
             Err(why) => {
                 bench.interrupt.check()?;
@@ -240,7 +242,8 @@ fn announce(names: &[Name], bench: &Bench) {
     let expected: Duration = names.iter().map(|name| name.expected(bench.pairs)).sum();
     let at_most = 2 * expected + bench.patience;
     let what = names.iter().map(|name| name.text()).collect::<Vec<_>>().join(", ");
-    eprintln!("perf: {what}: about {}, at most {}", plan::spoken(expected), plan::spoken(at_most));
+    let (expected, at_most) = (plan::spoken(expected), plan::spoken(at_most));
+    eprintln!("perf: {what}: about {expected}; nothing is begun after {at_most}");
 }
 
 /// Goes before other programs, with all that it starts: what they would take of the cores would only make pairs void. Who may not do that
