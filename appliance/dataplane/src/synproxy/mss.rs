@@ -17,8 +17,6 @@ const V6: [u16; Class::COUNT] = [1220, 1280, 1340, 1380, 1400, 1440, 8940];
 impl Class {
     /// How many there are.
     pub const COUNT: usize = 7;
-    /// The one of plain Ethernet.
-    pub const ETHERNET: Self = Self(5);
     /// The one of hosts that name no size.
     pub const LEAST: Self = Self(0);
 
@@ -26,6 +24,17 @@ impl Class {
     #[inline]
     pub fn from_bits(bits: u8) -> Option<Self> {
         (usize::from(bits) < Self::COUNT).then_some(Self(bits))
+    }
+
+    /// The nearest class not above it of the four that are told without a timestamp.
+    #[inline]
+    pub fn rough(self) -> Self {
+        Self(match self.0 {
+            0 => 0,
+            1 | 2 => 1,
+            3 | 4 => 3,
+            _ => 5,
+        })
     }
 
     /// As a cookie's bits: below 8.
@@ -81,6 +90,7 @@ mod tests {
                 let (rough, fine) = (class.size(0, family), class.size(part, family));
                 assert!(rough <= fine && fine <= mss.max(least), "{mss}: {rough}, {fine}");
                 assert_eq!(Class::from_bits(class.bits()), Some(class));
+                assert!(class.rough().bits() <= class.bits() && class.rough().rough() == class.rough());
                 // A part is at most a sixteenth of the way to the next class.
                 let width = class.span(family).1;
                 assert!(mss.max(least) - fine <= width.div_ceil(PARTS), "{mss}: {fine}");
@@ -93,9 +103,8 @@ mod tests {
         for (mss, family) in [(536, Family::V4), (1460, Family::V4), (8960, Family::V4), (1440, Family::V6)] {
             let (class, _) = Class::of(mss, family);
             assert_eq!(class.size(0, family), mss);
+            assert_eq!(class.rough().size(0, family), mss.min(1460));
         }
-        assert_eq!(Class::of(1460, Family::V4).0, Class::ETHERNET);
-        assert_eq!(Class::of(1440, Family::V6).0, Class::ETHERNET);
         assert_eq!(Class::from_bits(7), None);
     }
 }
