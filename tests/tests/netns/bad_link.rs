@@ -103,7 +103,16 @@ fn pass_on(stopping: &AtomicBool, ready: &Sender<()>) -> [FaultCounters; 2] {
 
 #[test]
 fn transfers_through_a_bad_link_stay_whole() {
-    let Some(lab) = Lab::build_with_wire("transfers_through_a_bad_link_stay_whole") else { return };
+    transfers("transfers_through_a_bad_link_stay_whole", "off");
+}
+
+#[test]
+fn proxied_transfers_through_a_bad_link_stay_whole() {
+    transfers("proxied_transfers_through_a_bad_link_stay_whole", "always");
+}
+
+fn transfers(test: &str, syn_proxy: &'static str) {
+    let Some(lab) = Lab::build_with_wire(test) else { return };
     // ARP has no checksum: what it says could be wrong for good.
     for address in [VIP, VIP6] {
         lab.know(&lab.client, address, "eth1");
@@ -111,7 +120,7 @@ fn transfers_through_a_bad_link_stay_whole() {
     let client = mac(&lab.client, "eth0");
     let neighbors = vec![(CLIENT, client.clone()), (CLIENT6, client)];
     let _servers = servers(&lab);
-    let appliance = Appliance::start(&lab, &Config { neighbors, ..Config::default() });
+    let appliance = Appliance::start(&lab, &Config { neighbors, syn_proxy, ..Config::default() });
     let wire = BadWire::start(&lab);
     for vip in [VIP, VIP6] {
         const LEN: u64 = 3_000_000;

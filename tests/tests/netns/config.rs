@@ -84,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) down: [bool; 2],
     /// How long a backend that is taken away keeps its connections.
     pub(crate) drain_period: &'static str,
+    /// When clients of the open port prove themselves: a value of `syn_proxy`.
+    pub(crate) syn_proxy: &'static str,
     /// Hosts whose hardware addresses are known from the start: each an address and a hardware address.
     pub(crate) neighbors: Vec<(&'static str, String)>,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             behind: OPEN_BEHIND,
             down: [false; 2],
             drain_period: "30s",
+            syn_proxy: "auto",
             neighbors: Vec::new(),
         }
     }
@@ -155,9 +158,10 @@ security_groups:
                 "      - {{name: {name}, frontend: {frontend}, protocol: {protocol}, port: {port}, pool: {pool}, backend_port: {behind}}}\n"
             )
         };
+        let proxied = |text: String| text.replace("}\n", &format!(", syn_proxy: {}}}\n", self.syn_proxy));
         let rules: String = [
-            rule("http", "vip", "tcp", OPEN, "web", *behind),
-            rule("http6", "vip6", "tcp", OPEN, "web6", *behind),
+            proxied(rule("http", "vip", "tcp", OPEN, "web", *behind)),
+            proxied(rule("http6", "vip6", "tcp", OPEN, "web6", *behind)),
             rule("closed", "vip", "tcp", CLOSED, "web", CLOSED_BEHIND),
             rule("closed6", "vip6", "tcp", CLOSED, "web6", CLOSED_BEHIND),
             rule("datagrams", "vip", "udp", DATAGRAM, "web", DATAGRAM),

@@ -26,5 +26,6 @@ mod mtu;
 mod refusals;
 mod reload;
 mod stand_still;
+mod syn_proxy;
 mod traffic;
 mod workers;
