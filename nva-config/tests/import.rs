@@ -452,3 +452,36 @@ fn routes_to_a_tag_are_one_for_each_prefix_and_contradictions_are_problems() {
         problems(&both).contains("routes[1].nextHopIpAddress: another route sends 10.0.0.0/8 to 10.2.0.9")
     );
 }
+
+#[test]
+fn tags_of_the_platforms_services_need_no_published_file() {
+    let rule = |tag: &str| {
+        serde_json::json!({"name": "n", "securityRules": [{"name": "r", "priority": 100, "direction": "Outbound", "access": "Deny",
+            "protocol": "*", "sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationAddressPrefix": tag, "destinationPortRange": "*"}]})
+        .to_string()
+    };
+    let taken = import(&[input(Role::Groups, "n.json", rule("azureplatformdns"))]);
+    assert!(
+        taken.text.as_deref().is_some_and(|text| text.contains("destination: [AzurePlatformDNS]")),
+        "{:?}",
+        taken.text
+    );
+    let unknown = import(&[input(Role::Groups, "n.json", rule("AzurePlatformLKM"))]);
+    assert!(problems(&unknown).contains("the service tag `AzurePlatformLKM` is not known"));
+}
+
+#[test]
+fn two_names_of_one_key_must_agree() {
+    let state = String::from_utf8(file("lb.tfstate.json")).expect("UTF-8");
+    let other = state.replacen("\"tcp_reset_enabled\": true", "\"tcp_reset_enabled\": false", 1);
+    assert_ne!(state, other, "the state has both names");
+    let import = import(&[
+        input(Role::Balancers, "lb.json", other),
+        input(Role::Balancers, "around.json", file("lb.around.json")),
+    ]);
+    assert!(
+        problems(&import).contains("tcp_reset_enabled: this says otherwise than"),
+        "{}",
+        problems(&import)
+    );
+}

@@ -14,6 +14,8 @@ mod policy;
 mod tags;
 mod virtual_network;
 
+pub(crate) use tags::platform_service;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 

@@ -30,6 +30,7 @@ pub(super) fn check(
     for group in &raw.security_groups.items {
         Names::collect("rule", group.rules.items.iter().map(|r| &r.name), group.rules.complete, report);
         check_priorities(&group.rules, report);
+        warn_default_names(&group.rules, report);
         if group.rules.items.len() > CLOUD_RULES_MAX {
             let count = group.rules.items.len();
             report.warn(
@@ -43,6 +44,29 @@ pub(super) fn check(
         }
     }
     groups
+}
+
+/// The cloud's own rules, which every group has.
+const DEFAULT_RULES: [&str; 6] = [
+    "AllowVnetInBound",
+    "AllowAzureLoadBalancerInBound",
+    "DenyAllInBound",
+    "AllowVnetOutBound",
+    "AllowInternetOutBound",
+    "DenyAllOutBound",
+];
+
+/// A rule that is called like a default rule cannot be told from it in verdicts and counters.
+fn warn_default_names(rules: &List<raw::SecurityRule>, report: &mut Report<'_>) {
+    for name in rules.items.iter().filter_map(|rule| rule.name.as_ref()) {
+        if DEFAULT_RULES.iter().any(|default| default.eq_ignore_ascii_case(&name.value)) {
+            let message = format!(
+                "a default rule of every group is called {} too, so that verdicts and hits do not tell them apart; choose another name",
+                quote(&name.value)
+            );
+            report.warn(name.at, message);
+        }
+    }
 }
 
 /// Each priority once in each direction.

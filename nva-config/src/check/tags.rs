@@ -162,7 +162,7 @@ const BUILT_IN: [(&str, Endpoint); 6] = [
 ];
 
 /// The platform's services whose addresses are the same everywhere, for groups that name them without the published file.
-fn platform_service(name: &str) -> Option<ServiceTag> {
+pub(crate) fn platform_service(name: &str) -> Option<ServiceTag> {
     let services = [("AzurePlatformDNS", [168, 63, 129, 16]), ("AzurePlatformIMDS", [169, 254, 169, 254])];
     let (name, address) = services.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
     Some(ServiceTag { name: name.to_owned(), prefixes: vec![Prefix::host(address.into())] })

@@ -6,6 +6,7 @@ use super::journal::{Journal, Spot};
 use super::json::{Node, Value};
 use super::site::prefixes;
 use super::view::Item;
+use crate::check::platform_service;
 use crate::model::Prefix;
 use crate::report::quote;
 
@@ -85,7 +86,10 @@ impl Tags {
             let kept = known.map_or(name, |known| &known.name).to_owned();
             return (known.is_some() || self.published.is_empty()).then_some(kept);
         }
-        let known = known?;
+        let Some(known) = known else {
+            // Such a tag is known everywhere, and needs no copy.
+            return platform_service(name).map(|tag| tag.name);
+        };
         self.used.entry(known.name.clone()).or_insert_with(|| (known.prefixes.clone(), known.spot.clone()));
         Some(known.name.clone())
     }

@@ -369,7 +369,19 @@ impl<'j> Object<'j> {
     }
 
     pub(super) fn boolean(&self, names: &[&str], journal: &mut Journal) -> Option<bool> {
-        self.get(names, journal)?.boolean(journal)
+        let item = self.get(names, journal)?;
+        let value = item.boolean(journal)?;
+        // One key may stand under its older name too.
+        for name in names {
+            if let Some(other) = self.peek(&[*name]).filter(|other| other.boolean(journal) == Some(!value)) {
+                let message = format!(
+                    "this says otherwise than `{}`, and which of them counts is not known; keep one",
+                    item.spot.path
+                );
+                journal.problem(&other.spot, message);
+            }
+        }
+        Some(value)
     }
 
     pub(super) fn objects(&self, names: &[&str], journal: &mut Journal) -> Vec<Object<'j>> {

@@ -265,3 +265,117 @@ fn a_place_without_a_group_lets_everything_through() {
         script.run();
     }
 }
+
+#[test]
+fn one_packet_may_meet_four_levels() {
+    // Between two servers with groups of their own: out of one interface and subnet, into the other's.
+    let levels = ["from-nic", "from-net", "to-net", "to-nic"];
+    let config = |denies: Option<usize>| {
+        let mut groups = String::new();
+        for (place, name) in levels.iter().enumerate() {
+            let direction = if place < 2 { "outbound" } else { "inbound" };
+            let access = if denies == Some(place) { "deny" } else { "allow" };
+            groups += &format!(
+                "  - name: {name}\n    rules:\n{}",
+                rule(&format!("r-{place}"), 100, direction, access, "udp", ALL)
+            );
+        }
+        network(&format!(
+            "virtual_network:\n  address_space: [10.0.0.0/8, \"fd00::/8\"]\n  subnets:\n    \
+             - {{name: a, prefixes: [10.2.0.0/24, \"fd00:2::/64\"], security_group: from-net}}\n    \
+             - {{name: b, prefixes: [10.3.0.0/24, \"fd00:3::/64\"], security_group: to-net}}\n  interfaces:\n    \
+             - {{address: 10.2.0.4, security_group: from-nic}}\n    - {{address: \"fd00:2::4\", security_group: from-nic}}\n    \
+             - {{address: 10.3.0.7, security_group: to-nic}}\n    - {{address: \"fd00:3::7\", security_group: to-nic}}\n\
+             security_groups:\n{groups}"
+        ))
+    };
+    for ends in BOTH {
+        let packet = udp(&ends.server(9), &at(ends.either("10.3.0.7", "fd00:3::7"), 7));
+        let mut script = Script::new("all four allow, the last is named", &config(None));
+        script.send(Trusted, &packet, forwards(Trusted, &packet.clone().hop()).rule("to-nic/r-3"));
+        script.run();
+        for (place, name) in levels.iter().enumerate() {
+            let mut script = Script::new(name, &config(Some(place)));
+            script.send(Trusted, &packet, denied(&format!("{name}/r-{place}")));
+            script.run();
+        }
+    }
+}
+
+#[test]
+fn augmented_rules_have_many_prefixes_and_ports() {
+    let prefixes: Vec<String> = (0..200)
+        .map(|n| format!("198.51.{}.{}/31, \"2001:db8:8:{n:x}::/64\"", 96 + n / 128, n % 128 * 2))
+        .collect();
+    let ports: Vec<String> = (0..100).map(|n| format!("{}-{}", 1000 + n * 10, 1004 + n * 10)).collect();
+    let list = |items: &[String]| format!("[{}]", items.join(", "));
+    let many = rule_between("many", 100, "inbound", "allow", "udp", &list(&prefixes), ALL, &list(&ports));
+    let config = network(&group(&[many]));
+    for (ends, inside, outside) in [
+        (V4, ["198.51.96.0", "198.51.96.255", "198.51.97.143"], ["198.51.97.144", "198.51.95.255"]),
+        (
+            V6,
+            ["2001:db8:8::1", "2001:db8:8:64::1", "2001:db8:8:c7:ffff::"],
+            ["2001:db8:8:c8::", "2001:db8:7:ffff::1"],
+        ),
+    ] {
+        let mut script = Script::new("200 prefixes, 100 ranges of ports", &config);
+        let from = |source: &str, port| udp(&at(source, 7), &ends.server(port));
+        for source in inside {
+            for (port, allowed) in
+                [(999, false), (1000, true), (1504, true), (1505, false), (1994, true), (1995, false)]
+            {
+                let packet = from(source, port);
+                let expect = if allowed {
+                    inward(&packet).rule("web-nsg/many")
+                } else {
+                    denied("web-nsg/DenyAllInBound")
+                };
+                script.send(Untrusted, &packet, expect);
+            }
+        }
+        for source in outside {
+            script.send(Untrusted, &from(source, 1000), denied("web-nsg/DenyAllInBound"));
+        }
+        script.run();
+    }
+}
+
+#[test]
+fn groups_do_not_guard_the_platforms_services() {
+    let nothing_out = rule("none", 100, "outbound", "deny", "any", ALL);
+    let dns = "168.63.129.16:53";
+    let question = udp("10.2.0.4:5353", dns);
+    let config = network(&group(std::slice::from_ref(&nothing_out)));
+    let mut script = Script::new("168.63.129.16", &config);
+    script.send(Trusted, &question, outward(&question));
+    let other = question.clone().to("168.63.129.17:53");
+    script.send(Trusted, &other, denied("web-nsg/none"));
+    // Tenants do not speak for the platform, and link-local addresses stay on their link.
+    script.send(Trusted, &udp("168.63.129.16:9", "10.2.0.4:9"), drops("spoofed"));
+    script.run();
+    let tag = rule_between("no-dns", 200, "outbound", "deny", "udp", ALL, "[AzurePlatformDNS]", "[53]");
+    let mut script = Script::new("by its own tag", &network(&group(&[nothing_out, tag])));
+    script.send(Trusted, &question, denied("web-nsg/no-dns"));
+    let elsewhere = question.to("168.63.129.16:80");
+    script.send(Trusted, &elsewhere, outward(&elsewhere));
+    script.run();
+}
+
+#[test]
+fn route_prefixes_are_in_the_tag_virtual_network() {
+    let sections = group(&[])
+        .replace("  subnets:", "  route_prefixes: [198.51.100.0/25, \"2001:db8:7::/64\"]\n  subnets:");
+    for (ends, inside, outside) in
+        [(V4, "198.51.100.127", "198.51.100.128"), (V6, "2001:db8:7::1", "2001:db8:7:1::1")]
+    {
+        let mut script = Script::new("UDR prefixes", &network(&sections));
+        let from = |source: &str| udp(&at(source, 7), &ends.server(9));
+        script.send(Untrusted, &from(inside), inward(&from(inside)).rule("web-nsg/AllowVnetInBound"));
+        script.send(Untrusted, &from(outside), denied("web-nsg/DenyAllInBound"));
+        let to = |destination: &str| udp(&ends.server(8), &at(destination, 7));
+        script.send(Trusted, &to(inside), outward(&to(inside)).rule("web-nsg/AllowVnetOutBound"));
+        script.send(Trusted, &to(outside), outward(&to(outside)).rule("web-nsg/AllowInternetOutBound"));
+        script.run();
+    }
+}
