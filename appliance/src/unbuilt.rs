@@ -83,12 +83,6 @@ const UNBUILT: &[Unbuilt] = &[
     Unbuilt {
         lack: NOT_YET,
         in_replay: true,
-        asked: |c| given("protection.syn_flood", c.protection.syn_flood.is_some()),
-        advice: REMOVE_KEY,
-    },
-    Unbuilt {
-        lack: NOT_YET,
-        in_replay: true,
         asked: |c| given("protection.connections", c.protection.connections.is_some()),
         advice: REMOVE_KEY,
     },
@@ -219,11 +213,10 @@ mod tests {
     #[test]
     fn sections_of_later_versions_stop_both() {
         let text = format!(
-            "{PORT}protection:\n  syn_flood: {{per_source_rate: 1}}\n  connections: {{per_source: 1}}\n  \
+            "{PORT}protection:\n  connections: {{per_source: 1}}\n  \
              amplification: {{dns_responses_per_destination: 1}}\n  icmp: {{rate: 1}}\nlogs:\n  audit: {{path: a}}\n"
         );
         let wanted = [
-            "protection.syn_flood",
             "protection.connections",
             "protection.amplification.dns_responses_per_destination",
             "protection.icmp",

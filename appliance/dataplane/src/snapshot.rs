@@ -10,7 +10,7 @@ use crate::placement::Homes;
 use crate::policy::Policy;
 use crate::route::{NextHop, RouteTable};
 use crate::verdict::PortId;
-use nva_config::{Config, Prefix, Trust};
+use nva_config::{Config, Prefix, SynFlood, Trust};
 
 /// What a port's device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub struct Snapshot {
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
     pub(crate) homes: Homes,
+    pub(crate) syn_flood: Option<SynFlood>,
     names: Names,
 }
 
@@ -93,6 +94,7 @@ impl Snapshot {
             policy,
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
             homes: Homes::build(config),
+            syn_flood: config.protection.syn_flood,
             names: options.names.clone(),
             ports,
         }

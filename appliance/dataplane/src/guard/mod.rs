@@ -91,6 +91,11 @@ impl Guard {
         Ok(())
     }
 
+    /// Whether the source skips the blocklist and all limits.
+    pub fn is_allowlisted(&self, source: Addr) -> bool {
+        self.allowlist.contains(source)
+    }
+
     /// Whether the address is one host's, anywhere, and none of the appliance's own: where its own packets may go.
     pub fn is_somebody_else(&self, address: Addr) -> bool {
         martian::is_unicast(address) && !self.never_sources.contains(address)

@@ -212,6 +212,14 @@ impl Balancer {
         rewrite.filter(|rewrite| !rewrite.floating_ip).map_or(SynProxyMode::Off, |rewrite| rewrite.syn_proxy)
     }
 
+    /// The frontends whose clients prove themselves while they are flooded.
+    pub(crate) fn asking(&self) -> impl Iterator<Item = Addr> {
+        self.services
+            .iter()
+            .filter(|service| service.syn_proxy == SynProxyMode::Auto)
+            .map(|service| service.address)
+    }
+
     /// Whether the backend takes new flows. One that this configuration does not have does not.
     #[inline]
     pub fn is_eligible(&self, backend: BackendId) -> bool {

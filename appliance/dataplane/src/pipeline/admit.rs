@@ -25,6 +25,7 @@ impl<F: Frame> Pipeline<F> {
             return drop_for(DropReason::NoRoute);
         }
         self.guard(frame, p)?;
+        self.limit_syns(p)?;
         self.local(frame, p)?;
         let proving = self.proving(frame, p)?;
         let tcp =

@@ -256,6 +256,7 @@ impl<F: Frame> Pipeline<F> {
         self.exits = fast::Exit::all(snapshot);
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
         self.proxy.adopt(None, mtu, snapshot.names().backend_count(), now);
+        self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), snapshot.balancer.asking());
     }
 
     /// Lets SYN cookies go by Unix time, which was so many milliseconds at [`Time`] 0, so that appliances that share a secret take each

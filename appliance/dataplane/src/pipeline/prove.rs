@@ -8,7 +8,7 @@ use crate::synproxy::{HalfOpen, More, Proof, Question, Splice, SynOptions, Terms
 use crate::verdict::{BackendId, DropReason, Verdict};
 use crate::wire::{Cast, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
 use core::ops::ControlFlow;
-use nva_config::SynProxyMode;
+use nva_config::{SynProxyMode, Trust};
 use pmd_shim::Frame;
 
 /// ECN-Echo and Congestion Window Reduced (RFC 3168, 6.1).
@@ -27,13 +27,33 @@ pub(super) enum Proving {
 }
 
 impl<F: Frame> Pipeline<F> {
+    /// How many SYNs may come from untrusted sources, each and all together.
+    pub(super) fn limit_syns(&mut self, p: &Passage<'_>) -> Step<()> {
+        let source = p.packet.key.src;
+        let is_limited = matches!(p.packet.transport, Transport::Tcp(tcp) if tcp.flags.is_initial_syn())
+            && self.snapshot.syn_flood.is_some()
+            && self.facts(p.port).trust == Trust::Untrusted
+            && !self.snapshot.guard.is_allowlisted(source);
+        if is_limited && !self.proxy.floods.allow(source, p.now) {
+            return drop_for(DropReason::SynRate);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// What a packet without a flow has to prove. Cheap for what proves nothing: that is what floods consist of.
     pub(super) fn proving(&mut self, frame: &F, p: &Passage<'_>) -> Step<Proving> {
         let Transport::Tcp(tcp) = p.packet.transport else { return ControlFlow::Continue(Proving::Exempt) };
-        if self.snapshot.balancer.syn_proxy(&p.packet.key) != SynProxyMode::Always {
+        let (is_syn, frontend) = (tcp.flags.is_initial_syn(), p.packet.key.dst);
+        let has_to = match self.snapshot.balancer.syn_proxy(&p.packet.key) {
+            SynProxyMode::Off => false,
+            SynProxyMode::Always => true,
+            SynProxyMode::Auto if is_syn => self.proxy.floods.see(frontend, p.now),
+            SynProxyMode::Auto => self.proxy.floods.may_show(frontend, p.now),
+        };
+        if !has_to {
             return ControlFlow::Continue(Proving::Exempt);
         }
-        if tcp.flags.is_initial_syn() {
+        if is_syn {
             let options = SynOptions::read(tcp_options(frame, p));
             // Who signs its segments cannot be spoken for (RFC 5925).
             let is_exempt = options.is_signed;

@@ -13,6 +13,7 @@
 //! connection's state, what the backend sends after.
 
 pub mod cookie;
+pub mod flood;
 pub mod half_open;
 pub mod mss;
 pub mod options;
@@ -23,6 +24,7 @@ pub mod spent;
 pub mod splice;
 
 pub use cookie::{Cookies, Memory, More, Proof, Question};
+pub use flood::Floods;
 pub use half_open::{Due, HalfOpen, HalfOpens};
 pub use options::SynOptions;
 pub use profile::{Offer, Profile, Profiles, Scale};
@@ -46,6 +48,8 @@ pub struct Proxy {
     pub half_opens: HalfOpens,
     /// What backends agree to.
     pub profiles: Profiles,
+    /// How many SYNs come.
+    pub floods: Floods,
     /// The secret that the configuration does not give, and Unix time at [`Time`] 0 in milliseconds.
     own: ([u8; 16], u64),
     /// The longest packet that all links carry, in bytes.
@@ -63,6 +67,7 @@ impl Proxy {
             reflection: Reflection::new(derived(seed, 2)),
             half_opens: HalfOpens::new(flow_capacity),
             profiles: Profiles::default(),
+            floods: Floods::new(derived(seed, 4)),
             own: (secret, 0),
             mtu: MTU_MIN,
         }

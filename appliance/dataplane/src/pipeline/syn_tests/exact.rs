@@ -724,3 +724,66 @@ fn a_retransmitted_syn_ack_reaches_the_client_in_its_numbers() {
     // The window of a SYN is in no units.
     assert_eq!((again.tcp.seq, again.tcp.ack, again.tcp.window), (talk.cookie, ISN + 1, 65_160));
 }
+
+/// The connection's first packet, and whether it is asked for a proof.
+fn is_asked(rig: &mut Rig, port: u16) -> bool {
+    let syn = from_client(V4).tcp(port, 443).flags(TcpFlags::SYN).seq(port.into(), 0).build();
+    match rig.send(OUT, &syn).0 {
+        Verdict::Reply(None) => true,
+        Verdict::Forward(IN) => false,
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_flooded_frontend_asks_until_it_is_calm() {
+    let config = CONFIG
+        .replace("syn_proxy: always", "syn_proxy: auto")
+        .replace("tcp_half_open: 20s", "tcp_half_open: 100ms");
+    let mut rig = Rig::new();
+    // Without a threshold nothing is a flood.
+    rig.reload(&config);
+    assert!((1..60).all(|port| !is_asked(&mut rig, port)));
+    rig.pass(Duration::from_secs(2));
+    rig.reload(&format!("{config}protection: {{syn_flood: {{proxy_threshold: 20}}}}\n"));
+    let begun = (100..121).map(|port| is_asked(&mut rig, port)).collect::<Vec<bool>>();
+    assert_eq!(begun.iter().position(|asked| *asked), Some(20));
+    // Who began before goes on; who comes now proves itself.
+    let syn_ack = from_backend(V4).tcp(8443, 100).flags(SYN_ACK).seq(5, 101).build();
+    assert_eq!(rig.send(IN, &syn_ack).0, Verdict::Forward(OUT));
+    let early = from_client(V4).tcp(100, 443).seq(101, 6).build();
+    assert_eq!(rig.send(OUT, &early).0, Verdict::Forward(IN));
+    splice(&mut rig, V4, &linux());
+    // The other frontend is calm.
+    let other = from_client(V6).flags(TcpFlags::SYN).seq(7, 0).build();
+    assert_eq!(rig.send(OUT, &other).0, Verdict::Forward(IN));
+    rig.pass(Duration::from_secs(11));
+    assert!(!is_asked(&mut rig, 200));
+    // Cookies of the flood may still come, and are told from what is none.
+    let stray = from_client(V4).tcp(201, 443).build();
+    assert_eq!(rig.send(OUT, &stray).0, Verdict::Drop(DropReason::InvalidCookie));
+    rig.pass(Duration::from_secs(130));
+    let stray = from_client(V4).tcp(202, 443).build();
+    assert_eq!(rig.send(OUT, &stray).0, Verdict::Drop(DropReason::InvalidState));
+    assert_eq!(rig.balance(), (0, 0));
+}
+
+#[test]
+fn syns_of_a_source_and_of_all_are_limited() {
+    let mut rig = Rig::new();
+    let flood = "protection: {allowlist: [192.0.2.9/32], syn_flood: {per_source_rate: 5, global_rate: 12}}\n";
+    rig.reload(&format!("{CONFIG}{flood}"));
+    let mut send = |source: &str, port: u16| {
+        let syn = FrameBuilder::new(source, V4.frontend).link(PEER_MAC, MACS[0]).tcp(port, 443);
+        rig.send(OUT, &syn.flags(TcpFlags::SYN).build()).0
+    };
+    let limited = Verdict::Drop(DropReason::SynRate);
+    let of_one: Vec<Verdict> = (1..=8).map(|port| send("192.0.2.7", port)).collect();
+    assert_eq!(of_one, [[Verdict::Reply(None); 5].as_slice(), &[limited; 3]].concat());
+    // Who is on the list is never counted.
+    assert!((1..=20).all(|port| send("192.0.2.9", port) == Verdict::Reply(None)));
+    let of_all = (10..=30).filter(|last| send(&format!("192.0.2.{last}"), 1) == Verdict::Reply(None)).count();
+    assert_eq!(of_all, 7);
+    rig.pass(Duration::from_secs(1));
+    ask(&mut rig, V4, &linux());
+}
