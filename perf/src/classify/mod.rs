@@ -5,6 +5,7 @@ mod bench;
 mod peer;
 mod report;
 mod sets;
+mod updates;
 mod verify;
 
 use crate::compare::{Interrupt, progress};
@@ -16,6 +17,8 @@ use nva_dataplane::wire::FlowKey;
 use serde::Serialize;
 use sets::{FilterSet, Origin};
 use std::path::PathBuf;
+use std::sync::Arc;
+use updates::Updates;
 use verify::Verified;
 
 /// Classifies filter sets: verifies the answers, measures look-ups, memory and building, beside rte_acl.
@@ -23,7 +26,9 @@ use verify::Verified;
 /// A folder's ClassBench sets are looked up by their traces, whose answers are verified; sets without a trace, and sets of the generator,
 /// by headers drawn from the rules and verified by the linear search. Figures are ns of CPU time a look-up in bursts of 32: `hot` is up to 10 000
 /// headers of the trace over and over, `cold` is a million different headers. With the feature `dpdk`, `rte_acl` has the same rules in the same process and is
-/// measured in turn, A B B A, by its fastest method on this processor; `rate` is how many times its rate ours is. Exits with 1 if an answer differs.
+/// measured in turn, A B B A, by its fastest method on this processor; `rate` is how many times its rate ours is. `in force` is the CPU time from
+/// the wish to change one rule to its publication, all but a hundredth of the changes; `x` is how many times as long a look-up takes while a rule changes every
+/// millisecond and the rules are built anew in the background. Exits with 1 if an answer differs.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo build --release -p perf --features dpdk
@@ -98,6 +103,8 @@ pub(crate) struct Row {
     /// What the tables take.
     bytes: usize,
     build_ms: f64,
+    /// What changes of its rules cost; `None` for one that is searched linearly.
+    updates: Option<Updates>,
     rte_acl: Option<PeerRow>,
     /// Why `rte_acl` was not asked.
     alone_because: Option<String>,
@@ -219,9 +226,15 @@ fn measure(
         by_rte_acl: 0,
     };
     let plan = Plan { pairs: args.pairs.into(), seed: args.seed, interrupt };
+    let classifier = Arc::new(classifier);
     let measured = Measured { set: &set, classifier: &classifier, keys: &keys, plan };
     let mut row = measured.row(peer, verified)?;
     row.build_ms = build_ns / 1e6;
+    if !row.linear {
+        progress(&format!("{name}: changes rules"));
+        let updates = updates::measure(plan, &classifier, &keys.hot);
+        row.updates = Some(updates.map_err(|why| format!("{name}: {why}"))?);
+    }
     Ok(row)
 }
 
@@ -303,6 +316,7 @@ impl Measured<'_> {
             cold,
             bytes: self.classifier.table_bytes(),
             build_ms: 0.0,
+            updates: None,
             rte_acl: None,
             alone_because: None,
             verified,

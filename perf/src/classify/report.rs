@@ -2,6 +2,7 @@
 
 use super::Row;
 use super::bench::Cost;
+use super::updates::Updates;
 use crate::compare::goal::{Goal, Standing};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -33,8 +34,8 @@ pub(crate) fn json(rows: &[Row]) -> Json<'_> {
 pub(crate) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.set.len()).max().unwrap_or(0).max(3);
     let mut text = format!(
-        "{:width$}          ns a look-up, hot             ns a look-up, cold              memory, MB        build, ms\n\
-         {:<width$} {:>6}    nva rte_acl  rate  90 %          nva rte_acl  rate  90 %          nva rte_acl      nva rte_acl\n",
+        "{:width$}          ns a look-up, hot             ns a look-up, cold              memory, MB        build, ms   one rule changed\n\
+         {:<width$} {:>6}    nva rte_acl  rate  90 %          nva rte_acl  rate  90 %          nva rte_acl      nva rte_acl  in force, µs    x\n",
         "", "set", "rules"
     );
     for row in rows {
@@ -42,7 +43,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<width$} {:>6} {} {} {:>7} {:>7}  {:>7} {:>7}{}",
+            "{:<width$} {:>6} {} {} {:>7} {:>7}  {:>7} {:>7} {:>13} {:>4}{}",
             row.set,
             row.rules,
             cost(&row.hot),
@@ -51,6 +52,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
             peer(row.rte_acl.as_ref().map(|peer| peer.bytes as f64 / MB)),
             short(row.build_ms),
             peer(row.rte_acl.as_ref().map(|peer| peer.build_ms)),
+            peer(row.updates.map(|updates| updates.p99_us)),
+            peer(row.updates.map(|updates| updates.changing_by_still.median)),
             if row.linear { "  searched linearly" } else { "" },
         );
     }
@@ -144,6 +147,20 @@ fn totals(rows: &[Row]) -> Vec<Total> {
             Goal::AtLeast(2.5),
         );
     }
+    let most_updates = |figure: fn(&Updates) -> f64| {
+        let sets = rows.iter().filter(|row| has_size(row, 10_000));
+        sets.filter_map(|row| row.updates.as_ref().map(figure)).reduce(f64::max)
+    };
+    add(
+        "one of 10k rules changed, in force after, µs, p99, the longest".into(),
+        most_updates(|updates| updates.p99_us),
+        Goal::AtMost(100.0),
+    );
+    add(
+        "look-ups in 10k rules while 1 000 a second change, times as long, the most".into(),
+        most_updates(|updates| updates.changing_by_still.median),
+        Goal::AtMost(1.05),
+    );
     for (size, megabytes, milliseconds) in [(10_000, 32.0, 300.0), (100_000, 200.0, 3_000.0)] {
         let most = |figure: &dyn Fn(&Row) -> f64| {
             rows.iter().filter(|row| has_size(row, size)).map(figure).reduce(f64::max)
@@ -192,6 +209,15 @@ mod tests {
             cold: cost(50.0),
             bytes: 4_000_000,
             build_ms: 310.0,
+            updates: Some(Updates {
+                p50_us: 20.0,
+                p99_us: 60.0,
+                still_ns: 50.0,
+                changing_ns: 55.0,
+                changing_by_still: Estimate { low: 1.05, median: 1.1, high: 1.15 },
+                waited: 0,
+                changes: 100,
+            }),
             rte_acl: rate.map(|_| PeerRow { method: "avx512x32", bytes: 200_000_000, build_ms: 4_000.0 }),
             alone_because: rate.is_none().then(|| "of this test".into()),
             verified: Verified { by_trace: 10_000, by_linear: 20_000, by_rte_acl: 0 },
@@ -204,7 +230,8 @@ mod tests {
         let text = table(&rows);
         let words: Vec<&str> = text.split_whitespace().collect();
         for line in [
-            "acl1_1k 942 20.0 18.0 0.90 0.80..1.00 50.0 45.0 0.90 0.80..1.00 4.00 200 310 4000",
+            "acl1_1k 942 20.0 18.0 0.90 0.80..1.00 50.0 45.0 0.90 0.80..1.00 4.00 200 310 4000 60.0 1.10",
+            "in force after, µs, p99, the longest 60.0 <= 100 met",
             "answers verified, none differs: 30000 by traces, 60000 by the linear search, 0 by rte_acl",
             "rte_acl's fastest methods here: avx512x32 without rte_acl: of this test",
             "hot, geometric mean 1.80 >= 1.5 met",

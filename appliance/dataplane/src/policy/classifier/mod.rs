@@ -14,6 +14,11 @@ mod intervals;
 mod memory;
 mod pattern;
 mod plan;
+mod reach;
+mod revision;
+#[cfg(test)]
+mod revision_tests;
+mod screen;
 mod service;
 mod shadow;
 mod stack;
@@ -23,10 +28,12 @@ mod tests;
 mod wide;
 
 pub use pattern::{Pattern, PortScope, Ports, Protocols};
+pub use revision::{Edit, Revision};
 pub use shadow::{Shadowed, shadowed};
 
 use crate::intrinsics::Avx512;
 use crate::wire::FlowKey;
+use reach::Reach;
 use tables::{Limits, Tables};
 use wide::Search;
 
@@ -54,6 +61,8 @@ const FEW: usize = 24;
 #[derive(Debug)]
 pub struct Classifier {
     patterns: Vec<Pattern>,
+    /// By rule.
+    reach: Box<[Reach]>,
     scope: PortScope,
     tables: Option<Tables>,
     /// Bursts are looked up with AVX-512.
@@ -73,12 +82,22 @@ impl Classifier {
         let tables = (patterns.len() > FEW)
             .then(|| Tables::build(&patterns.iter().collect::<Vec<_>>(), scope, Limits::DEFAULT))
             .flatten();
-        Self { patterns, scope, tables, cpu: Avx512::detect() }
+        Self::new(patterns, scope, tables)
+    }
+
+    fn new(patterns: Vec<Pattern>, scope: PortScope, tables: Option<Tables>) -> Self {
+        let reach = patterns.iter().map(|pattern| Reach::of(pattern, scope)).collect();
+        Self { patterns, reach, scope, tables, cpu: Avx512::detect() }
     }
 
     /// The rules.
     pub fn patterns(&self) -> &[Pattern] {
         &self.patterns
+    }
+
+    /// Of which packets ports are compared.
+    pub fn scope(&self) -> PortScope {
+        self.scope
     }
 
     /// The same rules without tables.
@@ -93,7 +112,7 @@ impl Classifier {
 
     /// What the tables take, in bytes, beside the rules themselves.
     pub fn table_bytes(&self) -> usize {
-        self.tables.as_ref().map_or(0, Tables::bytes)
+        self.tables.as_ref().map_or(0, Tables::bytes) + size_of_val(&*self.reach)
     }
 }
 
@@ -117,6 +136,13 @@ impl Classify for Classifier {
             }
             places.iter_mut().zip(found).for_each(|(slot, found)| *slot = place(found));
         }
+    }
+}
+
+impl<'a> Linear<'a> {
+    /// A search of these rules, the one that decides first in front.
+    pub fn new(patterns: &'a [Pattern], scope: PortScope) -> Self {
+        Self { patterns, scope }
     }
 }
 

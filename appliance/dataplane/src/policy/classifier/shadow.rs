@@ -43,7 +43,7 @@ pub fn shadowed(patterns: &[Pattern], scope: PortScope) -> Vec<Shadowed> {
 }
 
 /// Whether every packet that `inner` matches is matched by `outer` too, each part on its own.
-fn covers(outer: &Pattern, inner: &Pattern, scope: PortScope) -> bool {
+pub(super) fn covers(outer: &Pattern, inner: &Pattern, scope: PortScope) -> bool {
     let protocol = outer.protocol == Protocols::Any || outer.protocol == inner.protocol;
     // Ports of protocols that have none are not compared.
     let ports = match inner.protocol {

@@ -83,8 +83,8 @@ fn stacks(cpu: Avx512, part: &Part, sources: Halves, destinations: Halves) -> Ha
             places[half] = cpu.add(cpu.gather(&part.blocks, block), within);
         }
     }
-    for half in 0..2 {
-        places[half] = cpu.gather(&part.heads, places[half]);
+    for place in &mut places {
+        *place = cpu.gather(&part.heads, *place);
     }
     for half in 0..2 {
         let cell = cpu.and(columns[half], cpu.splat((1 << part.chunk_bits) - 1));
