@@ -4,8 +4,9 @@ use crate::cli::CheckArgs;
 use crate::files::{self, Depth};
 use crate::output::{Align, Failure, Style, Table, conclude, print, print_json};
 use crate::unbuilt::{Purpose, locate, unbuilt};
-use nva_config::{Config, GroupIndex, Problem};
-use nva_dataplane::policy::{HiddenRule, hidden_rules};
+use nva_config::{Config, GroupIndex, Problem, SecurityGroup};
+use nva_dataplane::names::Names;
+use nva_dataplane::policy::{HiddenRule, Policy, hidden_rules};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -27,8 +28,32 @@ fn try_check(args: &CheckArgs) -> Result<(), Failure> {
             return Err(Failure::configuration(&problems));
         }
     };
+    let too_large = oversized(&config, &Policy::build(&config, &mut Names::default()).bytes());
+    if !too_large.is_empty() {
+        if args.json {
+            let problems = too_large.iter().map(Note::from).collect();
+            print_json(&Refused { ok: false, problems })?;
+        }
+        return Err(Failure::configuration(&too_large));
+    }
     let summary = Summary::of(&config);
     if args.json { print_json(&summary) } else { print(&summary.text(Style::stdout())) }
+}
+
+/// The groups whose rules take more memory, compiled, than `dataplane.policy_memory` allows; `bytes` has what each takes.
+pub(crate) fn oversized(config: &Config, bytes: &[usize]) -> Vec<Problem> {
+    let limit_mib = config.dataplane.policy_memory_mib;
+    let too_large = |(place, (group, bytes)): (usize, (&SecurityGroup, &usize))| {
+        let taken_mib = bytes.div_ceil(1 << 20);
+        let message = format!(
+            "the rules of security group {} take {taken_mib}M of memory, compiled, and dataplane.policy_memory allows {limit_mib}M; \
+             allow more, or give it fewer rules, prefixes or ports",
+            group.name
+        );
+        let location = locate(config, &format!("security_groups[{place}]"));
+        (taken_mib > limit_mib as usize).then_some(Problem { location, message })
+    };
+    config.security_groups.iter().zip(bytes).enumerate().filter_map(too_large).collect()
 }
 
 /// What `--json` shows of a bad configuration.
@@ -311,6 +336,24 @@ mod tests {
         let wanted = "ok  edge\n\nports\n  name  driver     device   mtu  trust      addresses\n  \
                       a     af_packet  eth1    1400  untrusted  192.0.2.1/24\n\n1 route\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn a_group_that_takes_too_much_memory_is_refused_with_the_figure_and_its_place() {
+        let text = "version: 1\ndataplane: {policy_memory: 2M}\nsecurity_groups:\n  - name: small\n    rules: []\n  - name: large\n    rules: []\n";
+        let source = Source { path: "test.yaml".into(), text: text.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        assert_eq!(oversized(&config, &[2 << 20, 2 << 20]), []);
+        let problems = oversized(&config, &[100, (2 << 20) + 1]);
+        assert_eq!(
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "test.yaml:6:5: the rules of security group large take 3M of memory, compiled, and dataplane.policy_memory allows 2M; \
+              allow more, or give it fewer rules, prefixes or ports"
+            ]
+        );
+        let built = Policy::build(&config, &mut Names::default()).bytes();
+        assert!(built.len() == 2 && built.iter().all(|bytes| (1..1 << 20).contains(bytes)), "{built:?}");
     }
 
     #[test]

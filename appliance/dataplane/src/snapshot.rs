@@ -66,6 +66,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// Compiles a configuration. Cannot fail: what could was checked before.
     pub fn build(config: &Config, options: BuildOptions<'_>) -> Self {
+        Self::build_after(None, config, options)
+    }
+
+    /// The same, with as much of an earlier generation's compiled rules as still holds: one rule among many thousands is changed without building
+    /// the others anew.
+    pub fn build_after(before: Option<&Self>, config: &Config, options: BuildOptions<'_>) -> Self {
         let ports: Vec<PortFacts> = config
             .ports
             .iter()
@@ -78,7 +84,7 @@ impl Snapshot {
             })
             .collect();
         let balancer = Balancer::build(config, options.down, options.names);
-        let policy = Policy::build(config, options.names);
+        let policy = Policy::build_after(before.map(|before| &before.policy), config, options.names);
         Self {
             generation: options.generation,
             local: local_table(config, &ports),
@@ -103,6 +109,11 @@ impl Snapshot {
     /// Which configuration this is, counted from 1.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// What finding each security group's rules takes, in bytes, by [`nva_config::GroupIndex`].
+    pub fn group_bytes(&self) -> Vec<usize> {
+        self.policy.bytes()
     }
 
     /// The ports, by [`PortId::index`].

@@ -3,6 +3,7 @@
 use super::board::{Board, Reading};
 use super::mailbox::{Edition, Mailbox};
 use super::watchdog::Watchdog;
+use crate::check::oversized;
 use nva_config::{Config, Driver};
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) names: Names,
     /// Counts configurations, from 1.
     pub(crate) generation: u32,
+    /// Its compiled form, from which the next takes over what stays.
+    snapshot: Arc<Snapshot>,
     /// For each worker the boards that it may be using, the newest last.
     boards: Vec<Vec<Arc<Board>>>,
     /// Knows which workers stand still.
@@ -59,7 +62,7 @@ impl Control {
     pub(crate) fn begin(config: Config, machine: Machine, epoch: Instant) -> Beginning {
         let mut names = Names::default();
         let generation = 1;
-        let snapshot = compile(&config, &machine.links, &mut names, generation);
+        let snapshot = compile(None, &config, &machine.links, &mut names, generation);
         let workers = machine.cores.len();
         let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
         let state = State {
@@ -67,6 +70,7 @@ impl Control {
             config: Arc::new(config),
             names,
             generation,
+            snapshot: Arc::clone(&snapshot),
             watchdog: Watchdog::new(workers, epoch),
         };
         let mailboxes = (0..workers).map(|_| Arc::new(Mailbox::new(generation))).collect();
@@ -90,7 +94,12 @@ impl Control {
             return Err(differences);
         }
         let generation = state.generation.wrapping_add(1);
-        let snapshot = compile(&config, &self.machine.links, &mut state.names, generation);
+        let before = Arc::clone(&state.snapshot);
+        let snapshot = compile(Some(&before), &config, &self.machine.links, &mut state.names, generation);
+        let too_large = oversized(&config, &snapshot.group_bytes());
+        if !too_large.is_empty() {
+            return Err(too_large.iter().map(ToString::to_string).collect());
+        }
         for (place, mailbox) in self.mailboxes.iter().enumerate() {
             let board = board(&config, &state.names);
             let unused =
@@ -101,6 +110,7 @@ impl Control {
                 boards.push(board);
             }
         }
+        state.snapshot = snapshot;
         state.config = Arc::new(config);
         state.generation = generation;
         Ok(generation)
@@ -133,9 +143,16 @@ fn newest(boards: &mut Vec<Arc<Board>>) -> Arc<Board> {
     boards.first().map_or_else(|| Arc::new(Board::new(0, 0, 0)), Arc::clone)
 }
 
-fn compile(config: &Config, links: &[Link], names: &mut Names, generation: u32) -> Arc<Snapshot> {
+fn compile(
+    before: Option<&Snapshot>,
+    config: &Config,
+    links: &[Link],
+    names: &mut Names,
+    generation: u32,
+) -> Arc<Snapshot> {
     // There are no probes to say otherwise: a backend is unhealthy only where its admin_state says so.
-    Arc::new(Snapshot::build(config, BuildOptions { links, down: &|_, _| false, names, generation }))
+    let options = BuildOptions { links, down: &|_, _| false, names, generation };
+    Arc::new(Snapshot::build_after(before, config, options))
 }
 
 fn board(config: &Config, names: &Names) -> Arc<Board> {

@@ -28,6 +28,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use crate::check::oversized;
 use crate::cli::RunArgs;
 use crate::files::{self, Depth};
 use crate::output::{Failure, Style, complain, conclude, print};
@@ -106,6 +107,10 @@ where
     let host = Host::open(&config, &links, cores.len())?;
     let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
     let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);
+    let too_large = oversized(&control.state().config, &snapshot.group_bytes());
+    if !too_large.is_empty() {
+        return Err(Failure::configuration(&too_large));
+    }
     let failed = |error| Failure::failed(format!("what wakes the workers: {error}"));
     // The host thread wakes workers too.
     let posts = exchange::posts(cores.len(), host.is_some()).map_err(failed)?;

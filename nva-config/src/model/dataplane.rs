@@ -15,6 +15,8 @@ pub struct Dataplane {
     pub flow_capacity: usize,
     /// `flow_idle_timeout`.
     pub flow_idle_timeout: FlowTimeouts,
+    /// `policy_memory` in MiB: what the compiled rules of one security group may take. Default 512.
+    pub policy_memory_mib: u32,
     /// `dpdk`: how DPDK's environment is started; without meaning when no port has that driver.
     pub dpdk: DpdkOptions,
 }
@@ -83,6 +85,7 @@ impl Default for Dataplane {
             idle: IdlePolicy::Adaptive,
             flow_capacity: 1_000_000,
             flow_idle_timeout: FlowTimeouts::default(),
+            policy_memory_mib: 512,
             dpdk: DpdkOptions::default(),
         }
     }

@@ -15,6 +15,8 @@ const FLOW_CAPACITY_MAX: u64 = 1 << 30;
 const CORE_MAX: u64 = 4095;
 /// A flow that is idle for longer is gone in every peer's table.
 const FLOW_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A group of a few rules takes a MiB; no machine has the upper end.
+const POLICY_MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=1 << 20;
 /// DPDK's own structures take some 20 MiB; no machine has the upper end.
 const DPDK_MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=1 << 20;
 
@@ -25,12 +27,15 @@ pub(super) fn dataplane(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Dat
     let flow_capacity =
         fields.or("flow_capacity", default.flow_capacity, report, count(1..=FLOW_CAPACITY_MAX));
     let flow_idle_timeout = fields.section("flow_idle_timeout", report, flow_timeouts);
+    let policy_memory =
+        fields.or("policy_memory", default.policy_memory_mib, report, mebibytes(POLICY_MEMORY_MIB));
     let dpdk = fields.section("dpdk", report, dpdk);
     Dataplane {
         workers: workers.map_or(default.workers, |w| w.value),
         idle: idle.map_or(default.idle, |idle| idle.value),
         flow_capacity: flow_capacity.map_or(0, |c| c.value),
         flow_idle_timeout: flow_idle_timeout.unwrap_or_default(),
+        policy_memory_mib: policy_memory.map_or(default.policy_memory_mib, |memory| memory.value),
         dpdk: dpdk.unwrap_or_default(),
     }
 }

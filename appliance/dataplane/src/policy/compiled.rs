@@ -1,6 +1,6 @@
 //! A security group as arrays: for each direction its rules in the order of their priority, default rules last.
 
-use super::classifier::{Classifier, Classify, Pattern, PortScope, Ports, Protocols};
+use super::classifier::{Classifier, Classify, Edit, Pattern, PortScope, Ports, Protocols, Revision};
 use super::endpoints::Endpoints;
 use super::trace::RuleField;
 use crate::addr::Addr;
@@ -21,14 +21,18 @@ pub(super) struct Group {
     to_platform: Option<Rules>,
 }
 
-/// The rules of one direction, sorted by priority, and how one is found. Groups are shared by the generations that have them.
+/// The rules of one direction, and how one is found. Tables are shared by the generations that have the same rules, or nearly.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
+    /// By number in the classifier.
     rules: Arc<[Rule]>,
-    classifier: Arc<Classifier>,
+    classifier: Revision,
 }
 
-/// A compiled rule; what it matches is in the classifier at the same place.
+/// So many changes are made to tables that are there; for more, and beside as many that were made before, the rules are built anew.
+const CHANGES: usize = 64;
+
+/// A compiled rule; what it matches is in the classifier under the same number.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) id: RuleId,
@@ -38,7 +42,13 @@ pub(super) struct Rule {
 }
 
 impl Group {
-    pub(super) fn build(group: &SecurityGroup, endpoints: &mut Endpoints<'_>, names: &mut Names) -> Self {
+    /// Compiles a group, which takes over from what it was before as much as has not changed.
+    pub(super) fn build(
+        group: &SecurityGroup,
+        endpoints: &mut Endpoints<'_>,
+        names: &mut Names,
+        before: Option<&Self>,
+    ) -> Self {
         let defaults = [Direction::Inbound, Direction::Outbound].map(default_rules);
         let [inbound, outbound] = [
             in_order(group, Direction::Inbound, &defaults[0]),
@@ -46,26 +56,37 @@ impl Group {
         ];
         let is_service = |rule: &&&SecurityRule| endpoints.names_platform_service(&rule.destination);
         let services: Vec<&SecurityRule> = outbound.iter().filter(is_service).copied().collect();
-        let mut compile = |sorted: Vec<&SecurityRule>| {
-            let rules = sorted.iter().map(|rule| Rule {
-                id: names.rule(&group.name, &rule.name),
-                name: rule.name.clone(),
-                priority: rule.priority,
-                access: rule.access,
-            });
-            let patterns = sorted.iter().map(|rule| pattern(rule, endpoints)).collect();
-            Rules {
-                rules: rules.collect(),
-                classifier: Arc::new(Classifier::build(patterns, PortScope::TcpAndUdp)),
-            }
+        let mut compile = |sorted: Vec<&SecurityRule>, before: Option<&Rules>| {
+            let rules: Vec<Rule> = sorted
+                .iter()
+                .map(|rule| Rule {
+                    id: names.rule(&group.name, &rule.name),
+                    name: rule.name.clone(),
+                    priority: rule.priority,
+                    access: rule.access,
+                })
+                .collect();
+            let patterns: Vec<Pattern> = sorted.iter().map(|rule| pattern(rule, endpoints)).collect();
+            let changed = before.and_then(|before| before.changed(&rules, &patterns));
+            changed.unwrap_or_else(|| Rules::build(rules, patterns))
         };
+        let services_before = before.and_then(|before| before.to_platform.as_ref());
         Self {
-            inbound: compile(inbound),
-            to_platform: (!services.is_empty()).then(|| compile(services)),
-            outbound: compile(outbound),
+            inbound: compile(inbound, before.map(|before| &before.inbound)),
+            to_platform: (!services.is_empty()).then(|| compile(services, services_before)),
+            outbound: compile(outbound, before.map(|before| &before.outbound)),
             name: group.name.clone(),
             flush: group.flush_connections,
         }
+    }
+
+    /// What finding its rules takes, in bytes: the tables and what rules match.
+    pub(super) fn bytes(&self) -> usize {
+        [Some(&self.inbound), Some(&self.outbound), self.to_platform.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Rules::bytes)
+            .sum()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -112,9 +133,72 @@ impl Group {
 }
 
 impl Rules {
-    /// Each rule and what it matches.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Rule, &Pattern)> {
-        self.rules.iter().zip(self.classifier.patterns())
+    fn build(rules: Vec<Rule>, patterns: Vec<Pattern>) -> Self {
+        let classifier = Classifier::build(patterns, PortScope::TcpAndUdp);
+        Self { rules: rules.into(), classifier: Arc::new(classifier).into() }
+    }
+
+    /// These rules, found by the same tables with the few changes that lead there. `None`: they are better built anew.
+    fn changed(&self, rules: &[Rule], patterns: &[Pattern]) -> Option<Self> {
+        let (mut edits, mut numbers) = (Vec::new(), Vec::with_capacity(rules.len()));
+        let mut next = self.rules.len() as u32;
+        let mut old = self.iter().peekable();
+        for (rule, pattern) in rules.iter().zip(patterns) {
+            // Priorities are distinct: what has another one, or matches something else, is another rule.
+            let is_gone = |other: &(u32, &Rule, &Pattern)| {
+                other.1.priority < rule.priority || (other.1.priority == rule.priority && other.2 != pattern)
+            };
+            while let Some((number, ..)) = old.next_if(is_gone) {
+                edits.push(Edit::Remove { number });
+            }
+            match old.next_if(|other| other.1.priority == rule.priority) {
+                Some((number, ..)) => numbers.push(number),
+                None => {
+                    let before = old.peek().map(|(number, ..)| *number);
+                    edits.push(Edit::Add { pattern: pattern.clone(), before });
+                    numbers.push(next);
+                    next += 1;
+                }
+            }
+            if edits.len() > CHANGES {
+                return None;
+            }
+        }
+        edits.extend(old.map(|(number, ..)| Edit::Remove { number }));
+        let is_worth_it = edits.is_empty()
+            || (edits.len() + self.classifier.changes() <= CHANGES && !self.classifier.base().is_linear());
+        let classifier = if is_worth_it { self.classifier.revised(&edits)? } else { return None };
+        // A number that no rule has any more keeps the rule that had it.
+        let mut all = self.rules.to_vec();
+        for (number, rule) in numbers.into_iter().zip(rules) {
+            match all.get_mut(number as usize) {
+                Some(slot) => *slot = rule.clone(),
+                None => all.push(rule.clone()),
+            }
+        }
+        Some(Self { rules: all.into(), classifier })
+    }
+
+    /// Each rule's number, itself and what it matches, in the order in which they are tried.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Rule, &Pattern)> {
+        let numbered = self.classifier.rules();
+        numbered.filter_map(|(number, pattern)| Some((number, self.rules.get(number as usize)?, pattern)))
+    }
+
+    /// How many changes were made to its tables since they were built.
+    #[cfg(test)]
+    pub(super) fn changes(&self) -> usize {
+        self.classifier.changes()
+    }
+
+    /// Whether it has the very tables of another.
+    #[cfg(test)]
+    pub(super) fn shares_tables(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.classifier.base(), other.classifier.base())
+    }
+
+    fn bytes(&self) -> usize {
+        self.classifier.bytes() + self.rules.len() * size_of::<Pattern>()
     }
 }
 

@@ -36,7 +36,7 @@ use crate::verdict::RuleId;
 use crate::wire::FlowKey;
 use compiled::Group;
 use endpoints::Endpoints;
-use nva_config::{Access, Config, Direction};
+use nva_config::{Access, Config, Direction, SecurityGroup};
 use placement::Placement;
 
 /// All security groups of a configuration, and where they apply.
@@ -102,12 +102,27 @@ impl Level {
 impl Policy {
     /// Compiles the groups, default rules included, and gives every rule its number.
     pub fn build(config: &Config, names: &mut Names) -> Self {
+        Self::build_after(None, config, names)
+    }
+
+    /// The same, with the compiled form of what has not changed since another configuration. A rule that has changed is put beside tables that are
+    /// there, where it is one of few: what decides is the same as if all were built anew.
+    pub fn build_after(before: Option<&Self>, config: &Config, names: &mut Names) -> Self {
         let mut endpoints = Endpoints::new(config);
+        let group = |group: &SecurityGroup| {
+            let before = before.and_then(|before| before.groups.iter().find(|old| old.name() == group.name));
+            Group::build(group, &mut endpoints, names, before)
+        };
         Self {
-            groups: config.security_groups.iter().map(|g| Group::build(g, &mut endpoints, names)).collect(),
+            groups: config.security_groups.iter().map(group).collect(),
             placement: Placement::build(&config.virtual_network),
             address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
         }
+    }
+
+    /// What finding each group's rules takes, in bytes, by [`nva_config::GroupIndex`].
+    pub fn bytes(&self) -> Vec<usize> {
+        self.groups.iter().map(Group::bytes).collect()
     }
 
     /// Judges a packet whose destination stands where its address says: every packet but one with a floating IP.

@@ -555,3 +555,88 @@ fn compiled_rules_classify_like_linear_ones() {
         .unwrap();
     assert!(matched.get() >= 5000 && defaulted.get() >= 5000, "inert: {matched:?} {defaulted:?}");
 }
+
+/// What is done to a rule of a group, both modulo their number.
+#[derive(Clone, Debug)]
+enum Change {
+    Remove,
+    Turn,
+    Ports(Vec<PortRange>),
+    Source(Endpoint),
+    Add(u16, Endpoint),
+}
+
+fn any_change() -> impl Strategy<Value = (usize, usize, Change)> {
+    let change = prop_oneof![
+        Just(Change::Remove),
+        Just(Change::Turn),
+        any_ports().prop_map(Change::Ports),
+        any_endpoint().prop_map(Change::Source),
+        (201u16..4000, any_endpoint()).prop_map(|(priority, source)| Change::Add(priority, source)),
+        (1u16..100, any_endpoint()).prop_map(|(priority, source)| Change::Add(priority, source)),
+    ];
+    (0usize..2, 0usize..100, change)
+}
+
+fn make(config: &mut Config, (group, rule, change): (usize, usize, Change)) {
+    let rules = &mut config.security_groups[group].rules;
+    if rules.is_empty() {
+        return;
+    }
+    let place = rule % rules.len();
+    match change {
+        Change::Remove => {
+            rules.remove(place);
+        }
+        Change::Turn => {
+            let access = rules[place].access;
+            rules[place].access = if access == Access::Allow { Access::Deny } else { Access::Allow };
+        }
+        Change::Ports(ports) => rules[place].destination_ports = ports,
+        Change::Source(source) => rules[place].source = vec![source],
+        Change::Add(priority, source) => {
+            if rules.iter().all(|rule| rule.priority != priority) {
+                let name = format!("r{priority}");
+                rules.push(SecurityRule { name, priority, source: vec![source], ..rules[place].clone() });
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_over_decides_like_what_is_built_anew() {
+    let (changed, shared) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let steps = prop::collection::vec(prop::collection::vec(any_change(), 0..6), 1..6);
+    let strategy = (any_config(), steps, prop::collection::vec((any_key(), any::<bool>()), 48));
+    TestRunner::new(ProptestConfig::with_cases(200))
+        .run(&strategy, |(mut config, steps, keys)| {
+            let mut names = Names::default();
+            let mut policy = Policy::build(&config, &mut names);
+            for changes in steps {
+                let before =
+                    config.security_groups.iter().map(|group| format!("{group:?}")).collect::<Vec<_>>();
+                changes.into_iter().for_each(|change| make(&mut config, change));
+                let next = Policy::build_after(Some(&policy), &config, &mut names);
+                let anew = Policy::build(&config, &mut names);
+                for (key, load_balanced) in &keys {
+                    let context = Context { load_balanced: *load_balanced };
+                    prop_assert_eq!(next.decide(key, context), anew.decide(key, context), "{:?}", key);
+                    prop_assert_eq!(next.trace(key, context), anew.trace(key, context), "{:?}", key);
+                }
+                for (place, group) in next.groups.iter().enumerate() {
+                    for direction in [Direction::Inbound, Direction::Outbound] {
+                        let (new, old) = (group.rules(direction), policy.groups[place].rules(direction));
+                        let is_shared = new.shares_tables(old);
+                        let is_same = before[place] == format!("{:?}", config.security_groups[place]);
+                        prop_assert!(is_shared || !is_same, "an unchanged group is compiled anew");
+                        shared.set(shared.get() + u32::from(is_shared));
+                        changed.set(changed.get() + u32::from(new.changes() > old.changes()));
+                    }
+                }
+                policy = next;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(shared.get() > 500 && changed.get() > 100, "inert: {shared:?} {changed:?}");
+}

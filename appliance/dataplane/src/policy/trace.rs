@@ -118,11 +118,11 @@ fn judge(group: &Group, level: Level, key: &FlowKey) -> Option<Judgement> {
         let rules = group.rules(level.direction());
         (rules, rules.classify(key)?)
     };
-    let (deciding, _) = rules.iter().nth(place)?;
+    let (_, deciding, _) = rules.iter().find(|(number, ..)| *number as usize == place)?;
     let near_misses = rules
         .iter()
-        .take(place)
-        .filter_map(|(rule, pattern)| {
+        .take_while(|(number, ..)| *number as usize != place)
+        .filter_map(|(_, rule, pattern)| {
             let mut failing = failing(pattern, key);
             let failed = failing.next()?;
             failing.next().is_none().then(|| NearMiss {

@@ -7,7 +7,7 @@ use nva_config::PortRange;
 use std::sync::Arc;
 
 /// The packets that a rule matches: all five parts must.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Which protocols.
     pub protocol: Protocols,

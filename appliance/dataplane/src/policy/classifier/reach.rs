@@ -59,6 +59,10 @@ impl Reach {
     /// Whether some packet may match both; if not, none does.
     #[inline]
     pub(super) fn meets(&self, other: &Self) -> bool {
+        // Most rules are elsewhere.
+        if !overlap(self.source, other.source) || !overlap(self.destination, other.destination) {
+            return false;
+        }
         // A packet whose ports are compared by one rule is compared by both.
         let ports = !(self.has_ports || other.has_ports)
             || (overlap(self.destination_ports, other.destination_ports)
@@ -67,12 +71,7 @@ impl Reach {
             (Protocols::One(one), Protocols::One(another)) => one == another,
             _ => true,
         };
-        overlap(self.source, other.source)
-            && overlap(self.destination, other.destination)
-            && ports
-            && protocol
-            && !self.is_empty
-            && !other.is_empty
+        ports && protocol && !self.is_empty && !other.is_empty
     }
 }
 

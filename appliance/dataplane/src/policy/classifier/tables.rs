@@ -63,7 +63,7 @@ impl Limits {
         work: (10_000_000, 1_000),
         memberships: (4_000_000, 200),
         single_bytes: (4 << 20, 400),
-        single_work: (3_000_000, 100),
+        single_work: (4_000_000, 0),
     };
 }
 
