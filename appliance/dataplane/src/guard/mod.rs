@@ -14,7 +14,7 @@ use crate::addr::Addr;
 use crate::prefix_set::PrefixSet;
 use crate::route::NextHop;
 use crate::verdict::{DropReason, PortId};
-use crate::wire::Packet;
+use crate::wire::{FlowKey, Packet};
 use nva_config::{Amplification, AntiSpoofing, Config, Prefix, Trust};
 use std::net::IpAddr;
 
@@ -61,7 +61,7 @@ impl Guard {
     ///
     /// # Errors
     /// - [`DropReason::Spoofed`]: a source that no packet can have (RFC 1812, 5.3.7: broadcasts of the connected prefixes too), one of the appliance's own, the destination's own (a land packet), one of the
-    ///   virtual network on an untrusted port, or one that the reverse-path check refuses, which for the platform's address is never off;
+    ///   virtual network on an untrusted port, or one that the reverse-path check refuses, which for what the platform's address sends through the appliance is never off;
     /// - [`DropReason::NoRoute`]: a destination that is never forwarded to, or a link-local source, which is good on its link only;
     /// - [`DropReason::Blocklisted`]: a source on the blocklist that is not on the allowlist;
     /// - [`DropReason::Amplification`]: see [`amplifies`](Self::amplifies).
@@ -84,7 +84,7 @@ impl Guard {
         if self.blocklist.contains(source) && !self.allowlist.contains(source) {
             return Err(DropReason::Blocklisted);
         }
-        self.check_origin(source, port, trust, source_route)?;
+        self.check_origin(&packet.key, port, trust, source_route)?;
         if self.amplifies(packet, payload, trust) {
             return Err(DropReason::Amplification);
         }
@@ -114,17 +114,19 @@ impl Guard {
         amplification::is_watched(ports)
     }
 
-    /// Whether the source can be behind the port (RFC 3704); that of the platform is always looked at strictly. What the virtual network owns never comes from outside, checked or not.
+    /// Whether the source can be behind the port (RFC 3704). What the virtual network owns never comes from outside, checked or not.
     fn check_origin(
         &self,
-        source: Addr,
+        FlowKey { src: source, dst: destination, .. }: &FlowKey,
         port: PortId,
         trust: Trust,
         source_route: Option<NextHop>,
     ) -> Result<(), DropReason> {
-        let foreign = trust == Trust::Untrusted && self.address_space.contains(source);
-        // Nobody but the platform may send from its address, and it is where the route to it leads.
-        let mode = if source == Addr::PLATFORM { AntiSpoofing::Strict } else { self.anti_spoofing };
+        let foreign = trust == Trust::Untrusted && self.address_space.contains(*source);
+        // Nobody but the platform may send from its address, and it is where the route to it leads; but load balancers on both
+        // sides of the appliance probe it from there, each on its own port.
+        let through = *source == Addr::PLATFORM && !self.never_sources.contains(*destination);
+        let mode = if through { AntiSpoofing::Strict } else { self.anti_spoofing };
         let reachable = match mode {
             AntiSpoofing::Off => true,
             AntiSpoofing::Loose => source_route.is_some(),

@@ -249,6 +249,10 @@ fn nobody_but_the_platform_sends_from_its_address() {
             "{mode:?}: where the route to it leads"
         );
         assert_eq!(check_in(&config, TRUSTED, &probe, &[]), SPOOFED, "{mode:?}");
+        // A load balancer on this side probes the appliance itself.
+        let own = udp(("168.63.129.16", 1000), ("10.2.0.1", 2000));
+        let expected = if mode == AntiSpoofing::Strict { SPOOFED } else { Ok(()) };
+        assert_eq!(check_in(&config, TRUSTED, &own, &[]), expected, "{mode:?}");
         let other = udp(("168.63.129.17", 1000), ("10.2.0.4", 2000));
         let expected = if mode == AntiSpoofing::Strict { SPOOFED } else { Ok(()) };
         assert_eq!(check_in(&config, TRUSTED, &other, &[]), expected, "{mode:?}");
