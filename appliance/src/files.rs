@@ -82,6 +82,20 @@ pub(crate) fn no_such_port(config: &Config, name: &str) -> String {
     no_such("port", name, &names)
 }
 
+/// The same, where the name of a tunnel of a gateway would do too.
+pub(crate) fn no_such_port_or_tunnel(config: &Config, name: &str) -> String {
+    let tunnels: Vec<&str> = config
+        .gateways
+        .iter()
+        .flat_map(|gateway| &gateway.tunnels)
+        .map(|tunnel| tunnel.name.as_str())
+        .collect();
+    match tunnels.as_slice() {
+        [] => no_such_port(config, name),
+        _ => format!("{}; its tunnels are `{}`", no_such_port(config, name), tunnels.join("`, `")),
+    }
+}
+
 /// Says that there is nothing of this kind and name, and what there is.
 pub(crate) fn no_such(kind: &str, name: &str, known: &[&str]) -> String {
     match known {

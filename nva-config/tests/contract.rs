@@ -104,8 +104,11 @@ fn load_balancing() {
 #[test]
 fn gateway_protection_and_records() {
     let config = contract();
-    let gateway = config.gateway.as_ref().unwrap();
-    assert_eq!((gateway.port, gateway.address.to_string()), (PortIndex(1), "10.2.0.1".to_owned()));
+    let gateway = &config.gateways[0];
+    let ends: Vec<_> = gateway.tunnels.iter().map(|t| (t.port, t.address.to_string())).collect();
+    assert_eq!(ends, [(PortIndex(1), "10.2.0.1".to_owned()), (PortIndex(1), "10.2.0.1".to_owned())]);
+    assert_eq!((gateway.encapsulation, gateway.mtu, gateway.dscp), (Encapsulation::Vxlan, None, None));
+    assert!(!gateway.zero_checksum_ipv6 && !gateway.clamp_mss && gateway.frontends.is_empty());
     let tunnels: Vec<_> = gateway.tunnels.iter().map(|t| (t.trust, t.vni, t.udp_port)).collect();
     assert_eq!(tunnels, [(Trust::Trusted, 800, 10800), (Trust::Untrusted, 801, 10801)]);
     let protection = &config.protection;
@@ -169,7 +172,7 @@ load_balancers:
         config.protection.amplification.block_ntp_monlist && config.protection.amplification.block_memcached
     );
     assert_eq!((config.protection.syn_flood, config.protection.icmp_rate), (None, None));
-    assert!(config.gateway.is_none() && config.management.is_none() && config.logs.flow.is_none());
+    assert!(config.gateways.is_empty() && config.management.is_none() && config.logs.flow.is_none());
     let balancer = &config.load_balancers[0];
     assert_eq!(balancer.pools[0].drain_period, Duration::from_secs(30));
     assert_eq!((balancer.probes[0].path.as_str(), balancer.probes[0].threshold), ("/", 2));

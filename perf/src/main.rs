@@ -83,6 +83,10 @@ const fn routed(name: &'static str, flows: usize, rules: usize) -> Scenario {
     Scenario { name, flows, rules, kind: Kind::Routed, sizes: Sizes::Small }
 }
 
+const fn tunnelled(name: &'static str, flows: usize, rules: usize) -> Scenario {
+    Scenario { name, flows, rules, kind: Kind::Tunnelled, sizes: Sizes::Small }
+}
+
 const fn miss(name: &'static str, rules: usize) -> Scenario {
     Scenario { name, flows: 0, rules, kind: Kind::Denied, sizes: Sizes::Small }
 }
@@ -97,6 +101,8 @@ const SCENARIOS: &[Scenario] = &[
     hit("hit-1m-1000-64", 1_000_000, 1_000, Sizes::Small),
     routed("udp-1k-1000-64", 1_000, 1_000),
     routed("udp-1m-1000-64", 1_000_000, 1_000),
+    routed("udp-4k-1000-64", 4_096, 1_000),
+    tunnelled("vxlan-4k-1000-64", 4_096, 1_000),
     miss("miss-0-64", 0),
     miss("miss-100-64", 100),
     miss("miss-1000-64", 1_000),

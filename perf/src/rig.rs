@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     Established,
     /// Datagrams of flows that are routed as they are, both directions mixed.
     Routed,
+    /// The same datagrams in tunnels of a gateway, which has two for each of [`traffic::GATEWAYS`].
+    Tunnelled,
     /// First packets that no flow knows, and that only the default rule behind all others denies.
     Denied,
 }
@@ -152,7 +154,11 @@ impl Rig {
     pub(crate) fn at(scenario: &Scenario, seed: u64, post: Option<Post>) -> Result<Self, String> {
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
         let owner = pool.adopt().map_err(|e| e.to_string())?;
-        let config = load(&config_text(scenario.rules, scenario.kind != Kind::Denied))?;
+        let mut text = config_text(scenario.rules, scenario.kind != Kind::Denied);
+        if scenario.kind == Kind::Tunnelled {
+            text += &gateways();
+        }
+        let config = load(&text)?;
         let links = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
         let mut names = Names::default();
         let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
@@ -179,6 +185,7 @@ impl Rig {
         let tables = match scenario.kind {
             Kind::Established => rig.establish(scenario, &pool, seed, &placement)?,
             Kind::Routed => rig.open(scenario, &pool, seed)?,
+            Kind::Tunnelled => rig.open_tunnelled(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
         };
         rig.tables = tables.map(Arc::new);
@@ -244,7 +251,7 @@ impl Rig {
     /// Whether every packet so far ended as the scenario says: a path that drops everything would be fast.
     pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
         let expected = match scenario.kind {
-            Kind::Established | Kind::Routed => self.stepped,
+            Kind::Established | Kind::Routed | Kind::Tunnelled => self.stepped,
             Kind::Denied => 0,
         };
         if self.sink.sent == expected {
@@ -303,6 +310,32 @@ impl Rig {
         let to_host = |index, size| traffic::datagram(index, true, size);
         let to_client = |index, size| traffic::datagram(index, false, size);
         Ok([table(scenario, &mut random, &to_host), table(scenario, &mut random, &to_client)])
+    }
+
+    /// The same in tunnels: all come in by the port that carries them.
+    fn open_tunnelled(
+        &mut self,
+        scenario: &Scenario,
+        pool: &Pool,
+        seed: u64,
+    ) -> Result<[Templates; 2], String> {
+        let mut random = Random(seed);
+        self.sink.keep = true;
+        for index in 0..scenario.flows {
+            for inward in [true, false] {
+                let left = self.pass(pool, INSIDE, &traffic::tunnelled(index, inward, 60))?;
+                // By the other tunnel of the same gateway.
+                let vni = left.get(46..49).map(|vni| u32::from_be_bytes([0, vni[0], vni[1], vni[2]]));
+                if vni != Some(traffic::vni(index, !inward)) {
+                    return Err(format!("flow {index} left by network {vni:?}"));
+                }
+            }
+        }
+        self.sink.keep = false;
+        self.sink.sent = 0;
+        let either = |index: usize, size| traffic::tunnelled(index / 2, index.is_multiple_of(2), size);
+        let both = Scenario { flows: 2 * scenario.flows, ..*scenario };
+        Ok([Templates::default(), table(&both, &mut random, &either)])
     }
 
     /// Takes one frame through and gives what left.
@@ -367,6 +400,21 @@ pub(crate) fn load(text: &str) -> Result<Config, String> {
         .map_err(|problems| problems.iter().map(|p| format!("{p}\n")).collect::<String>())
 }
 
+/// Pairs of tunnels, all to one peer.
+fn gateways() -> String {
+    let mut text = String::from("gateway:\n");
+    for n in 0..traffic::GATEWAYS {
+        let (trusted, untrusted) = (traffic::vni(n, false), traffic::vni(n, true));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "- {{port: inside, address: 10.2.0.1, peers: [10.2.0.200], tunnels: [{{name: i{n}, trust: trusted, vni: {trusted}, udp_port: 10800}}, \
+             {{name: e{n}, trust: untrusted, vni: {untrusted}, udp_port: 10801}}]}}"
+        );
+    }
+    text
+}
+
 /// A frontend, sixteen backends, and `rules` rules that match nothing in front of the one that allows the service, if it is
 /// allowed at all.
 fn config_text(rules: usize, allowed: bool) -> String {
@@ -382,6 +430,7 @@ fn config_text(rules: usize, allowed: bool) -> String {
     for n in 0..16 {
         let _ = writeln!(text, "- {{address: 10.2.0.{}, mac: \"02:00:00:00:02:{:02x}\"}}", n + 4, n + 4);
     }
+    text += "- {address: 10.2.0.200, mac: \"02:00:00:00:02:c8\"}\n";
     text += "security_groups:\n- name: web\n  rules:\n";
     for n in 0..rules {
         let _ = writeln!(

@@ -87,6 +87,34 @@ pub(crate) fn datagram(index: usize, inward: bool, size: usize) -> Vec<u8> {
     frame
 }
 
+/// Gateways of the scenarios with tunnels: 4096 networks.
+pub(crate) const GATEWAYS: usize = 2048;
+
+/// The network by which the datagrams of flow `index` come in, to the host or back.
+pub(crate) fn vni(index: usize, inward: bool) -> u32 {
+    2 * (index % GATEWAYS) as u32 + 1 + u32::from(inward)
+}
+
+/// [`datagram`] in a tunnel of flow `index`'s gateway, as the peer sends it; `size` is the inner frame's.
+pub(crate) fn tunnelled(index: usize, inward: bool, size: usize) -> Vec<u8> {
+    const PEER: [u8; 6] = [2, 0, 0, 0, 2, 200];
+    const CHECKSUM: core::ops::Range<usize> = 40..42;
+    let [_, a, b, c] = vni(index, inward).to_be_bytes();
+    let payload = [&[8, 0, 0, 0, a, b, c, 0], &datagram(index, inward, size)[..]].concat();
+    let builder = PacketBuilder::ethernet2(PEER, STATION)
+        .ipv4([10, 2, 0, 200], [10, 2, 0, 1], 64)
+        .udp(50_000, if inward { 10_801 } else { 10_800 });
+    let mut frame = Vec::with_capacity(builder.size(payload.len()));
+    // As in `finish`.
+    if let Err(error) = builder.write(&mut frame, &payload) {
+        unreachable!("a vector takes every frame: {error}");
+    }
+    if let Some(checksum) = frame.get_mut(CHECKSUM) {
+        checksum.fill(0);
+    }
+    frame
+}
+
 fn finish(builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>, size: usize) -> Vec<u8> {
     let payload = vec![0x5a; size.saturating_sub(54)];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));

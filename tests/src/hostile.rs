@@ -6,6 +6,7 @@ use crate::packet::{
 };
 use crate::ports::{NETWORK, Port, changed, network};
 use crate::rig::{self, Rig};
+use crate::tunnel::{Tunnel, back, inner};
 use nva_config::Source;
 use nva_config::import::{self, Input, Options, Role};
 use nva_dataplane::snapshot::Snapshot;
@@ -120,6 +121,22 @@ load_balancers:
 protection:
   blocklist: [198.18.0.0/15]
   anti_spoofing: loose
+gateway:
+  - port: trusted
+    address: 10.2.0.1
+    peers: [10.2.0.5]
+    clamp_mss: true
+    frontends: {203.0.113.20: [10.2.0.4, 10.2.0.9]}
+    tunnels:
+      - {name: internal, trust: trusted, vni: 800, udp_port: 10800}
+      - {name: external, trust: untrusted, vni: 801, udp_port: 10801}
+  - port: trusted
+    address: "fd00:2::1"
+    peers: ["fd00:2::5"]
+    zero_checksum_ipv6: true
+    tunnels:
+      - {name: internal6, trust: trusted, vni: 800, udp_port: 10800}
+      - {name: external6, trust: untrusted, vni: 801, udp_port: 10801}
 "#;
     changed(&network(sections), "device: eth2, mtu: 1500", "device: eth2, mtu: 1280")
 }
@@ -244,6 +261,7 @@ pub fn frame_seeds() -> Vec<Seed> {
                 untrusted(&tcp(client, vip).ack(1008, 5008).rst(1008)),
             ]),
         ),
+        ("tunnels", records(&tunnels())),
         ("fragments", records(&[untrusted(&pieces[2]), untrusted(&pieces[0]), untrusted(&pieces[1])])),
         (
             "ipv6",
@@ -278,6 +296,25 @@ pub fn frame_seeds() -> Vec<Seed> {
             ]),
         ),
     ]
+}
+
+/// A connection through the tunnels of a gateway, over both families.
+fn tunnels() -> Vec<(Port, Vec<u8>)> {
+    let internal = Tunnel { own: "10.2.0.1", peer: "10.2.0.5", vni: 800, udp_port: 10_800 };
+    let external = Tunnel { vni: 801, udp_port: 10_801, ..internal };
+    let outer6 = |tunnel: Tunnel| Tunnel { own: "fd00:2::1", peer: "fd00:2::5", ..tunnel };
+    let (client, frontend) = ("198.51.100.9:40000", "203.0.113.20:443");
+    let syn = tcp(client, frontend).syn(1000).tcp_options(&[2, 4, 5, 180, 1, 3, 3, 7]);
+    let long = udp("[2001:db8:9::9]:53", "[2001:db8:7::7]:53").data(&[7; 1150]);
+    let frames = [
+        external.arrives(&inner(&syn)),
+        internal.arrives(&back(&tcp(frontend, client).ack(5000, 1001).syn(5000))),
+        external.arrives(&inner(&tcp(client, frontend).ack(1001, 5001).data(b"request"))).traffic_class(3),
+        external.arrives(&back(&tcp(frontend, client).ack(5001, 1008))),
+        outer6(external).arrives(&inner(&long)).without_checksum(),
+        outer6(internal).arrives(&back(&echo("203.0.113.20", "198.51.100.9", 7))),
+    ];
+    frames.into_iter().map(|frame| (Port::Trusted, frame.received(Port::Trusted))).collect()
 }
 
 fn records(frames: &[(Port, Vec<u8>)]) -> Vec<u8> {

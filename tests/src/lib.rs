@@ -13,3 +13,4 @@ pub mod ports;
 pub mod random;
 pub mod rig;
 pub mod script;
+pub mod tunnel;

@@ -527,7 +527,8 @@ impl Packet {
         bytes
     }
 
-    fn frame(&self, destination: Mac, source: Mac) -> Vec<u8> {
+    /// The whole frame, between these stations.
+    pub fn frame(&self, destination: Mac, source: Mac) -> Vec<u8> {
         let ether_type = if self.is_v4() { EtherType::IPV4 } else { EtherType::IPV6 };
         let mut frame = Ethernet2Header { source, destination, ether_type }.to_bytes().to_vec();
         frame.extend(self.ip_bytes());

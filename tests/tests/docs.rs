@@ -83,7 +83,10 @@ fn every_configuration_key_has_its_row() {
 fn what_is_not_run_yet_is_marked_and_nothing_else() {
     let fixture = read(&root().join("nva-config/tests/contract.yaml"));
     // The fixture asks for everything but these.
-    let everything = [("workers: [1]", "workers: [1, 2]")];
+    let everything = [
+        ("workers: [1]", "workers: [1, 2]"),
+        ("  peers: [10.2.0.200]", "  encapsulation: geneve\n  peers: [10.2.0.200]"),
+    ];
     let text = everything.iter().fold(fixture, |text, (from, to)| {
         assert!(text.contains(from), "the fixture has {from}");
         text.replacen(from, to, 1)
@@ -120,7 +123,8 @@ fn keys_of_the_code() -> BTreeSet<String> {
         for around in pieces.windows(3).step_by(2) {
             let [before, key, after] = around else { continue };
             let asked = before.ends_with('(') || before.ends_with("fields, ");
-            let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            let is_key = key.starts_with(|c: char| c.is_ascii_lowercase()) && key.bytes().all(is_part);
             if asked && is_key && after.starts_with(',') {
                 keys.insert((*key).to_owned());
             }

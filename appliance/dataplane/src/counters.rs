@@ -53,6 +53,17 @@ impl HostCounters {
     }
 }
 
+/// One tunnel's packets to and from one peer. Each is counted at the port that carries the tunnel too, with its verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelCounters {
+    /// Came in by the tunnel.
+    pub received: u64,
+    /// Of these, dropped, for whatever reason.
+    pub dropped: u64,
+    /// Left by the tunnel, of whatever origin.
+    pub transmitted: u64,
+}
+
 impl Default for PortCounters {
     fn default() -> Self {
         Self {
@@ -170,6 +181,8 @@ pub struct Counters {
     pub rule_hits: Vec<RuleHits>,
     /// New flows given to a backend, by [`BackendId`].
     pub backend_flows: Vec<u64>,
+    /// By [`PortId::tunnel_index`].
+    pub tunnels: Vec<TunnelCounters>,
     /// Flow records made.
     pub flows_created: u64,
     /// Flow records whose idle timeout ended them.
@@ -183,8 +196,9 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Room for a configuration's ports, rules and backends; what was counted stays.
-    pub(crate) fn fit(&mut self, ports: usize, rules: usize, backends: usize) {
+    /// Room for a configuration's ports, tunnels, rules and backends; what was counted stays.
+    pub(crate) fn fit(&mut self, ports: usize, tunnels: usize, rules: usize, backends: usize) {
+        self.tunnels.resize(self.tunnels.len().max(tunnels), TunnelCounters::default());
         self.ports.resize_with(self.ports.len().max(ports), PortCounters::default);
         self.rule_hits.resize(self.rule_hits.len().max(rules), RuleHits::default());
         self.backend_flows.resize(self.backend_flows.len().max(backends), 0);
@@ -214,5 +228,9 @@ impl Counters {
 
     pub(crate) fn port(&mut self, port: PortId) -> Option<&mut PortCounters> {
         self.ports.get_mut(port.index())
+    }
+
+    pub(crate) fn tunnel(&mut self, port: PortId) -> Option<&mut TunnelCounters> {
+        if port.is_tunnel() { self.tunnels.get_mut(port.tunnel_index()) } else { None }
     }
 }

@@ -26,5 +26,6 @@ pub mod synproxy;
 mod testing;
 pub mod time;
 pub mod toeplitz;
+pub mod tunnel;
 pub mod verdict;
 pub mod wire;

@@ -1,9 +1,12 @@
-//! Names of rules and backends as small numbers that keep their meaning.
+//! Names of rules, backends and tunnels as small numbers that keep their meaning.
 //!
-//! Flow records, counters and logs carry a [`RuleId`] or a [`BackendId`]. Both outlive the configuration that made them, so a name
-//! gets its number once and keeps it in every later generation. *Invariant:* an entry is never changed or removed.
+//! Flow records, counters, logs and frames on their way carry a [`RuleId`], a [`BackendId`] or the [`PortId`] of a tunnel. They outlive
+//! the configuration that made them, so a name gets its number once and keeps it in every later generation. *Invariant:* an entry is
+//! never changed or removed.
 
-use crate::verdict::{BackendId, RuleId};
+use crate::addr::Addr;
+use crate::verdict::{BackendId, PortId, RuleId};
+use nva_config::Trust;
 use std::collections::HashMap;
 
 /// The registry, handed from generation to generation. It grows with the number of different names ever configured.
@@ -13,6 +16,34 @@ pub struct Names {
     rule_ids: HashMap<(String, String), RuleId>,
     backends: Vec<BackendName>,
     backend_ids: HashMap<BackendName, BackendId>,
+    tunnels: Vec<TunnelName>,
+    tunnel_ids: HashMap<TunnelName, PortId>,
+}
+
+/// A tunnel to one peer: all that makes it another tunnel where it differs, so that a number never changes sides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelName {
+    /// Its name.
+    pub name: String,
+    /// Which side it leads to.
+    pub is_trusted: bool,
+    /// The port that carries it.
+    pub carrier: PortId,
+    /// This end.
+    pub address: Addr,
+    /// The other end.
+    pub peer: Addr,
+    /// The network.
+    pub vni: u32,
+    /// The UDP port.
+    pub udp_port: u16,
+}
+
+impl TunnelName {
+    /// Which side it leads to.
+    pub fn trust(&self) -> Trust {
+        if self.is_trusted { Trust::Trusted } else { Trust::Untrusted }
+    }
 }
 
 /// `GROUP/RULE`, with the place of the separator.
@@ -57,6 +88,25 @@ impl Names {
             self.backends.push(name);
         }
         id
+    }
+
+    /// The number of a tunnel to one peer; the same for the same tunnel, for ever. `None`: all numbers are taken.
+    pub fn tunnel(&mut self, name: &TunnelName) -> Option<PortId> {
+        if let Some(id) = self.tunnel_ids.get(name) {
+            return Some(*id);
+        }
+        let number = u16::try_from(self.tunnels.len()).ok()?;
+        if usize::from(number) >= PortId::TUNNELS_MAX {
+            return None;
+        }
+        self.tunnels.push(name.clone());
+        self.tunnel_ids.insert(name.clone(), PortId::tunnel(number));
+        Some(PortId::tunnel(number))
+    }
+
+    /// Every tunnel that has a number, in the order of the numbers.
+    pub fn tunnels(&self) -> &[TunnelName] {
+        &self.tunnels
     }
 
     /// `GROUP/RULE`, as verdict lines show it; empty for a number that this registry did not give out.

@@ -9,6 +9,7 @@ use crate::names::Names;
 use crate::placement::Homes;
 use crate::policy::Policy;
 use crate::route::{NextHop, RouteTable};
+use crate::tunnel::Tunnels;
 use crate::verdict::PortId;
 use nva_config::{Config, Prefix, SynFlood, Trust};
 
@@ -60,6 +61,7 @@ pub struct Snapshot {
     pub(crate) timeouts: Timeouts,
     pub(crate) homes: Homes,
     pub(crate) syn_flood: Option<SynFlood>,
+    pub(crate) tunnels: Tunnels,
     names: Names,
 }
 
@@ -85,11 +87,14 @@ impl Snapshot {
             .collect();
         let balancer = Balancer::build(config, options.down, options.names);
         let policy = Policy::build_after(before.map(|before| &before.policy), config, options.names);
+        let routes = route_table(config, |_| true);
+        let tunnels = Tunnels::build(config, &ports, options.names);
         Self {
             generation: options.generation,
             local: local_table(config, &ports),
             services: Services::build(config),
-            routes: route_table(config),
+            routes,
+            tunnels,
             static_neighbors: config
                 .neighbors
                 .iter()
@@ -121,9 +126,16 @@ impl Snapshot {
         &self.ports
     }
 
-    /// The port of this name.
+    /// The port of this name, or the tunnel.
     pub fn port(&self, name: &str) -> Option<PortId> {
-        self.ports.iter().position(|port| port.name == name).map(port_id)
+        let port = self.ports.iter().position(|port| port.name == name).map(port_id);
+        port.or_else(|| self.tunnels.named(name))
+    }
+
+    /// What the path knows of a port or a tunnel.
+    #[inline(always)]
+    pub(crate) fn facts(&self, port: PortId) -> &PortFacts {
+        if port.is_tunnel() { self.tunnels.facts(port) } else { &self.ports[port.index()] }
     }
 
     /// The names behind rule and backend numbers.
@@ -169,16 +181,21 @@ fn local_table(config: &Config, facts: &[PortFacts]) -> LocalTable {
     LocalTable::build(&ports, &frontends)
 }
 
-fn route_table(config: &Config) -> RouteTable {
+/// The routes of a configuration whose next hop is among those wanted.
+pub(crate) fn route_table(config: &Config, is_wanted: impl Fn(NextHop) -> bool) -> RouteTable {
     let mut table = RouteTable::new();
+    let mut insert = |prefix, next| {
+        if is_wanted(next) {
+            table.insert(prefix_parts(prefix), next);
+        }
+    };
     // Connected prefixes come last: a route to the same prefix does not hide the link itself.
     for route in &config.routes {
-        let next = NextHop { port: port_id(route.port.0), gateway: Some(route.via.into()) };
-        table.insert(prefix_parts(route.to), next);
+        insert(route.to, NextHop { port: port_id(route.port.0), gateway: Some(route.via.into()) });
     }
     for (index, port) in config.ports.iter().enumerate() {
         for address in &port.addresses {
-            table.insert(prefix_parts(address.prefix), NextHop { port: port_id(index), gateway: None });
+            insert(address.prefix, NextHop { port: port_id(index), gateway: None });
         }
     }
     table

@@ -2,12 +2,34 @@
 
 use core::fmt;
 
-/// A port of the appliance, by its place in the configuration.
+/// A port of the appliance, by its place in the configuration; or a tunnel to one peer, which is a port on top of such a one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub u16);
 
 impl PortId {
-    /// As an index.
+    /// Tunnels count from here on.
+    const TUNNELS: u16 = 0x8000;
+    /// How many tunnels can be told apart; the last number is nobody's.
+    pub const TUNNELS_MAX: usize = 0x7fff;
+
+    /// The tunnel of this number, which is below [`TUNNELS_MAX`](Self::TUNNELS_MAX).
+    pub const fn tunnel(number: u16) -> Self {
+        Self(Self::TUNNELS | number)
+    }
+
+    /// It is a tunnel.
+    #[inline(always)]
+    pub const fn is_tunnel(self) -> bool {
+        ((self.0 ^ Self::TUNNELS) as usize) < Self::TUNNELS_MAX
+    }
+
+    /// The number of a tunnel.
+    #[inline(always)]
+    pub const fn tunnel_index(self) -> usize {
+        (self.0 & !Self::TUNNELS) as usize
+    }
+
+    /// As an index, of a port that is no tunnel.
     #[inline]
     pub const fn index(self) -> usize {
         self.0 as usize

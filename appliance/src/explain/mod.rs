@@ -11,7 +11,6 @@ use nva_dataplane::addr::{Addr, Mac};
 use nva_dataplane::explain::Explanation;
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
-use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::{FlowKey, protocol};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -33,14 +32,17 @@ fn try_explain(args: &ExplainArgs) -> Result<(), Failure> {
     let (Some(packet), Some(key)) = (&args.packet, key) else {
         return Err(Failure::usage("give a packet, or an address with --effective"));
     };
-    let port = port_named(&config, &packet.port).ok_or_else(|| {
-        Failure::usage(format!("--port {}: {}", packet.port, files::no_such_port(&config, &packet.port)))
+    let snapshot = compile(&config);
+    let port = snapshot.port(&packet.port).ok_or_else(|| {
+        let message = files::no_such_port_or_tunnel(&config, &packet.port);
+        Failure::usage(format!("--port {}: {message}", packet.port))
     })?;
-    let explanation = nva_dataplane::explain::explain(&config, &compile(&config), port, &key);
+    let explanation = nva_dataplane::explain::explain(&config, &snapshot, port, &key);
     if args.json {
         print_json(&json::Json::from(&explanation))
     } else {
-        print(&text(&explanation, &in_one_line(packet), Style::stdout()))
+        let way_in = if port.is_tunnel() { "tunnel" } else { "port" };
+        print(&text(&explanation, &in_one_line(packet, way_in), Style::stdout()))
     }
 }
 
@@ -51,11 +53,6 @@ fn compile(config: &Config) -> Snapshot {
     let options =
         BuildOptions { links: &links, down: &|_, _| false, names: &mut Names::default(), generation: 1 };
     Snapshot::build(config, options)
-}
-
-fn port_named(config: &Config, name: &str) -> Option<PortId> {
-    let index = config.ports.iter().position(|port| port.name == name)?;
-    u16::try_from(index).ok().map(PortId)
 }
 
 /// The packet that the command line describes.
@@ -101,10 +98,10 @@ fn with_port(endpoint: Endpoint) -> String {
     if endpoint.address.is_ipv4() { format!("{endpoint}:PORT") } else { format!("[{endpoint}]:PORT") }
 }
 
-/// The packet in one line.
-fn in_one_line(packet: &PacketArgs) -> String {
+/// The packet in one line; `way_in` is what it comes in on.
+fn in_one_line(packet: &PacketArgs, way_in: &str) -> String {
     let PacketArgs { port, proto, from, to } = packet;
-    format!("{proto} {from} -> {to}, in on port {port}")
+    format!("{proto} {from} -> {to}, in on {way_in} {port}")
 }
 
 /// The answer first, then the way to it.

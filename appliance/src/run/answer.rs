@@ -4,18 +4,19 @@ use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
     Amount, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Protection, Response, Rule,
-    Rules, Stats, SynProxy, TcpOptions, Traffic, Worker,
+    Rules, Stats, SynProxy, TcpOptions, Traffic, Tunnel, Worker,
 };
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction};
 use nva_dataplane::addr::Addr;
-use nva_dataplane::counters::{Counters, RuleHits, SynCounters};
+use nva_dataplane::counters::{Counters, RuleHits, SynCounters, TunnelCounters};
 use nva_dataplane::flow::{Class, Tally};
-use nva_dataplane::names::Names;
+use nva_dataplane::names::{Names, TunnelName};
 use nva_dataplane::pipeline::FlowSummary;
 use nva_dataplane::policy::rules_in_order;
 use nva_dataplane::synproxy::{Profile, Scale};
 use nva_dataplane::time::Time;
+use nva_dataplane::tunnel::configured;
 use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::protocol;
 use std::net::IpAddr;
@@ -59,6 +60,7 @@ pub(super) fn report(control: &Control) -> Stats {
             }
         })
         .collect();
+    let tunnels = tunnels(&state.config, &mut state.names.clone(), &sum.counters.tunnels);
     let mut total = Traffic::default();
     ports.iter().for_each(|port| total.add(&port.traffic));
     let worker = |(worker, core): (usize, &usize)| Worker {
@@ -77,10 +79,30 @@ pub(super) fn report(control: &Control) -> Stats {
         flows_created: sum.counters.flows_created,
         flows_expired: sum.counters.flows_expired,
         originated: sum.counters.originated,
+        tunnels,
         total,
         workers: control.machine.cores.iter().enumerate().map(worker).collect(),
         ports,
     }
+}
+
+/// The configuration's tunnels, with what was counted for each.
+fn tunnels(config: &Config, names: &mut Names, counted: &[TunnelCounters]) -> Vec<Tunnel> {
+    let of = |(id, name): (PortId, TunnelName)| {
+        let counters = counted.get(id.tunnel_index()).copied().unwrap_or_default();
+        Tunnel {
+            trust: name.trust().as_str().into(),
+            tunnel: name.name,
+            vni: name.vni,
+            udp_port: name.udp_port,
+            address: name.address.into(),
+            peer: name.peer.into(),
+            received: counters.received,
+            dropped: counters.dropped,
+            transmitted: counters.transmitted,
+        }
+    };
+    configured(config, names).into_iter().map(of).collect()
 }
 
 /// Security rules with their hits, in the order in which they are tried.
@@ -206,7 +228,10 @@ pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) ->
 fn flow(summary: &FlowSummary, config: &Config, names: &Names, now: Time) -> Flow {
     let end = |(address, port): (Addr, u16)| End { address: address.into(), port };
     let amount = |tally: Tally| Amount { packets: tally.packets, bytes: tally.bytes };
-    let port = |id: PortId| config.ports.get(id.index()).map(|port| port.name.clone());
+    let port = |id: PortId| match id.is_tunnel() {
+        true => names.tunnels().get(id.tunnel_index()).map(|tunnel| tunnel.name.clone()),
+        false => config.ports.get(id.index()).map(|port| port.name.clone()),
+    };
     let state = match summary.class {
         Class::TcpHalfOpen => "half_open",
         Class::TcpEstablished => "established",

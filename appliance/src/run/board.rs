@@ -7,7 +7,7 @@
 //! A board has room for the rules and backends of one generation; a later generation comes with a board of its own.
 
 use crossbeam::utils::CachePadded;
-use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits, SynCounters};
+use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits, SynCounters, TunnelCounters};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
@@ -32,6 +32,12 @@ impl Reading {
         grow(&mut self.counters.ports, other.counters.ports.len());
         for (sum, port) in self.counters.ports.iter_mut().zip(&other.counters.ports) {
             add_port(sum, port);
+        }
+        grow(&mut self.counters.tunnels, other.counters.tunnels.len());
+        for (sum, tunnel) in self.counters.tunnels.iter_mut().zip(&other.counters.tunnels) {
+            sum.received += tunnel.received;
+            sum.dropped += tunnel.dropped;
+            sum.transmitted += tunnel.transmitted;
         }
         grow(&mut self.counters.rule_hits, other.counters.rule_hits.len());
         for (sum, hits) in self.counters.rule_hits.iter_mut().zip(&other.counters.rule_hits) {
@@ -96,9 +102,16 @@ pub(crate) struct Board {
     /// Odd while the worker writes; 0 until it has written for the first time.
     sequence: CachePadded<AtomicU64>,
     numbers: Box<[AtomicU64]>,
-    ports: usize,
-    rules: usize,
-    backends: usize,
+    room: Room,
+}
+
+/// For how many of each a board has room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) ports: usize,
+    pub(crate) tunnels: usize,
+    pub(crate) rules: usize,
+    pub(crate) backends: usize,
 }
 
 const SCALARS: usize = 4 + SynCounters::COUNT;
@@ -106,17 +119,18 @@ const PORT_NUMBERS: usize = 6 + DropReason::COUNT + HOST;
 const HOST: usize = 5;
 const QUEUE: usize = 5;
 const RULE: usize = 2;
+const TUNNEL: usize = 3;
 
 impl Board {
     /// A board on which nothing is written yet.
-    pub(crate) fn new(ports: usize, rules: usize, backends: usize) -> Self {
-        let len = SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + rules * RULE + 2 * backends;
+    pub(crate) fn new(room: Room) -> Self {
+        let Room { ports, tunnels, rules, backends } = room;
+        let len =
+            SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + tunnels * TUNNEL + rules * RULE + 2 * backends;
         Self {
             sequence: CachePadded::default(),
             numbers: (0..len).map(|_| AtomicU64::new(0)).collect(),
-            ports,
-            rules,
-            backends,
+            room,
         }
     }
 
@@ -143,7 +157,7 @@ impl Board {
         counters.syn.numbers().into_iter().for_each(&mut put);
         let mut queues = queues.fuse();
         let nothing = PortCounters::default();
-        for index in 0..self.ports {
+        for index in 0..self.room.ports {
             let port = counters.ports.get(index).unwrap_or(&nothing);
             let verdicts =
                 [port.received, port.forwarded, port.replied, port.consumed, port.held, port.transmitted];
@@ -155,13 +169,18 @@ impl Board {
                     .for_each(&mut put);
             }
         }
-        for index in 0..self.rules {
+        for index in 0..self.room.tunnels {
+            let TunnelCounters { received, dropped, transmitted } =
+                counters.tunnels.get(index).copied().unwrap_or_default();
+            [received, dropped, transmitted].into_iter().for_each(&mut put);
+        }
+        for index in 0..self.room.rules {
             let RuleHits { count, last } = counters.rule_hits.get(index).copied().unwrap_or_default();
             put(count);
             put(last.0);
         }
         for list in [&counters.backend_flows, &counters.backend_profiles] {
-            (0..self.backends).for_each(|index| put(list.get(index).copied().unwrap_or(0)));
+            (0..self.room.backends).for_each(|index| put(list.get(index).copied().unwrap_or(0)));
         }
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
@@ -199,7 +218,7 @@ impl Board {
         reading.counters.originated = take();
         reading.flows = take();
         reading.counters.syn = SynCounters::from_numbers(std::array::from_fn(|_| take()));
-        for _ in 0..self.ports {
+        for _ in 0..self.room.ports {
             let mut port = PortCounters {
                 received: take(),
                 forwarded: take(),
@@ -222,10 +241,15 @@ impl Board {
                 });
             }
         }
+        for _ in 0..self.room.tunnels {
+            let (received, dropped, transmitted) = (take(), take(), take());
+            reading.counters.tunnels.push(TunnelCounters { received, dropped, transmitted });
+        }
+        let Room { rules, backends, .. } = self.room;
         reading.counters.rule_hits =
-            (0..self.rules).map(|_| RuleHits { count: take(), last: Time(take()) }).collect();
-        reading.counters.backend_flows = (0..self.backends).map(|_| take()).collect();
-        reading.counters.backend_profiles = (0..self.backends).map(|_| take()).collect();
+            (0..rules).map(|_| RuleHits { count: take(), last: Time(take()) }).collect();
+        reading.counters.backend_flows = (0..backends).map(|_| take()).collect();
+        reading.counters.backend_profiles = (0..backends).map(|_| take()).collect();
         reading
     }
 }
@@ -265,7 +289,11 @@ mod tests {
                 host: HostCounters::from_numbers(std::array::from_fn(|_| number())),
             })
             .collect();
+        let tunnels = (0..2)
+            .map(|_| TunnelCounters { received: number(), dropped: number(), transmitted: number() })
+            .collect();
         let counters = Counters {
+            tunnels,
             ports,
             rule_hits: (0..rules).map(|_| RuleHits { count: number(), last: Time(number()) }).collect(),
             backend_flows: (0..backends).map(|_| number()).collect(),
@@ -281,7 +309,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let (counters, queues) = numbered(2, 3, 1);
-        let board = Board::new(2, 3, 1);
+        let board = Board::new(Room { ports: 2, tunnels: 2, rules: 3, backends: 1 });
         assert!(!board.is_written());
         board.write(&counters, 7, queues.iter().copied());
         assert!(board.is_written());
@@ -292,12 +320,13 @@ mod tests {
     #[test]
     fn lists_shorter_and_longer_than_the_board_fit() {
         let (counters, queues) = numbered(1, 2, 2);
-        let board = Board::new(2, 1, 3);
+        let board = Board::new(Room { ports: 2, tunnels: 1, rules: 1, backends: 3 });
         board.write(&counters, 0, queues.into_iter());
         let read = board.read().map(|reading| reading.counters);
         let read = read.expect("nobody writes meanwhile");
         assert_eq!(read.ports, [counters.ports[0].clone(), PortCounters::default()]);
         assert_eq!(read.rule_hits, counters.rule_hits[..1]);
+        assert_eq!(read.tunnels, counters.tunnels[..1]);
         assert_eq!(read.backend_flows, [counters.backend_flows[0], counters.backend_flows[1], 0]);
     }
 
@@ -320,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_reader_never_sees_half_of_two_writings() {
-        let board = Board::new(1, 0, 0);
+        let board = Board::new(Room { ports: 1, ..Room::default() });
         let rounds = 20_000;
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -1,12 +1,14 @@
 //! What the control threads know: the configuration in use, the workers' mailboxes and boards. No worker ever takes its lock.
 
-use super::board::{Board, Reading};
+use super::board::{Board, Reading, Room};
 use super::mailbox::{Edition, Mailbox};
 use super::watchdog::Watchdog;
 use crate::check::oversized;
 use nva_config::{Config, Driver};
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use nva_dataplane::tunnel::configured;
+use nva_dataplane::verdict::PortId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -89,7 +91,13 @@ impl Control {
     /// A sentence for each difference that a running appliance cannot take up.
     pub(crate) fn replace(&self, config: Config) -> Result<u32, Vec<String>> {
         let mut state = self.state();
-        let differences = needs_restart(&state.config, &config, &self.machine.links);
+        let mut differences = needs_restart(&state.config, &config, &self.machine.links);
+        if !all_have_numbers(&config, state.names.clone()) {
+            differences.push(format!(
+                "more than {} different tunnels have been configured since the start, and no number is left for another; restart it",
+                PortId::TUNNELS_MAX
+            ));
+        }
         if !differences.is_empty() {
             return Err(differences);
         }
@@ -140,7 +148,14 @@ impl Control {
 fn newest(boards: &mut Vec<Arc<Board>>) -> Arc<Board> {
     let place = boards.iter().rposition(|board| board.is_written()).unwrap_or(0);
     boards.drain(..place);
-    boards.first().map_or_else(|| Arc::new(Board::new(0, 0, 0)), Arc::clone)
+    boards.first().map_or_else(|| Arc::new(Board::new(Room::default())), Arc::clone)
+}
+
+/// Whether a number is left for every tunnel of a configuration that has none yet.
+fn all_have_numbers(config: &Config, mut names: Names) -> bool {
+    let wanted: usize = config.gateways.iter().map(|g| g.tunnels.len() * g.peers.len()).sum();
+    // Of tunnels that another encapsulation has, there are none: they are refused before.
+    wanted == 0 || configured(config, &mut names).len() == wanted
 }
 
 fn compile(
@@ -156,7 +171,12 @@ fn compile(
 }
 
 fn board(config: &Config, names: &Names) -> Arc<Board> {
-    Arc::new(Board::new(config.ports.len(), names.rule_count(), names.backend_count()))
+    Arc::new(Board::new(Room {
+        ports: config.ports.len(),
+        tunnels: names.tunnels().len(),
+        rules: names.rule_count(),
+        backends: names.backend_count(),
+    }))
 }
 
 /// What differs between two configurations that only a restart can change.

@@ -21,6 +21,7 @@ mod reload;
 mod rest;
 pub(crate) mod socket;
 mod steering;
+mod strangers;
 pub(crate) mod summary;
 mod watchdog;
 mod worker;
@@ -54,6 +55,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use strangers::Strangers;
 use worker::Worker;
 
 /// How often the main thread looks at the workers.
@@ -269,6 +271,7 @@ enum Ended {
 /// Waits for signals and watches the workers until it is time to end.
 fn attend(control: &Control, signals: &Receiver<i32>, workers: &[JoinHandle<()>], args: &RunArgs) -> Ended {
     let mut look_at = Instant::now() + LOOK_EVERY;
+    let mut strangers = Strangers::default();
     loop {
         match signals.recv_deadline(look_at) {
             Ok(SIGHUP) => reload::reload(control, &args.config),
@@ -280,6 +283,7 @@ fn attend(control: &Control, signals: &Receiver<i32>, workers: &[JoinHandle<()>]
         if now >= look_at {
             look_at = now + LOOK_EVERY;
             look(control, now);
+            look_at_tunnels(control, &mut strangers, now);
         }
         if workers.iter().any(JoinHandle::is_finished) {
             return Ended::WorkerDied;
@@ -295,6 +299,19 @@ fn look(control: &Control, now: Instant) {
     drop(state);
     notices.iter().for_each(|notice| complain(Style::stderr().warn(format_args!("{name}: {notice}"))));
     control.mailboxes.iter().for_each(|mailbox| mailbox.free_retired());
+}
+
+/// Says what was refused at tunnels.
+fn look_at_tunnels(control: &Control, strangers: &mut Strangers, now: Instant) {
+    let config = Arc::clone(&control.state().config);
+    if config.gateways.is_empty() {
+        return;
+    }
+    for refused in strangers.look(now, &control.reading().counters) {
+        let port = config.ports.get(refused.port).map_or("", |port| port.name.as_str());
+        let line = format_args!("{}: port {port}: {refused}", config.name);
+        complain(Style::stderr().warn(line));
+    }
 }
 
 /// Tells the workers to end and waits for them; returns how many did not.

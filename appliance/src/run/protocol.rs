@@ -73,6 +73,9 @@ pub(crate) struct Stats {
     pub(crate) originated: u64,
     /// By port.
     pub(crate) ports: Vec<Port>,
+    /// By tunnel of a gateway and its peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tunnels: Vec<Tunnel>,
     /// All ports together.
     pub(crate) total: Traffic,
     /// By worker.
@@ -94,6 +97,29 @@ pub(crate) struct Port {
     /// Its host interface, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<HostTraffic>,
+}
+
+/// One tunnel, to one of its peers. Its packets are counted at the port that carries it too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tunnel {
+    /// Its name.
+    pub(crate) tunnel: String,
+    /// The side that it leads to.
+    pub(crate) trust: String,
+    /// The network.
+    pub(crate) vni: u32,
+    /// The UDP port.
+    pub(crate) udp_port: u16,
+    /// This end.
+    pub(crate) address: IpAddr,
+    /// The other end.
+    pub(crate) peer: IpAddr,
+    /// Packets that came in by it.
+    pub(crate) received: u64,
+    /// Of these, dropped.
+    pub(crate) dropped: u64,
+    /// Packets that left by it.
+    pub(crate) transmitted: u64,
 }
 
 /// What passed between a port and the kernel's sockets.

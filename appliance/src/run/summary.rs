@@ -11,7 +11,7 @@ pub(crate) fn render(stats: &Stats, style: Style) -> String {
         text.push('\n');
         text.push_str(&hosts.render(style, 2));
     }
-    for table in [lost(stats), drops(&stats.total)] {
+    for table in [tunnels(stats), lost(stats), drops(&stats.total)] {
         if !table.is_empty() {
             text.push('\n');
             text.push_str(&table.render(style, 2));
@@ -44,6 +44,28 @@ pub(crate) fn ports(stats: &Stats) -> Table {
         table.row(row(&port.port, &port.traffic));
     }
     table.row(row("total", &stats.total));
+    table
+}
+
+/// One row for each tunnel and peer.
+fn tunnels(stats: &Stats) -> Table {
+    let mut table = Table::new(&[
+        ("tunnel", Align::Left),
+        ("trust", Align::Left),
+        ("vni", Align::Right),
+        ("udp port", Align::Right),
+        ("peer", Align::Left),
+        ("received", Align::Right),
+        ("dropped", Align::Right),
+        ("transmitted", Align::Right),
+    ]);
+    for tunnel in &stats.tunnels {
+        let [vni, udp_port] = [tunnel.vni, tunnel.udp_port.into()].map(|number| number.to_string());
+        let peer = tunnel.peer.to_string();
+        let numbers = [tunnel.received, tunnel.dropped, tunnel.transmitted].map(|number| number.to_string());
+        let names = [tunnel.tunnel.clone(), tunnel.trust.clone(), vni, udp_port, peer];
+        table.row(names.into_iter().chain(numbers));
+    }
     table
 }
 

@@ -207,6 +207,7 @@ mod tests {
         let mut traffic = Traffic { received: 10, forwarded: 7, replied: 1, ..Traffic::default() };
         traffic.dropped.0[DropReason::DeniedByRule.index()] = 2;
         Stats {
+            tunnels: Vec::new(),
             name: "nva-1".into(),
             pid: 42,
             generation: 3,

@@ -186,6 +186,7 @@ mod tests {
     fn stats_of(received: u64, rx_bytes: u64) -> Stats {
         let traffic = Traffic { received, forwarded: received, rx_bytes, ..Traffic::default() };
         Stats {
+            tunnels: Vec::new(),
             name: "nva-1".into(),
             pid: 1,
             generation: 1,

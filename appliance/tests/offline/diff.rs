@@ -151,7 +151,7 @@ fn what_cannot_be_compared_is_exit_code_2() {
     folder.write("in.pcap", pcap(1, &[]));
     folder.write("bad.yaml", "version: 1\nbogus: 1\n");
     folder.write("worse.yaml", "version: 2\n");
-    folder.write("gateway.yaml", CONFIG.to_owned() + "gateway:\n  port: inside\n  address: 10.0.0.1\n  peers: [10.0.0.4]\n  tunnels: [{name: a, trust: trusted, vni: 8, udp_port: 10800}, {name: b, trust: untrusted, vni: 9, udp_port: 10801}]\n");
+    folder.write("gateway.yaml", CONFIG.to_owned() + "gateway:\n  port: inside\n  address: 10.0.0.1\n  peers: [10.0.0.4]\n  encapsulation: geneve\n  tunnels: [{name: a, trust: trusted, vni: 8, udp_port: 10800}, {name: b, trust: untrusted, vni: 9, udp_port: 10801}]\n");
     let ask = |rest: &str| folder.nva(&format!("diff {rest}"));
     let both = ask("--config bad.yaml --new worse.yaml --in outside=in.pcap");
     both.fails(2, "bad.yaml:2:1:");

@@ -1,41 +1,109 @@
-//! The gateway: its port, its address, and its pair of tunnels.
+//! The gateways: where their tunnels end, who is at the other end, and the pair of tunnels of each.
+
+use std::net::IpAddr;
 
 use super::Once;
 use super::names::Names;
-use crate::model::{Gateway, PortIndex, Trust, Tunnel};
+use crate::model::{Gateway, MappedFrontend, PortIndex, Prefix, Trust, Tunnel};
 use crate::raw::{self, Raw};
 use crate::report::{At, Report, list};
 
-/// Checks the section against the ports.
-pub(super) fn check(
+/// Tunnels of all gateways, counted once for each peer: each has a number of its own in the data plane.
+const TUNNEL_ENDS_MAX: usize = 16_384;
+/// Prefixes behind a frontend: each is asked about for a new flow.
+const BEHIND_MAX: usize = 64;
+
+/// Checks the gateways against the ports and each other.
+pub(super) fn check(raw: &Raw, ports: &Names<'_>, report: &mut Report<'_>) -> Vec<Gateway> {
+    let all = &raw.gateways;
+    let tunnels = || all.items.iter().flat_map(|gateway| &gateway.tunnels.items);
+    let complete = all.complete && all.items.iter().all(|gateway| gateway.tunnels.complete);
+    Names::collect("tunnel", tunnels().map(|tunnel| &tunnel.name), complete, report);
+    let ends: usize = all.items.iter().map(|g| g.tunnels.items.len() * g.peers.items.len()).sum();
+    if ends > TUNNEL_ENDS_MAX {
+        let message =
+            format!("{ends} tunnels, counted once for each peer; at most {TUNNEL_ENDS_MAX} are taken");
+        report.problem(all.at, message);
+    }
+    let mut vnis = Once::new();
+    let mut frontends = Once::new();
+    let gateways = all.items.iter().filter_map(|gateway| {
+        check_frontends(gateway, &mut frontends, report);
+        one(gateway, raw, ports, &mut vnis, report)
+    });
+    gateways.collect()
+}
+
+fn one(
     raw: &raw::Gateway,
     whole: &Raw,
     ports: &Names<'_>,
+    vnis: &mut Once<(IpAddr, u32)>,
     report: &mut Report<'_>,
 ) -> Option<Gateway> {
     let port = raw.port.as_ref().and_then(|name| ports.find(name, report));
-    check_address(raw, port.and_then(|index| whole.ports.items.get(index)), report);
+    let facts = |index: Option<usize>| index.and_then(|index| whole.ports.items.get(index));
+    if let Some(address) = &raw.address {
+        check_address(address, facts(port), "the gateway's port", report);
+    }
     check_peers(raw, report);
     check_tunnels(raw, report);
-    let tunnels = raw.tunnels.items.iter().filter_map(|tunnel| {
-        Some(Tunnel {
-            name: tunnel.name.as_ref()?.value.clone(),
-            trust: tunnel.trust?.value,
-            vni: tunnel.vni?.value,
-            udp_port: tunnel.udp_port?.value,
-        })
-    });
+    let mut tunnels = Vec::new();
+    for tunnel in &raw.tunnels.items {
+        let own_port = tunnel.port.as_ref().map(|name| ports.find(name, report));
+        if tunnel.port.is_some() || tunnel.address.is_some() {
+            let address = tunnel.address.as_ref().or(raw.address.as_ref());
+            if let Some(address) = address {
+                let at =
+                    tunnel.address.as_ref().map_or(tunnel.port.as_ref().map(|port| port.at), |a| Some(a.at));
+                let placed = At { value: address.value, at: at.unwrap_or(address.at) };
+                check_address(&placed, facts(own_port.unwrap_or(port)), "the tunnel's port", report);
+                check_family(raw, &placed, report);
+            }
+        }
+        let end = tunnel.address.or(raw.address);
+        if let (Some(end), Some(vni)) = (&end, &tunnel.vni) {
+            let key = At { value: (end.value, vni.value), at: vni.at };
+            vnis.note(&key, report, |first| {
+                format!("the VNI {} is taken at {first}; give each tunnel its own", vni.value)
+            });
+        }
+        tunnels.extend(checked(tunnel, own_port.unwrap_or(port), end.map(|end| end.value)));
+    }
     Some(Gateway {
-        port: PortIndex(port?),
-        address: raw.address?.value,
         peers: raw.peers.items.iter().map(|peer| peer.value).collect(),
-        tunnels: tunnels.collect(),
+        tunnels,
+        encapsulation: raw.encapsulation?.value,
+        frontends: mapped_frontends(raw),
+        mtu: raw.mtu.map(|mtu| mtu.value),
+        dscp: raw.dscp?.value,
+        zero_checksum_ipv6: raw.zero_checksum_ipv6?.value,
+        clamp_mss: raw.clamp_mss?.value,
     })
 }
 
+fn checked(raw: &raw::Tunnel, port: Option<usize>, address: Option<IpAddr>) -> Option<Tunnel> {
+    Some(Tunnel {
+        name: raw.name.as_ref()?.value.clone(),
+        trust: raw.trust?.value,
+        vni: raw.vni?.value,
+        udp_port: raw.udp_port?.value,
+        port: PortIndex(port?),
+        address: address?,
+    })
+}
+
+fn mapped_frontends(raw: &raw::Gateway) -> Vec<MappedFrontend> {
+    let of = |(address, backends): &(At<IpAddr>, raw::List<At<Prefix>>)| MappedFrontend {
+        address: address.value,
+        backends: backends.items.iter().map(|prefix| prefix.value).collect(),
+    };
+    raw.frontends.iter().map(of).collect()
+}
+
 /// The tunnel endpoint is an address of the port.
-fn check_address(raw: &raw::Gateway, port: Option<&raw::Port>, report: &mut Report<'_>) {
-    let (Some(address), Some(port)) = (&raw.address, port) else { return };
+fn check_address(address: &At<IpAddr>, port: Option<&raw::Port>, whose: &str, report: &mut Report<'_>) {
+    let Some(port) = port else { return };
     let own = &port.addresses;
     if !own.complete || own.items.iter().any(|entry| entry.value.0 == address.value) {
         return;
@@ -46,7 +114,19 @@ fn check_address(raw: &raw::Gateway, port: Option<&raw::Port>, report: &mut Repo
     } else {
         format!("it has {}", list(texts.iter().map(String::as_str), "and"))
     };
-    report.problem(address.at, format!("{} is no address of the gateway's port; {right}", address.value));
+    report.problem(address.at, format!("{} is no address of {whose}; {right}", address.value));
+}
+
+/// The address of a tunnel of its own is of the peers' IP version.
+fn check_family(raw: &raw::Gateway, address: &At<IpAddr>, report: &mut Report<'_>) {
+    let other = raw.peers.items.iter().find(|peer| peer.value.is_ipv4() != address.value.is_ipv4());
+    if let Some(peer) = other {
+        let message = format!(
+            "{} is of another IP version than the peer {}; give one of the same",
+            address.value, peer.value
+        );
+        report.problem(address.at, message);
+    }
 }
 
 /// Peers are others, of the endpoint's IP version, each listed once.
@@ -60,7 +140,8 @@ fn check_peers(raw: &raw::Gateway, report: &mut Report<'_>) {
             continue;
         }
         let Some(address) = &raw.address else { continue };
-        if text == address.value {
+        let own = raw.tunnels.items.iter().filter_map(|tunnel| tunnel.address.as_ref());
+        if own.chain([address]).any(|own| own.value == text) {
             report.problem(
                 peer.at,
                 format!("the peer {text} is the gateway's own address; list the other ends"),
@@ -77,9 +158,7 @@ fn check_peers(raw: &raw::Gateway, report: &mut Report<'_>) {
 
 /// One trusted and one untrusted tunnel, told apart by VNI and by UDP port.
 fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
-    Names::collect("tunnel", raw.tunnels.items.iter().map(|t| &t.name), raw.tunnels.complete, report);
     let mut trusts: Once<&'static str> = Once::new();
-    let mut vnis = Once::new();
     let mut udp_ports = Once::new();
     for tunnel in &raw.tunnels.items {
         if let Some(trust) = tunnel.trust {
@@ -87,11 +166,6 @@ fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
             let key = At { value: word, at: trust.at };
             trusts.note(&key, report, |first| {
                 format!("there is a tunnel with `trust: {word}` at {first}; a gateway has one trusted and one untrusted tunnel")
-            });
-        }
-        if let Some(vni) = &tunnel.vni {
-            vnis.note(vni, report, |first| {
-                format!("the VNI {} is taken at {first}; give each tunnel its own", vni.value)
             });
         }
         if let Some(port) = &tunnel.udp_port {
@@ -106,6 +180,30 @@ fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
         if readable && missing && raw.tunnels.items.len() == 1 {
             let at = raw.tunnels.at;
             report.problem(at, format!("there is no tunnel with `trust: {trust}`; a gateway has one trusted and one untrusted tunnel"));
+        }
+    }
+}
+
+/// Each frontend is mapped once, to prefixes of its own family.
+fn check_frontends(raw: &raw::Gateway, seen: &mut Once<IpAddr>, report: &mut Report<'_>) {
+    for (address, backends) in &raw.frontends {
+        let text = address.value;
+        seen.note(address, report, |first| {
+            format!("the frontend {text} is mapped at {first} already; map it once")
+        });
+        if backends.items.len() > BEHIND_MAX {
+            let message = format!(
+                "{} prefixes are behind the frontend {text}; at most {BEHIND_MAX} are taken",
+                backends.items.len()
+            );
+            report.problem(backends.at, message);
+        }
+        for prefix in backends.items.iter().filter(|prefix| prefix.value.is_ipv4() != text.is_ipv4()) {
+            let message = format!(
+                "{} is of another IP version than the frontend {text}; list prefixes of the same",
+                prefix.value
+            );
+            report.problem(prefix.at, message);
         }
     }
 }

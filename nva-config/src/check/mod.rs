@@ -44,7 +44,7 @@ pub(crate) fn check(raw: &Raw, files: Option<&dyn Files>, report: &mut Report<'_
         service_tags: tags.finish(),
         security_groups,
         load_balancers: balancing::check(raw, &connected, report),
-        gateway: raw.gateway.as_ref().and_then(|gateway| gateway::check(gateway, raw, &ports, report)),
+        gateways: gateway::check(raw, &ports, report),
         protection: raw.protection.clone().unwrap_or_default(),
         management: raw
             .management

@@ -4,17 +4,25 @@ use std::net::IpAddr;
 
 use super::{PortIndex, Prefix, Trust, words};
 
-/// `gateway`.
+/// `gateway`: one of them, or a list of several.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// `port`.
-    pub port: PortIndex,
-    /// `address`: one of the port's own.
-    pub address: IpAddr,
-    /// `peers`; never empty.
+    /// `peers`: outer sources that may send, and to which is sent; never empty, each of the family of every tunnel's address.
     pub peers: Vec<IpAddr>,
-    /// `tunnels`: one trusted and one untrusted.
+    /// `tunnels`: one trusted and one untrusted, each with a name that no other tunnel of any gateway has.
     pub tunnels: Vec<Tunnel>,
+    /// `encapsulation`. Default `vxlan`.
+    pub encapsulation: Encapsulation,
+    /// `frontends`: what stands behind each public address of the inner packets. No address is in two gateways.
+    pub frontends: Vec<MappedFrontend>,
+    /// `mtu`: the longest outer packet that the way to the peers carries, in bytes. `None`: what the tunnel's port carries.
+    pub mtu: Option<u16>,
+    /// `dscp` of outer headers, 0..=63. `None`: that of the inner packet (`inherit`, the default).
+    pub dscp: Option<u8>,
+    /// `zero_checksum_ipv6`: over IPv6, datagrams without checksum are taken and sent (RFC 6935). Default false.
+    pub zero_checksum_ipv6: bool,
+    /// `clamp_mss`: the maximum segment size that a SYN announces is made to fit the tunnels. Default false.
+    pub clamp_mss: bool,
 }
 
 /// One of `gateway.tunnels`.
@@ -24,10 +32,32 @@ pub struct Tunnel {
     pub name: String,
     /// `trust`.
     pub trust: Trust,
-    /// `vni`: 1..=0xff_ffff.
+    /// `vni`: 1..=0xff_ffff; of all tunnels that end at an address, one has it.
     pub vni: u32,
     /// `udp_port`: not 0.
     pub udp_port: u16,
+    /// `port`. Default the gateway's.
+    pub port: PortIndex,
+    /// `address`: one of the port's own. Default the gateway's.
+    pub address: IpAddr,
+}
+
+/// One of `gateway.frontends`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFrontend {
+    /// The address that inner packets have.
+    pub address: IpAddr,
+    /// What security rules are to see in its place; of the same family, never empty.
+    pub backends: Vec<Prefix>,
+}
+
+/// `gateway.encapsulation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// `vxlan`: RFC 7348, with Ethernet inside and one tunnel a side.
+    Vxlan,
+    /// `geneve`: RFC 8926, with IP inside.
+    Geneve,
 }
 
 /// `protection`; [`Default`] is that of an absent section.
@@ -111,4 +141,5 @@ impl Default for Protection {
     }
 }
 
+words!(Encapsulation { Vxlan = "vxlan", Geneve = "geneve" });
 words!(AntiSpoofing { Off = "off", Loose = "loose", Strict = "strict" });

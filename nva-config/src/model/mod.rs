@@ -79,8 +79,8 @@ pub struct Config {
     pub security_groups: Vec<SecurityGroup>,
     /// `load_balancers`.
     pub load_balancers: Vec<LoadBalancer>,
-    /// `gateway`.
-    pub gateway: Option<Gateway>,
+    /// `gateway`: every one.
+    pub gateways: Vec<Gateway>,
     /// `protection`, with the defaults of an absent section.
     pub protection: Protection,
     /// `management`.
@@ -106,7 +106,7 @@ impl Default for Config {
             service_tags: Vec::new(),
             security_groups: Vec::new(),
             load_balancers: Vec::new(),
-            gateway: None,
+            gateways: Vec::new(),
             protection: Protection::default(),
             management: None,
             logs: Logs::default(),

@@ -113,6 +113,23 @@ impl<'n> Fields<'n> {
         list
     }
 
+    /// The elements of a list that may be absent, of which one can stand there alone.
+    pub(super) fn one_or_list<T>(
+        &mut self,
+        key: &'static str,
+        report: &mut Report<'_>,
+        mut read: impl FnMut(&'n Node, &mut Report<'_>) -> Option<T>,
+    ) -> List<T> {
+        match self.ask(key) {
+            Some(Entry { node, .. }) if matches!(node.value, Value::Map(_) | Value::Null) => {
+                let item = read(node, report);
+                List { at: node.at, complete: item.is_some(), items: item.into_iter().collect() }
+            }
+            Some(entry) => elements(&entry.node, report, read),
+            None => List { at: self.at, items: Vec::new(), complete: !self.is_misspelt(key) },
+        }
+    }
+
     /// A section that may be absent.
     pub(super) fn section<T>(
         &mut self,

@@ -2,21 +2,33 @@
 
 use std::net::IpAddr;
 
-use super::fields::{Fields, List, Opt, fields, placed};
-use super::scalar::{address, boolean, count, name, port, prefixes, word};
-use crate::model::{Amplification, AntiSpoofing, ConnectionLimits, Protection, SynFlood, Trust};
-use crate::report::{At, Report};
-use crate::tree::Node;
+use super::fields::{Fields, List, Opt, elements, fields, placed};
+use super::scalar::{address, boolean, count, name, port, prefix, prefixes, word};
+use crate::model::{
+    Amplification, AntiSpoofing, ConnectionLimits, Encapsulation, Prefix, Protection, SynFlood, Trust,
+};
+use crate::report::{At, Report, quote};
+use crate::tree::{Entry, Node, Value};
 
 /// Rates and numbers beyond this are no limit.
 const LIMIT_MAX: u64 = 1_000_000_000;
 
-/// `gateway`.
+/// The least MTU of a way to a tunnel's peers: that of every IPv4 host (RFC 791).
+const MTU_MIN: u64 = 576;
+const MTU_MAX: u64 = 9216;
+
+/// `gateway`, or one of several.
 pub(crate) struct Gateway {
     pub(crate) port: Opt<String>,
     pub(crate) address: Opt<IpAddr>,
     pub(crate) peers: List<At<IpAddr>>,
     pub(crate) tunnels: List<Tunnel>,
+    pub(crate) encapsulation: Opt<Encapsulation>,
+    pub(crate) frontends: Vec<(At<IpAddr>, List<At<Prefix>>)>,
+    pub(crate) mtu: Opt<u16>,
+    pub(crate) dscp: Opt<Option<u8>>,
+    pub(crate) zero_checksum_ipv6: Opt<bool>,
+    pub(crate) clamp_mss: Opt<bool>,
 }
 
 /// One of `gateway.tunnels`.
@@ -25,15 +37,26 @@ pub(crate) struct Tunnel {
     pub(crate) trust: Opt<Trust>,
     pub(crate) vni: Opt<u32>,
     pub(crate) udp_port: Opt<u16>,
+    pub(crate) port: Opt<String>,
+    pub(crate) address: Opt<IpAddr>,
 }
 
-pub(super) fn gateway(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Gateway {
-    Gateway {
+pub(super) fn gateway(node: &Node, report: &mut Report<'_>) -> Option<Gateway> {
+    let mut fields = fields(node, report)?;
+    let gateway = Gateway {
         port: fields.required("port", report, name),
         address: fields.required("address", report, address),
         peers: fields.filled_list("peers", report, placed(address)),
         tunnels: fields.filled_list("tunnels", report, tunnel),
-    }
+        encapsulation: fields.or("encapsulation", Encapsulation::Vxlan, report, word),
+        frontends: fields.named("frontends", report, frontend).into_iter().flatten().flatten().collect(),
+        mtu: fields.optional("mtu", report, count(MTU_MIN..=MTU_MAX)),
+        dscp: fields.or("dscp", None, report, dscp),
+        zero_checksum_ipv6: fields.or("zero_checksum_ipv6", false, report, boolean),
+        clamp_mss: fields.or("clamp_mss", false, report, boolean),
+    };
+    fields.finish(report);
+    Some(gateway)
 }
 
 fn tunnel(node: &Node, report: &mut Report<'_>) -> Option<Tunnel> {
@@ -43,9 +66,36 @@ fn tunnel(node: &Node, report: &mut Report<'_>) -> Option<Tunnel> {
         trust: fields.required("trust", report, word),
         vni: fields.required("vni", report, count(1..=0xff_ffff)),
         udp_port: fields.required("udp_port", report, port),
+        port: fields.optional("port", report, name),
+        address: fields.optional("address", report, address),
     };
     fields.finish(report);
     Some(tunnel)
+}
+
+/// An address as a key, with what stands behind it.
+fn frontend(entry: &Entry, report: &mut Report<'_>) -> Option<(At<IpAddr>, List<At<Prefix>>)> {
+    let key = Node { at: entry.at, value: Value::Scalar { text: entry.key.clone(), plain: true } };
+    let value = address(&key, report);
+    let backends = elements(&entry.node, report, placed(prefix));
+    if backends.items.is_empty() && backends.complete {
+        let message = "has nothing behind it; list the prefixes that security rules are to see";
+        report.problem(entry.at, format!("the frontend {} {message}", quote(&entry.key)));
+    }
+    Some((At { value: value?, at: entry.at }, backends))
+}
+
+/// `inherit`, or a codepoint (RFC 2474).
+fn dscp(node: &Node, report: &mut Report<'_>) -> Option<Option<u8>> {
+    match &node.value {
+        Value::Scalar { text, .. } if text == "inherit" => Some(None),
+        Value::Scalar { text, .. } if text.starts_with(|c: char| !c.is_ascii_digit()) => {
+            let message = "is no codepoint; write `inherit`, or a number from 0 to 63";
+            report.problem(node.at, format!("{} {message}", quote(text)));
+            None
+        }
+        _ => count(0..=63)(node, report).map(Some),
+    }
 }
 
 pub(super) fn protection(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Protection {

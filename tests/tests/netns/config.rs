@@ -58,7 +58,7 @@ impl Driver {
     }
 
     /// The keys `driver` and `device` of a port.
-    fn keys(self, device: &str) -> String {
+    pub(crate) fn keys(self, device: &str) -> String {
         match self {
             Self::AfPacket => format!("driver: af_packet, device: {device}"),
             Self::AfXdp => format!("driver: af_xdp, device: {device}"),
@@ -67,7 +67,7 @@ impl Driver {
     }
 
     /// What the appliance needs to be told of it.
-    fn dataplane(self) -> &'static str {
+    pub(crate) fn dataplane(self) -> &'static str {
         if self == Self::Dpdk { ", dpdk: {hugepages: none}" } else { "" }
     }
 }

@@ -21,6 +21,7 @@ mod bad_link;
 mod denied;
 mod dpdk;
 mod fail_closed;
+mod gateway;
 mod host;
 mod mtu;
 mod refusals;

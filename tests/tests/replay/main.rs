@@ -6,6 +6,7 @@ mod balancing;
 mod ends;
 mod errors;
 mod fragments;
+mod gateway;
 mod guard;
 mod headers;
 mod honesty;

@@ -6,13 +6,16 @@
 pub mod arp;
 pub mod checksum;
 pub mod echo;
+pub mod encap;
 pub mod forward;
 mod headers;
 pub mod icmp_error;
+pub mod mss;
 pub mod nd;
 pub mod reset;
 pub mod rewrite;
 pub mod segment;
+pub mod service;
 pub mod splice;
 pub mod split;
 

@@ -33,7 +33,7 @@ pub struct Explanation {
 /// What one stage said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// `protection`, `local`, `load_balancer`, `interface_group`, `subnet_group` or `route`.
+    /// `protection`, `local`, `frontends`, `load_balancer`, `interface_group`, `subnet_group` or `route`.
     pub stage: &'static str,
     /// For people, one thought each: what it decides first.
     pub lines: Vec<String>,
@@ -97,6 +97,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn stages(&mut self, port: PortId, key: &FlowKey) -> Result<(), DropReason> {
+        if port.is_tunnel() {
+            return self.tunnel_stages(port, key);
+        }
         if key.dst.is_v6_link_local() {
             // Of the link: for the appliance or for nobody.
             let local = self.local(port, key)?;
@@ -111,6 +114,41 @@ impl Walk<'_> {
         let location = target.map_or(key.dst, |target| target.address);
         self.groups(&translated, location, target.is_some())?;
         self.route(location)
+    }
+
+    /// The stages of a packet in a tunnel.
+    fn tunnel_stages(&mut self, port: PortId, key: &FlowKey) -> Result<(), DropReason> {
+        let snapshot = self.snapshot;
+        let (facts, frontends) = (snapshot.facts(port), &snapshot.tunnels.frontends);
+        let Some(tunnel) = snapshot.tunnels.open(port) else { return Err(DropReason::TunnelUnknownVni) };
+        let are_trusted = |source| frontends.are_trusted(source);
+        if let Err(reason) = snapshot.guard.check_tunnelled(&specimen(key), &[], facts.trust, are_trusted) {
+            self.say("protection", vec![format!("dropped as {reason}: {}", reason.description())]);
+            return Err(reason);
+        }
+        self.say("protection", vec![format!("{} may come in by the tunnel {}", key.src, facts.name)]);
+        for (src, dst) in frontends.seen(key) {
+            let seen = FlowKey { src, dst, ..*key };
+            if seen != *key {
+                let ends = format!("{} to {}", endpoint(src, key.src_port), endpoint(dst, key.dst_port));
+                self.say("frontends", vec![format!("rules see a packet from {ends}")]);
+            }
+            self.groups(&seen, dst, dst != key.dst)?;
+        }
+        let (twin, peer) = (snapshot.facts(tunnel.twin), snapshot.tunnels.path(tunnel));
+        match peer.filter(|path| path.next_hop.is_some()) {
+            Some(path) => {
+                let detail =
+                    format!("unchanged, by the tunnel {} to {}", twin.name, path.outer.destination());
+                self.say("route", vec![detail]);
+                Ok(())
+            }
+            None => {
+                let carrier = snapshot.facts(tunnel.carrier);
+                self.say("route", vec![format!("no route to the tunnel's peer by port {}", carrier.name)]);
+                Err(DropReason::NoRoute)
+            }
+        }
     }
 
     fn say(&mut self, stage: &'static str, lines: Vec<String>) {

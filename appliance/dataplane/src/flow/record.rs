@@ -351,6 +351,22 @@ impl Flow {
         (self.way_ports[side.index()], self.neighbors[side.index()]) = (port, neighbor);
     }
 
+    /// Forgets how packets leave, but not by which tunnels: these tell the sides apart.
+    pub fn forget_ways(&mut self) {
+        self.neighbors = [0; 2];
+        for port in &mut self.way_ports {
+            if !PortId(*port).is_tunnel() {
+                *port = NOWHERE;
+            }
+        }
+    }
+
+    /// The tunnel by which the packets that `side` sends leave, whether the way through it is known or not.
+    #[inline]
+    pub fn tunnel(&self, side: Side) -> Option<PortId> {
+        Some(PortId(self.way_ports[side.index()])).filter(|port| port.is_tunnel())
+    }
+
     /// What the flow's timeout depends on now.
     #[inline]
     pub fn class(&self) -> Class {

@@ -27,6 +27,8 @@ pub struct Guard {
     /// Ports' own addresses and frontends, from which nobody else sends, and the connected prefixes' broadcast addresses, from which
     /// nobody does.
     never_sources: PrefixSet,
+    /// The same without frontends, which send in tunnels.
+    never_in_tunnels: PrefixSet,
     /// Broadcast addresses of the connected IPv4 prefixes.
     broadcasts: PrefixSet,
     address_space: PrefixSet,
@@ -41,15 +43,15 @@ impl Guard {
         let addresses = config.ports.iter().flat_map(|port| &port.addresses);
         let frontends = config.load_balancers.iter().flat_map(|lb| &lb.frontends);
         let broadcasts: Vec<Prefix> = addresses.clone().filter_map(|a| broadcast(&a.prefix)).collect();
-        let never_sources: Vec<Prefix> = addresses
-            .map(|a| Prefix::host(a.address))
-            .chain(frontends.map(|f| Prefix::host(f.address)))
-            .chain(broadcasts.iter().copied())
-            .collect();
+        let never_in_tunnels: Vec<Prefix> =
+            addresses.map(|a| Prefix::host(a.address)).chain(broadcasts.iter().copied()).collect();
+        let frontends = frontends.map(|f| Prefix::host(f.address));
+        let never_sources: Vec<Prefix> = frontends.chain(never_in_tunnels.iter().copied()).collect();
         Self {
             allowlist: PrefixSet::from_prefixes(&protection.allowlist),
             blocklist: PrefixSet::from_prefixes(&protection.blocklist),
             never_sources: PrefixSet::from_prefixes(&never_sources),
+            never_in_tunnels: PrefixSet::from_prefixes(&never_in_tunnels),
             broadcasts: PrefixSet::from_prefixes(&broadcasts),
             address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
             anti_spoofing: protection.anti_spoofing,
@@ -73,20 +75,51 @@ impl Guard {
         trust: Trust,
         source_route: Option<NextHop>,
     ) -> Result<(), DropReason> {
+        self.check_addresses(packet, &self.never_sources)?;
+        self.check_origin(&packet.key, port, trust, source_route)?;
+        if self.amplifies(packet, payload, trust) {
+            return Err(DropReason::Amplification);
+        }
+        Ok(())
+    }
+
+    /// The same for a packet in a tunnel. Routes say nothing of who is behind a tunnel; `are_trusted` does: whether only the trusted side
+    /// sends from an address.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check), and [`DropReason::TunnelTrust`] for an address of the trusted side that sends from the other one.
+    pub fn check_tunnelled(
+        &self,
+        packet: &Packet,
+        payload: &[u8],
+        trust: Trust,
+        are_trusted: impl FnOnce(Addr) -> bool,
+    ) -> Result<(), DropReason> {
+        self.check_addresses(packet, &self.never_in_tunnels)?;
+        if packet.key.src == Addr::PLATFORM {
+            // The platform's probes come outside of tunnels, and rules trust its address.
+            return Err(DropReason::Spoofed);
+        }
+        if trust == Trust::Untrusted && are_trusted(packet.key.src) {
+            return Err(DropReason::TunnelTrust);
+        }
+        if self.amplifies(packet, payload, trust) {
+            return Err(DropReason::Amplification);
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self, packet: &Packet, never_sources: &PrefixSet) -> Result<(), DropReason> {
         let (source, destination) = (packet.key.src, packet.key.dst);
         martian::check(source, destination)?;
         if self.broadcasts.contains(destination) {
             return Err(DropReason::NoRoute);
         }
-        if self.never_sources.contains(source) {
+        if never_sources.contains(source) {
             return Err(DropReason::Spoofed);
         }
         if self.blocklist.contains(source) && !self.allowlist.contains(source) {
             return Err(DropReason::Blocklisted);
-        }
-        self.check_origin(&packet.key, port, trust, source_route)?;
-        if self.amplifies(packet, payload, trust) {
-            return Err(DropReason::Amplification);
         }
         Ok(())
     }

@@ -114,7 +114,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 5, the record: makes the flow.
-    fn open(
+    pub(super) fn open(
         &mut self,
         p: &Passage<'_>,
         translated: &FlowKey,
@@ -145,7 +145,10 @@ impl<F: Frame> Pipeline<F> {
         };
         self.counters.flows_created += 1;
         self.counters.hit_backend(p.backend);
-        let way_back = self.way_to(key.src, p.now);
+        let way_back = match p.port.is_tunnel() {
+            true => self.way_into(p.port, p.now),
+            false => self.way_to(key.src, p.now),
+        };
         let flow = self.flows.flow_mut(id);
         flow.set_way(Side::Initiator, Some(departure.to_way()));
         flow.set_way(Side::Responder, way_back.map(Departure::to_way));
@@ -163,7 +166,7 @@ fn opening_of(p: &Passage<'_>, proof: &Proof) -> Step<TcpState> {
 }
 
 /// Whether a packet of this transport may open a flow, and the state of the connection that it opens.
-fn opening(p: &Passage<'_>) -> Step<Option<TcpState>> {
+pub(super) fn opening(p: &Passage<'_>) -> Step<Option<TcpState>> {
     match p.packet.transport {
         Transport::Tcp(tcp) => match TcpState::open(&tcp, p.packet.payload_len()) {
             Ok(state) => ControlFlow::Continue(Some(state)),

@@ -31,7 +31,7 @@ impl Slot {
 }
 
 /// Frames that left by the fast lane, not counted yet.
-struct Sent {
+pub(super) struct Sent {
     from: PortId,
     to: PortId,
     all: u64,
@@ -40,12 +40,12 @@ struct Sent {
 }
 
 impl Sent {
-    fn new(from: PortId) -> Self {
+    pub(super) fn new(from: PortId) -> Self {
         Self { from, to: from, all: 0, run: 0 }
     }
 
     #[inline(always)]
-    fn add(&mut self, to: PortId, counters: &mut Counters) {
+    pub(super) fn add(&mut self, to: PortId, counters: &mut Counters) {
         if to != self.to {
             self.count_run(counters);
             self.to = to;
@@ -60,7 +60,7 @@ impl Sent {
         }
     }
 
-    fn count(mut self, counters: &mut Counters) {
+    pub(super) fn count(mut self, counters: &mut Counters) {
         self.count_run(counters);
         if let Some(counters) = counters.port(self.from) {
             counters.received += self.all;
@@ -84,6 +84,9 @@ impl<F: Frame> Pipeline<F> {
             return;
         };
         self.proxy.cookies.keep_up(now);
+        if self.snapshot.tunnels.are_at(port) {
+            return self.process_tunnelled(now, port, burst, tx, observer);
+        }
         let mut slots = [Slot::OTHER; BURST];
         let mut others = ArrayVec::new();
         self.parse(burst, station, &mut slots, &mut others);
@@ -105,7 +108,7 @@ impl<F: Frame> Pipeline<F> {
             if slot.plain.is_some() {
                 frame.prefetch();
             } else {
-                self.other(frame, self.facts(mark.port).mac, slot, &mut others);
+                self.other(frame, self.station(frame, mark.port), slot, &mut others);
             }
             self.flows.prefetch_record(&mut slot.hash);
         }
@@ -115,13 +118,31 @@ impl<F: Frame> Pipeline<F> {
         let mut slots = [Slot::OTHER; BURST];
         for Handed { frame, slot, mark } in handed.drain(..) {
             if mark != common {
-                self.carry_out(now, common, &mut burst, &slots, &mut others, tx, &mut ());
+                self.carry_on(now, common, &mut burst, &slots, &mut others, tx);
                 common = mark;
             }
             slots[burst.len()] = slot;
             burst.push(frame);
         }
-        self.carry_out(now, common, &mut burst, &slots, &mut others, tx, &mut ());
+        self.carry_on(now, common, &mut burst, &slots, &mut others, tx);
+    }
+
+    /// Decides frames of other workers that came in alike.
+    fn carry_on<T: Transmit<F>>(
+        &mut self,
+        now: Time,
+        mark: Mark,
+        burst: &mut Burst<F>,
+        slots: &[Slot; BURST],
+        others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
+        tx: &mut T,
+    ) {
+        if mark.port.is_tunnel() {
+            let ports = [mark.port; BURST];
+            self.carry_out_tunnelled(now, mark.origin, burst, (slots, &ports), others, tx, &mut ());
+        } else {
+            self.carry_out(now, mark, burst, slots, others, tx, &mut ());
+        }
     }
 
     /// First pass: parses, and asks for the flow buckets. Each pass has the registers to itself.
@@ -154,19 +175,19 @@ impl<F: Frame> Pipeline<F> {
     }
 
     #[cfg(test)]
-    fn is_without_fast_lane(&self) -> bool {
+    pub(super) fn is_without_fast_lane(&self) -> bool {
         self.is_without_fast_lane
     }
 
     #[cfg(not(test))]
     #[inline(always)]
-    const fn is_without_fast_lane(&self) -> bool {
+    pub(super) const fn is_without_fast_lane(&self) -> bool {
         false
     }
 
     /// Second pass: asks for the flow records.
     #[inline(never)]
-    fn prefetch_records(&self, slots: &mut [Slot]) {
+    pub(super) fn prefetch_records(&self, slots: &mut [Slot]) {
         for slot in slots {
             self.flows.prefetch_record(&mut slot.hash);
         }
@@ -210,7 +231,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Gives a frame to another worker; `None` when that one goes on with it.
-    fn pass_on<T: Transmit<F>>(
+    pub(super) fn pass_on<T: Transmit<F>>(
         &mut self,
         frame: F,
         slot: &Slot,
@@ -241,7 +262,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Takes a frame that the fast lane left through the stages; `None` when another worker goes on with it.
     #[inline(never)]
-    fn through<T: Transmit<F>>(
+    pub(super) fn through<T: Transmit<F>>(
         &mut self,
         mut frame: F,
         slot: &Slot,
@@ -254,7 +275,7 @@ impl<F: Frame> Pipeline<F> {
         let parsed = match slot.plain {
             Some(plain) => match plain.packet(frame.bytes()) {
                 Some(packet) => &Ok(Parsed::Ip(packet)),
-                None => &wire::parse(frame.bytes(), frame.offload(), self.facts(mark.port).mac),
+                None => &wire::parse(frame.bytes(), frame.offload(), self.station(&frame, mark.port)),
             },
             // It is never missing.
             None => others.next().unwrap_or(&Err(DropReason::Malformed)),

@@ -31,6 +31,11 @@ impl<F: Frame> Pipeline<F> {
         id: FlowId,
         side: Side,
     ) -> Step<Departure> {
+        if p.port.is_tunnel() {
+            let departure = self.way_through(p)?;
+            self.fits(frame, p, departure)?;
+            return ControlFlow::Continue(departure);
+        }
         let known = self.flows.flow(id).way(side).map(Departure::from_way);
         let departure = match known {
             Some(departure) if self.neighbors.is_current(departure.neighbor) => departure,
@@ -50,7 +55,7 @@ impl<F: Frame> Pipeline<F> {
     /// Time to live and size against the way out.
     #[inline(always)]
     pub(super) fn fits(&mut self, frame: &mut F, p: &Passage<'_>, departure: Departure) -> Step<()> {
-        if p.packet.ttl <= 1 {
+        if p.packet.ttl <= 1 && !p.port.is_tunnel() {
             return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
         }
         let mtu = self.facts(departure.port).mtu;
@@ -70,8 +75,11 @@ impl<F: Frame> Pipeline<F> {
         now: Time,
         tx: &mut T,
     ) -> Verdict {
+        if departure.port.is_tunnel() {
+            return self.send_tunnelled(frame, departure, Origin::Forwarded, now, tx);
+        }
         if let Some(mac) = self.neighbors.mac(departure.neighbor) {
-            return self.deliver(frame, departure.port, mac, tx);
+            return self.deliver(frame, departure.port, mac, Origin::Forwarded, tx);
         }
         match self.neighbors.hold(departure.neighbor, frame, now) {
             Ok(()) => {
@@ -84,15 +92,22 @@ impl<F: Frame> Pipeline<F> {
 
     /// Sends a finished packet to a neighbour, in fragments where it is too long for the link and may be cut.
     #[inline(always)]
-    fn deliver<T: Transmit<F>>(&mut self, mut frame: F, port: PortId, mac: Mac, tx: &mut T) -> Verdict {
+    fn deliver<T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        port: PortId,
+        mac: Mac,
+        origin: Origin,
+        tx: &mut T,
+    ) -> Verdict {
         let facts = self.facts(port);
         let (station, mtu) = (facts.mac, facts.mtu);
         rewrite::set_link(frame.bytes_mut(), station, mac);
         if frame.bytes().len() > usize::from(mtu) + ETHERNET_HEADER_LEN {
             return self.deliver_split(frame, port, mtu, tx);
         }
-        self.transmit(port, frame, Origin::Forwarded, tx);
-        Verdict::Forward(port)
+        self.transmit(port, frame, origin, tx);
+        if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(port) }
     }
 
     #[cold]
@@ -147,7 +162,9 @@ impl<F: Frame> Pipeline<F> {
         let (Some(mac), Some(port)) = (self.neighbors.mac(id), self.neighbors.port(id)) else { return };
         while let Some(frame) = self.neighbors.pop_waiting(id) {
             let received = Mark::from_bits(frame.mark());
-            let verdict = self.deliver(frame, port, mac, tx);
+            // An answer that waited is one still.
+            let origin = if received.origin == Origin::Replied { Origin::Replied } else { Origin::Forwarded };
+            let verdict = self.deliver(frame, port, mac, origin, tx);
             if !received.origin.is_own() {
                 self.recount(received.port, Verdict::Hold, verdict);
             }

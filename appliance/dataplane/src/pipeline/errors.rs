@@ -24,8 +24,12 @@ impl<F: Frame> Pipeline<F> {
         error: IcmpError,
         reason: DropReason,
     ) -> Step<S> {
-        let from = self.snapshot.local.source_address(p.port, p.packet.family, p.packet.key.src);
-        let station = self.facts(p.port).mac;
+        let from = match p.port.is_tunnel() {
+            // In the wire nobody knows an address of ours: it is as if the destination said it.
+            true => Some(p.packet.key.dst),
+            false => self.snapshot.local.source_address(p.port, p.packet.family, p.packet.key.src),
+        };
+        let station = self.station(frame, p.port);
         match from {
             Some(from)
                 if icmp_error::is_answerable(frame, p.packet)
@@ -76,8 +80,7 @@ impl<F: Frame> Pipeline<F> {
             rewrite::translate_quoted(frame.bytes_mut(), p.packet, &quoted, &inner);
             rewrite::translate(frame.bytes_mut(), p.packet, &outer);
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
-        rewrite::trim(frame, p.packet);
+        self.hop(frame, p);
         ControlFlow::Continue(departure)
     }
 }

@@ -8,16 +8,25 @@
 use super::burst::Slot;
 use super::{Mark, Origin, Outcome, Pipeline};
 use crate::addr::MacWord;
+use crate::emit::encap::{Label, encapsulate};
 use crate::emit::{forward, rewrite};
 use crate::flow::{Deadlines, Flow, Side};
 use crate::route::NeighborId;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
+use crate::tunnel::entropy;
 use crate::verdict::{PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
 use crate::wire::{TCP_HEADER_LEN, UDP_HEADER_LEN, protocol};
 use nva_config::Trust;
 use pmd_shim::Frame;
+
+/// What is read of a frame before it is looked at any more: as far as its transport header.
+const TCP_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
+/// As much as a TCP header is there too.
+const UDP_V4: usize = TCP_V4;
+const TCP_V6: usize = L4_OVER_V6 + TCP_HEADER_LEN;
+const UDP_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
 
 /// What all packets of a burst have in common.
 pub(super) struct Lane {
@@ -27,6 +36,16 @@ pub(super) struct Lane {
     deadlines: Deadlines,
     /// Datagrams are held against the amplification filters.
     is_filtered: bool,
+}
+
+impl Lane {
+    /// For a packet of the same burst that came by another port or tunnel.
+    #[inline(always)]
+    pub(super) fn turn_to(&mut self, port: PortId, trust: Trust) {
+        self.port = port;
+        self.mark = Mark { port, origin: Origin::Forwarded }.to_bits();
+        self.is_filtered = trust == Trust::Untrusted;
+    }
 }
 
 /// What the fast lane needs of a port that packets leave by.
@@ -56,17 +75,77 @@ impl<F: Frame> Pipeline<F> {
     /// Brings a packet up to its departure. `None`: it is for the stages, and nothing was changed.
     #[inline(always)]
     pub(super) fn fast(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<Outcome> {
-        const TCP_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
-        const TCP_V6: usize = L4_OVER_V6 + TCP_HEADER_LEN;
-        const UDP_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
         let plain = slot.plain.as_ref()?;
         match plain.kind {
             Kind::TcpV4 => self.ride::<false, true, TCP_V4>(frame, slot, plain, lane),
-            // As much as a TCP header is there too.
-            Kind::UdpV4 => self.ride::<false, false, TCP_V4>(frame, slot, plain, lane),
+            Kind::UdpV4 => self.ride::<false, false, UDP_V4>(frame, slot, plain, lane),
             Kind::TcpV6 => self.ride::<true, true, TCP_V6>(frame, slot, plain, lane),
             Kind::UdpV6 => self.ride::<true, false, UDP_V6>(frame, slot, plain, lane),
         }
+    }
+
+    /// The same for a packet that came by a tunnel, up to its departure by the twin.
+    #[inline(always)]
+    pub(super) fn fast_tunnelled(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<Outcome> {
+        let plain = slot.plain.as_ref()?;
+        match plain.kind {
+            Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, lane),
+            Kind::UdpV4 => self.cross::<false, false, UDP_V4>(frame, slot, plain, lane),
+            Kind::TcpV6 => self.cross::<true, true, TCP_V6>(frame, slot, plain, lane),
+            Kind::UdpV6 => self.cross::<true, false, UDP_V6>(frame, slot, plain, lane),
+        }
+    }
+
+    #[inline(always)]
+    fn cross<const V6: bool, const TCP: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        slot: &Slot,
+        plain: &Plain,
+        lane: &Lane,
+    ) -> Option<Outcome> {
+        let (flow, side) = self.flows.guessed(slot.hash)?;
+        let bytes = frame.bytes();
+        let (head, rest): (&[u8; N], _) = bytes.split_first_chunk()?;
+        if !is_of::<V6, TCP, N>(flow, side, head) {
+            return None;
+        }
+        let way = flow.settled_way(side, lane.port, lane.generation)?;
+        let hop = self.neighbors.hop(NeighborId::from_bits(way.neighbor))?;
+        let tunnel = self.snapshot.tunnels.open(way.port)?;
+        let path = self.snapshot.tunnels.path(tunnel)?;
+        let exit = self.exits.get(tunnel.carrier.index())?;
+        if bytes.len() > usize::from(tunnel.mtu) + L3
+            || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
+        {
+            return None;
+        }
+        if !TCP && lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+            return None;
+        }
+        let (vni, udp_port, carrier) = (tunnel.vni, tunnel.udp_port, tunnel.carrier);
+        let (source_port, service) = outer_fields::<V6, TCP, N>(head);
+        let label = Label { vni, udp_port, source_port, service: path.service(service) };
+        encapsulate(frame, &path.outer, &label, (hop.take(), exit.mac)).ok()?;
+        // From here on it is certain.
+        #[cfg(test)]
+        {
+            self.rides[2 * usize::from(plain.kind as u8)] += 1;
+        }
+        let outcome = Outcome { verdict: Verdict::Forward(carrier), rule: flow.rule(), backend: None };
+        let ip_len = usize::from(plain.end) - L3;
+        let rare = flow.count::<TCP>(side, ip_len, &lane.deadlines);
+        if rare.is_any() {
+            self.flows.catch_up(slot.hash, rare, ip_len);
+        }
+        if let Some(counters) = self.counters.tunnel(lane.port) {
+            counters.received += 1;
+        }
+        if let Some(counters) = self.counters.tunnel(way.port) {
+            counters.transmitted += 1;
+        }
+        frame.set_mark(lane.mark);
+        Some(outcome)
     }
 
     #[inline(always)]
@@ -92,18 +171,10 @@ impl<F: Frame> Pipeline<F> {
         if hops <= 1 || ip_len > usize::from(exit.mtu) {
             return None;
         }
-        if TCP {
-            let l4 = l4::<V6>();
-            let options = || rest.first_chunk().copied();
-            let header_len = plain::acknowledgement(head, l4, options)?;
-            let payload_len = u32::from(plain.end).checked_sub((l4 + header_len) as u32)?;
-            let seq = plain::half_word(head, l4 + 4).swap_bytes();
-            let ack = plain::half_word(head, l4 + 8).swap_bytes();
-            let window = plain::quarter_word(head, l4 + 14).swap_bytes();
-            if flow.is_special() || !flow.tcp.follow(side, seq, ack, window, payload_len) {
-                return None;
-            }
-        } else if lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+        if !may_follow::<V6, TCP, N>(flow, side, head, rest, plain) {
+            return None;
+        }
+        if !TCP && lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
             return None;
         }
         // From here on it is certain.
@@ -124,6 +195,43 @@ impl<F: Frame> Pipeline<F> {
         }
         frame.set_mark(lane.mark);
         Some(outcome)
+    }
+}
+
+/// Whether a segment fits the state of its connection, which moves on when it does. A datagram fits always.
+#[inline(always)]
+fn may_follow<const V6: bool, const TCP: bool, const N: usize>(
+    flow: &mut Flow,
+    side: Side,
+    head: &[u8; N],
+    rest: &[u8],
+    plain: &Plain,
+) -> bool {
+    if !TCP {
+        return true;
+    }
+    let l4 = l4::<V6>();
+    let options = || rest.first_chunk().copied();
+    let Some(header_len) = plain::acknowledgement(head, l4, options) else { return false };
+    let Some(payload_len) = u32::from(plain.end).checked_sub((l4 + header_len) as u32) else { return false };
+    let seq = plain::half_word(head, l4 + 4).swap_bytes();
+    let ack = plain::half_word(head, l4 + 8).swap_bytes();
+    let window = plain::quarter_word(head, l4 + 14).swap_bytes();
+    !flow.is_special() && flow.tcp.follow(side, seq, ack, window, payload_len)
+}
+
+/// The source port and the service field of the headers that go around a packet.
+#[inline(always)]
+fn outer_fields<const V6: bool, const TCP: bool, const N: usize>(head: &[u8; N]) -> (u16, u8) {
+    let protocol = if TCP { protocol::TCP } else { protocol::UDP };
+    let ports = ports::<V6, N>(head);
+    if V6 {
+        let addresses = [8, 16, 24, 32].map(|at| plain::word(head, L3 + at));
+        let service = (plain::half_word(head, L3).swap_bytes() >> 20) as u8;
+        (entropy::of_v6(addresses, ports, protocol), service)
+    } else {
+        let key = KeyV4 { addresses: plain::word(head, L3 + 12), ports, protocol };
+        (entropy::of_v4(&key), head[L3 + 1])
     }
 }
 

@@ -51,6 +51,9 @@ impl<F: Frame> Pipeline<F> {
         (p.rule, p.backend) = self.flows.decided_by(id);
         let departure = self.way_out(frame, p, id, side)?;
         self.carry(frame, p, id, side);
+        if p.port.is_tunnel() {
+            self.pin(p, id, side, departure);
+        }
         ControlFlow::Continue(departure)
     }
 
@@ -83,7 +86,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Parses a frame that was kept: it was whole when it came in.
     pub(super) fn parse_again(&self, frame: &F, mark: Mark) -> Option<Packet> {
-        match wire::parse(frame.bytes(), frame.offload(), self.facts(mark.port).mac) {
+        match wire::parse(frame.bytes(), frame.offload(), self.station(frame, mark.port)) {
             Ok(Parsed::Ip(packet)) => Some(packet),
             _ => None,
         }

@@ -40,6 +40,9 @@ impl<F: Frame> Pipeline<F> {
         let departure = self.way_out(frame, p, id, side)?;
         self.follows(p, id, side)?;
         self.carry(frame, p, id, side);
+        if p.port.is_tunnel() {
+            self.pin(p, id, side, departure);
+        }
         ControlFlow::Continue(Some(departure))
     }
 
@@ -73,6 +76,15 @@ impl<F: Frame> Pipeline<F> {
         if flow.is_translated() {
             rewrite::translate(frame.bytes_mut(), p.packet, &translation(flow, side));
         }
+        self.hop(frame, p);
+    }
+
+    /// What every packet has done to it that is passed on: one hop less to live. In the wire between two tunnels there is no hop.
+    #[inline(always)]
+    pub(super) fn hop(&self, frame: &mut F, p: &Passage<'_>) {
+        if p.port.is_tunnel() {
+            return self.pass_through(frame, p);
+        }
         rewrite::decrement_ttl(frame.bytes_mut(), p.packet);
         rewrite::trim(frame, p.packet);
     }
@@ -98,8 +110,7 @@ impl<F: Frame> Pipeline<F> {
         }
         let generation = self.snapshot.generation;
         let flow = self.flows.flow_mut(id);
-        flow.set_way(Side::Initiator, None);
-        flow.set_way(Side::Responder, None);
+        flow.forget_ways();
         // Groups are judged on the initiator's packets only, since the answers' direction has rules of its own. Until one
         // comes, each answer looks its way up again.
         if side == Side::Initiator {
@@ -110,10 +121,13 @@ impl<F: Frame> Pipeline<F> {
 
     fn judge_again(&mut self, p: &mut Passage<'_>, id: FlowId) -> Step<()> {
         let flow = self.flows.flow(id);
-        let location = self.final_destination(flow, Side::Initiator);
-        let Some(decision) = self.snapshot.policy.decide_again(&flow.translated_key(), location) else {
-            return ControlFlow::Continue(());
+        let decision = if p.port.is_tunnel() {
+            self.snapshot.tunnels.frontends.judge_again(&self.snapshot.policy, &p.packet.key)
+        } else {
+            let location = self.final_destination(flow, Side::Initiator);
+            self.snapshot.policy.decide_again(&flow.translated_key(), location)
         };
+        let Some(decision) = decision else { return ControlFlow::Continue(()) };
         self.counters.hit_rule(decision.rule, p.now);
         if decision.access == Access::Deny {
             self.flows.remove(id);
@@ -137,8 +151,13 @@ impl<F: Frame> Pipeline<F> {
     /// always: a flow that an honest packet opened can carry an attack.
     #[inline(always)]
     pub(super) fn check_ingress(&mut self, frame: &F, p: &Passage<'_>, id: FlowId, side: Side) -> Step<()> {
-        if self.flows.flow(id).way(side.other()).is_none_or(|way| way.port != p.port) {
-            return self.guard(frame, p);
+        let expected = self.flows.flow(id).way(side.other()).map(|way| way.port);
+        if expected != Some(p.port) || p.port.is_tunnel() {
+            let tunnel = self.flows.flow(id).tunnel(side.other());
+            self.check_side(p, tunnel)?;
+            if tunnel.is_none() {
+                return self.guard(frame, p);
+            }
         }
         let trust = self.facts(p.port).trust;
         if self.snapshot.guard.amplifies(p.packet, payload(frame, p), trust) {

@@ -31,6 +31,9 @@ mod spliced;
 mod syn_tests;
 mod timers;
 mod to_kernel;
+mod tunnel;
+#[cfg(test)]
+mod tunnel_tests;
 
 use crate::counters::Counters;
 use crate::flow::{FlowId, FlowTable};
@@ -162,14 +165,18 @@ impl<'a> Passage<'a> {
     }
 
     fn is_neighbor_discovery(&self) -> bool {
-        matches!(
-            self.packet.transport,
-            Transport::Icmp(Icmp {
-                class: IcmpClass::NeighborSolicitation | IcmpClass::NeighborAdvertisement,
-                ..
-            })
-        )
+        is_neighbor_discovery(self.packet)
     }
+}
+
+fn is_neighbor_discovery(packet: &Packet) -> bool {
+    matches!(
+        packet.transport,
+        Transport::Icmp(Icmp {
+            class: IcmpClass::NeighborSolicitation | IcmpClass::NeighborAdvertisement,
+            ..
+        })
+    )
 }
 
 /// What a decided packet that leaves still needs.
@@ -249,6 +256,7 @@ impl<F: Frame> Pipeline<F> {
         let snapshot = &self.snapshot;
         self.counters.fit(
             snapshot.ports.len(),
+            snapshot.tunnels.count(),
             snapshot.names().rule_count(),
             snapshot.names().backend_count(),
         );
@@ -344,7 +352,7 @@ impl<F: Frame> Pipeline<F> {
             return ControlFlow::Continue(departure);
         }
         self.seek(p, &p.packet.key)?;
-        self.admit(frame, p)
+        if p.port.is_tunnel() { self.admit_tunnelled(frame, p) } else { self.admit(frame, p) }
     }
 
     /// Carries a step's result out: the frame leaves, waits, or ends here. `None`: another worker goes on with it.
@@ -367,6 +375,9 @@ impl<F: Frame> Pipeline<F> {
             }
             ControlFlow::Break(End::Decided(verdict)) => {
                 match verdict {
+                    Verdict::Reply(_) if p.port.is_tunnel() => {
+                        return Some(self.reply_tunnelled(frame, p, verdict, tx));
+                    }
                     Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),
                     Verdict::Hold => return Some(self.hold_fragment(frame, p)),
                     _ => {}
@@ -376,10 +387,15 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Counts a received frame, in the worker that decides it.
+    /// Counts a received frame, in the worker that decides it: at the port that carries a tunnel, and at the tunnel.
     #[inline(always)]
     fn count(&mut self, port: PortId, verdict: Verdict) {
-        if let Some(counters) = self.counters.port(port) {
+        if let Some(counters) = self.counters.tunnel(port) {
+            counters.received += 1;
+            counters.dropped += u64::from(matches!(verdict, Verdict::Drop(_)));
+        }
+        let carrier = self.snapshot.tunnels.carrier(port);
+        if let Some(counters) = self.counters.port(carrier) {
             counters.received += 1;
             counters.count(verdict);
         }
@@ -387,21 +403,30 @@ impl<F: Frame> Pipeline<F> {
 
     /// Takes a frame that another worker goes on with, and will count, out of the counters.
     fn forget(&mut self, port: PortId, from: Verdict) {
-        if let Some(counters) = self.counters.port(port) {
+        if let Some(counters) = self.counters.tunnel(port) {
+            counters.received = counters.received.saturating_sub(1);
+        }
+        let carrier = self.snapshot.tunnels.carrier(port);
+        if let Some(counters) = self.counters.port(carrier) {
             counters.received -= 1;
             counters.uncount(from);
         }
     }
 
     fn recount(&mut self, port: PortId, from: Verdict, to: Verdict) {
-        if let Some(counters) = self.counters.port(port) {
+        if let Some(counters) = self.counters.tunnel(port) {
+            counters.dropped += u64::from(matches!(to, Verdict::Drop(_)));
+        }
+        let carrier = self.snapshot.tunnels.carrier(port);
+        if let Some(counters) = self.counters.port(carrier) {
             counters.uncount(from);
             counters.count(to);
         }
     }
 
+    #[inline(always)]
     fn facts(&self, port: PortId) -> &PortFacts {
-        &self.snapshot.ports[port.index()]
+        self.snapshot.facts(port)
     }
 }
 

@@ -64,10 +64,15 @@ impl<F: Frame> Pipeline<F> {
 
     /// Who is asked next about a packet to `dst` that came in as `mark` says, when no flow between these ends is here; `None`: nobody.
     fn elsewhere(&self, mark: Mark, dst: Addr, [from, to]: [Addr; 2]) -> Option<Move> {
+        let here = self.placement.index();
+        if mark.port.is_tunnel() {
+            let worker = self.placement.worker_of(self.outer_end(mark.port, [from, to]));
+            let goes_on = mark.origin != Origin::Placed && worker != here;
+            return goes_on.then_some(Move { worker: worker as u16, origin: Origin::Placed });
+        }
         if mark.origin == Origin::Placed || self.is_for_us(mark.port, dst) {
             return None;
         }
-        let here = self.placement.index();
         let Home { address, other, is_certain } = self.home(from, to);
         let home = self.placement.worker_of(address);
         let asked = is_certain && !self.has_moved || mark.origin == Origin::Sought;
@@ -93,6 +98,10 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn gather(&self, p: &Passage<'_>) -> Step<()> {
         if self.placement.is_alone() || p.origin != Origin::Received {
             return ControlFlow::Continue(());
+        }
+        if p.port.is_tunnel() {
+            let outer_end = self.outer_end(p.port, [p.packet.key.src, p.packet.key.dst]);
+            return self.go_on(self.placement.worker_of(outer_end), Origin::Gathered);
         }
         if self.is_for_us(p.port, p.packet.key.dst) {
             return self.gather_in(p);

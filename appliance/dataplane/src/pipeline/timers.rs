@@ -88,6 +88,10 @@ impl<F: Frame> Pipeline<F> {
             _ => {}
         }
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
+        if mark.port.is_tunnel() {
+            // It has its outer headers on, and its sender is behind the same peer.
+            return self.recount(mark.port, Verdict::Hold, verdict);
+        }
         if let Some(mut packet) = self.parse_again(&frame, mark) {
             self.as_sent(&mut frame, &mut packet);
             let passage = Passage::new(now, mark, &packet, Slot::OTHER);

@@ -113,7 +113,9 @@ impl<F: Frame> Pipeline<F> {
         let dst = p.packet.key.dst;
         match self.snapshot.local.kind(p.port, dst) {
             Some(Local::PortAddress(owner))
-                if !dst.is_v6_link_local() && self.snapshot.services.has_interface(owner) =>
+                if !p.port.is_tunnel()
+                    && !dst.is_v6_link_local()
+                    && self.snapshot.services.has_interface(owner) =>
             {
                 Some(owner)
             }

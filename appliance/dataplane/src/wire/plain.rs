@@ -39,6 +39,12 @@ impl Station {
     pub const fn new(Mac([a, b, c, d, e, f]): Mac) -> Self {
         Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
+
+    /// 0 where a frame is for this station, and from one.
+    #[inline(always)]
+    pub(crate) fn differs<const N: usize>(self, head: &[u8; N]) -> u64 {
+        (word(head, 0) ^ self.0) & Self::LOOKED_AT
+    }
 }
 
 /// What a plain frame is.

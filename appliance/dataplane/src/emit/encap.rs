@@ -1,0 +1,188 @@
+//! The outer headers of a packet in a tunnel: Ethernet, IP, UDP, VXLAN (RFC 7348, 5).
+//!
+//! ```text
+//! before            |                 inner Ethernet, IP, …
+//! after  Ethernet, IP, UDP, VXLAN  |  inner Ethernet, IP, …
+//! ```
+
+use super::checksum::Sum;
+use super::headers::{IPV4_LEN, IPV6_LEN, NotWritten, TTL};
+use crate::addr::{Addr, Family, MacWord};
+use crate::tunnel::vxlan;
+use crate::wire::{ETHERNET_HEADER_LEN, UDP_HEADER_LEN, ethertype, protocol};
+use pmd_shim::Frame;
+
+/// What stands in front of the inner frame, over IPv4 and over IPv6.
+pub const LEN_V4: usize = ETHERNET_HEADER_LEN + IPV4_LEN + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+/// The same over IPv6.
+pub const LEN_V6: usize = ETHERNET_HEADER_LEN + IPV6_LEN + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+
+/// The outer ends of a tunnel, of one family, with what their headers always say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    src: Addr,
+    dst: Addr,
+    family: Family,
+    /// Over IPv4: the sum of the header's fields that never change.
+    constant: u16,
+    /// Datagrams have a checksum: always over IPv6, unless both ends agreed otherwise (RFC 6935); never over IPv4.
+    is_summed: bool,
+}
+
+/// What is different in each packet's outer headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The network.
+    pub vni: u32,
+    /// The UDP port that the other end listens on.
+    pub udp_port: u16,
+    /// The UDP port that tells flows apart.
+    pub source_port: u16,
+    /// Differentiated services codepoint and ECN field.
+    pub service: u8,
+}
+
+impl Outer {
+    /// From one end to the other, which is of the same family.
+    pub fn new(src: Addr, dst: Addr, is_summed: bool) -> Self {
+        let family = src.family();
+        let mut outer = Self { src, dst, family, constant: 0, is_summed: is_summed && family == Family::V6 };
+        outer.constant = Sum::new().add_bytes(&outer.v4(0, 0, 0)).folded();
+        outer
+    }
+
+    /// How many bytes stand in front of the inner frame; by as many the outer IP packet is longer than the inner one, since both frames
+    /// have an Ethernet header.
+    #[inline(always)]
+    pub const fn overhead(&self) -> usize {
+        match self.family {
+            Family::V4 => LEN_V4,
+            Family::V6 => LEN_V6,
+        }
+    }
+
+    /// The other end.
+    pub const fn destination(&self) -> Addr {
+        self.dst
+    }
+
+    /// An IPv4 header. The packet is atomic (RFC 6864): never fragmented, identification 0.
+    #[inline(always)]
+    fn v4(&self, service: u8, total: u16, checksum: u16) -> [u8; IPV4_LEN] {
+        const DONT_FRAGMENT: u8 = 0x40;
+        let ([t0, t1], [c0, c1]) = (total.to_be_bytes(), checksum.to_ne_bytes());
+        let [.., s0, s1, s2, s3] = *self.src.octets();
+        let [.., d0, d1, d2, d3] = *self.dst.octets();
+        [
+            0x45,
+            service,
+            t0,
+            t1,
+            0,
+            0,
+            DONT_FRAGMENT,
+            0,
+            TTL,
+            protocol::UDP,
+            c0,
+            c1, //
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ]
+    }
+}
+
+/// Puts the outer headers in front of a frame; `link` are the next hop's and the port's own Ethernet address.
+///
+/// # Errors
+/// [`NotWritten`] when there is no room in front, or the packet would be longer than IP can say; the frame is unchanged.
+#[inline(always)]
+pub fn encapsulate<F: Frame>(
+    frame: &mut F,
+    outer: &Outer,
+    label: &Label,
+    link: (MacWord, MacWord),
+) -> Result<(), NotWritten> {
+    let inner_len = frame.bytes().len();
+    let datagram_len = inner_len + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+    let datagram_len = u16::try_from(datagram_len).map_err(|_| NotWritten)?;
+    match outer.family {
+        Family::V4 => {
+            let total = datagram_len.checked_add(IPV4_LEN as u16).ok_or(NotWritten)?;
+            frame.push_front(LEN_V4).map_err(|_| NotWritten)?;
+            if let Some(head) = frame.bytes_mut().first_chunk_mut::<LEN_V4>() {
+                write_v4(head, outer, label, total, link);
+                write_udp(head, ETHERNET_HEADER_LEN + IPV4_LEN, label, datagram_len);
+            }
+        }
+        Family::V6 => {
+            frame.push_front(LEN_V6).map_err(|_| NotWritten)?;
+            if let Some(head) = frame.bytes_mut().first_chunk_mut::<LEN_V6>() {
+                write_v6(head, outer, label, datagram_len, link);
+                write_udp(head, ETHERNET_HEADER_LEN + IPV6_LEN, label, datagram_len);
+            }
+            if outer.is_summed {
+                sum_datagram(frame.bytes_mut(), outer, datagram_len);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn write_v4(head: &mut [u8; LEN_V4], outer: &Outer, label: &Label, total: u16, link: (MacWord, MacWord)) {
+    write_link(head, link, ethertype::IPV4);
+    let changing = u64::from(u16::from_ne_bytes([0, label.service])) + u64::from(total.to_be());
+    let checksum = !Sum::new().add_word(u64::from(outer.constant) + changing).folded();
+    head[ETHERNET_HEADER_LEN..][..IPV4_LEN].copy_from_slice(&outer.v4(label.service, total, checksum));
+}
+
+#[inline(always)]
+fn write_v6(head: &mut [u8; LEN_V6], outer: &Outer, label: &Label, len: u16, link: (MacWord, MacWord)) {
+    write_link(head, link, ethertype::IPV6);
+    let ip = &mut head[ETHERNET_HEADER_LEN..];
+    // The flow label tells flows apart too (RFC 6438): it is the source port's, and never 0.
+    let first = 6 << 28 | u32::from(label.service) << 20 | u32::from(label.source_port);
+    ip[..4].copy_from_slice(&first.to_be_bytes());
+    ip[4..6].copy_from_slice(&len.to_be_bytes());
+    ip[6..8].copy_from_slice(&[protocol::UDP, TTL]);
+    ip[8..24].copy_from_slice(outer.src.octets());
+    ip[24..40].copy_from_slice(outer.dst.octets());
+}
+
+#[inline(always)]
+fn write_link<const N: usize>(head: &mut [u8; N], (to, from): (MacWord, MacWord), kind: u16) {
+    super::rewrite::set_link_words(head, from, to);
+    head[ETHERNET_HEADER_LEN - 2..ETHERNET_HEADER_LEN].copy_from_slice(&kind.to_be_bytes());
+}
+
+/// The UDP and VXLAN headers, without a checksum (RFC 7348, 5: SHOULD be zero).
+#[inline(always)]
+fn write_udp<const N: usize>(head: &mut [u8; N], at: usize, label: &Label, len: u16) {
+    let ([s0, s1], [d0, d1]) = (label.source_port.to_be_bytes(), label.udp_port.to_be_bytes());
+    let [l0, l1] = len.to_be_bytes();
+    head[at..at + UDP_HEADER_LEN].copy_from_slice(&[s0, s1, d0, d1, l0, l1, 0, 0]);
+    head[at + UDP_HEADER_LEN..at + UDP_HEADER_LEN + vxlan::HEADER_LEN]
+        .copy_from_slice(&vxlan::header(label.vni));
+}
+
+/// Writes the checksum of the datagram over IPv6, which is not 0 (RFC 8200, 8.1).
+#[inline(never)]
+fn sum_datagram(bytes: &mut [u8], outer: &Outer, len: u16) {
+    const UDP: usize = ETHERNET_HEADER_LEN + IPV6_LEN;
+    let Some(datagram) = bytes.get_mut(UDP..) else { return };
+    let sum = super::checksum::pseudo_header(&outer.src, &outer.dst, protocol::UDP, len.into());
+    let checksum = match sum.add_bytes(datagram).checksum() {
+        0 => 0xffff,
+        sum => sum,
+    };
+    if let Some(field) = datagram.get_mut(6..8) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
+}

@@ -1,0 +1,459 @@
+//! Packets in tunnels: from their arrival, with the outer headers on, to the stages, and from these to their departure.
+//!
+//! A tunnel is a port on top of the one that carries it, and most stages know no difference. What is different is here: such a packet
+//! leaves by the twin of the tunnel that it came by, whatever its destination is; it is passed on as it was, one hop as ever; it is never
+//! for the appliance itself; and what tells where a flow's packets may come from is the tunnel, not a route.
+
+use super::burst::{Sent, Slot};
+use super::known::payload;
+use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit, drop_for};
+use crate::addr::{Addr, Family, Mac, MacWord};
+use crate::emit::encap::{Label, encapsulate};
+use crate::emit::split::split;
+use crate::emit::{mss, service};
+use crate::flow::{FlowId, Side};
+use crate::policy::Decision;
+use crate::time::Time;
+use crate::tunnel::{self, Arrival, Found, ecn, entropy};
+use crate::verdict::{DropReason, PortId, Verdict};
+use crate::wire::plain::{self, Station};
+use crate::wire::{self, ETHERNET_HEADER_LEN, FlowKey, Parsed, ethertype};
+use arrayvec::ArrayVec;
+use core::ops::ControlFlow;
+use core::slice;
+use nva_config::{Access, Trust};
+use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
+
+/// Parsed forms of the frames of a burst that are not plain, in their order.
+type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
+
+/// What the first pass found out about a burst in which tunnels are.
+struct Arrivals {
+    slots: [Slot; BURST],
+    /// By which port or tunnel each came.
+    ports: [PortId; BURST],
+    others: Others,
+}
+
+impl<F: Frame> Pipeline<F> {
+    /// Takes a burst from a port that carries tunnels through the path.
+    #[inline(never)]
+    pub(super) fn process_tunnelled<T: Transmit<F>, O: Observer>(
+        &mut self,
+        now: Time,
+        port: PortId,
+        burst: &mut Burst<F>,
+        tx: &mut T,
+        observer: &mut O,
+    ) {
+        let mut arrivals =
+            Arrivals { slots: [Slot::OTHER; BURST], ports: [port; BURST], others: ArrayVec::new() };
+        self.receive_tunnelled(port, burst, &mut arrivals);
+        self.prefetch_records(&mut arrivals.slots[..burst.len()]);
+        let Arrivals { slots, ports, others } = &arrivals;
+        self.carry_out_tunnelled(
+            now,
+            Origin::Received,
+            burst,
+            (slots, ports),
+            &mut others.iter(),
+            tx,
+            observer,
+        );
+    }
+
+    /// Third pass: decides each frame. All came by one port, and most by one of its tunnels.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the burst as the passes before left it")]
+    pub(super) fn carry_out_tunnelled<T: Transmit<F>, O: Observer>(
+        &mut self,
+        now: Time,
+        origin: Origin,
+        burst: &mut Burst<F>,
+        (slots, ports): (&[Slot; BURST], &[PortId; BURST]),
+        others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
+        tx: &mut T,
+        observer: &mut O,
+    ) {
+        let carrier = self.snapshot.tunnels.carrier(ports[0]);
+        let mut lane = self.lane(carrier, now);
+        let mut sent = Sent::new(carrier);
+        for (index, (mut frame, (slot, &port))) in burst.drain(..).zip(slots.iter().zip(ports)).enumerate() {
+            lane.turn_to(port, self.facts(port).trust);
+            let outcome = match port.is_tunnel() {
+                true => self.fast_tunnelled(&mut frame, slot, &lane),
+                false => self.fast(&mut frame, slot, &lane),
+            };
+            if let Some(outcome) = outcome {
+                if let Verdict::Forward(port) = outcome.verdict {
+                    sent.add(port, &mut self.counters);
+                    tx.transmit(port, frame);
+                }
+                observer.decided(index, &outcome);
+                continue;
+            }
+            let mark = Mark { port, origin };
+            let outcome = match self.at_once_elsewhere(&frame, slot, mark) {
+                Some(to) => self.pass_on(frame, slot, mark, to, tx),
+                None => self.through(frame, slot, others, mark, now, tx),
+            };
+            if let Some(outcome) = outcome {
+                observer.decided(index, &outcome);
+            }
+        }
+        sent.count(&mut self.counters);
+    }
+
+    /// First pass: cuts the outer headers off, parses, and asks for the flow buckets.
+    #[inline(never)]
+    fn receive_tunnelled(&self, port: PortId, burst: &mut Burst<F>, arrivals: &mut Arrivals) {
+        let mac = self.facts(port).mac;
+        let station = Station::new(mac);
+        let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
+        for (frame, (slot, at)) in burst.iter_mut().zip(places) {
+            let RxOffload { checksum, vlan, truncated } = frame.offload();
+            let verify = checksum == ChecksumStatus::Unverified;
+            let found = match vlan.is_some() || truncated {
+                true => Found::Outside,
+                false => self.snapshot.tunnels.find(port, frame.bytes(), station, verify),
+            };
+            match found {
+                Found::Inside(arrival) => {
+                    *at = arrival.port;
+                    self.take_out(frame, &arrival, slot, &mut arrivals.others);
+                }
+                Found::Refused(reason) => arrivals.others.push(Err(reason)),
+                Found::Outside => {
+                    if vlan.is_some()
+                        || truncated
+                        || !self.receive_plain(frame.bytes(), station, verify, slot)
+                    {
+                        self.receive_outside(frame, at, mac, slot, &mut arrivals.others);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A frame that is in no tunnel, where it is plain: as in any burst.
+    #[inline(always)]
+    fn receive_plain(&self, bytes: &[u8], station: Station, verify: bool, slot: &mut Slot) -> bool {
+        if self.is_without_fast_lane() {
+            return false;
+        }
+        let (plain, hash) = if let Some((plain, key)) = plain::v4(bytes, station, verify) {
+            (plain, self.flows.hash_v4(&key))
+        } else if let Some((plain, key)) = plain::v6(bytes, station, verify) {
+            (plain, self.flows.hash_v6(&key))
+        } else {
+            return false;
+        };
+        *slot = Slot { hash, plain: Some(plain) };
+        self.flows.prefetch_index(hash);
+        true
+    }
+
+    /// A frame that is in no tunnel, or in one whose outer headers have more to them than is usual.
+    #[inline(never)]
+    fn receive_outside(
+        &self,
+        frame: &mut F,
+        at: &mut PortId,
+        mac: Mac,
+        slot: &mut Slot,
+        others: &mut Others,
+    ) {
+        let parsed = wire::parse(frame.bytes(), frame.offload(), mac);
+        let found = match &parsed {
+            Ok(Parsed::Ip(packet)) => self.snapshot.tunnels.find_parsed(*at, frame.bytes(), packet),
+            _ => Found::Outside,
+        };
+        match found {
+            Found::Inside(arrival) => {
+                *at = arrival.port;
+                self.take_out(frame, &arrival, slot, others);
+            }
+            Found::Refused(reason) => others.push(Err(reason)),
+            Found::Outside => {
+                if let Ok(Parsed::Ip(packet)) = &parsed {
+                    slot.hash = self.flows.hash(&packet.key);
+                    self.flows.prefetch_index(slot.hash);
+                }
+                others.push(parsed);
+            }
+        }
+    }
+
+    /// Parses the inner frame, and only then cuts the outer headers off.
+    #[inline(always)]
+    fn take_out(&self, frame: &mut F, arrival: &Arrival, slot: &mut Slot, others: &mut Others) {
+        let bytes = frame.bytes();
+        let inner = bytes.get(arrival.start.into()..arrival.end.into()).unwrap_or_default();
+        let station = Station::new(tunnel::station(inner));
+        let is_fast = !self.is_without_fast_lane() && !self.snapshot.tunnels.is_ours(inner);
+        let ecn = if let Some((plain, key)) = plain::v4(inner, station, true).filter(|_| is_fast) {
+            slot.hash = self.flows.hash_v4(&key);
+            slot.plain = Some(plain);
+            combine(inner, Family::V4, arrival.service)
+        } else if let Some((plain, key)) = plain::v6(inner, station, true).filter(|_| is_fast) {
+            slot.hash = self.flows.hash_v6(&key);
+            slot.plain = Some(plain);
+            combine(inner, Family::V6, arrival.service)
+        } else {
+            self.take_out_other(inner, arrival, slot, others)
+        };
+        match ecn {
+            Ok(change) => {
+                self.flows.prefetch_index(slot.hash);
+                // All of it is in the frame.
+                let cut = frame.set_len(arrival.end.into()).is_ok()
+                    && frame.pop_front(arrival.start.into()).is_ok();
+                debug_assert!(cut, "the inner frame is within the frame");
+                frame.set_offload(RxOffload::default());
+                if let Some((family, ecn)) = change {
+                    service::set_ecn(frame.bytes_mut(), ETHERNET_HEADER_LEN, family, ecn);
+                }
+            }
+            Err(Some(reason)) => {
+                *slot = Slot::OTHER;
+                others.push(Err(reason));
+            }
+            // Its reason is among the others.
+            Err(None) => {}
+        }
+    }
+
+    /// The same for an inner frame that is not plain.
+    #[inline(never)]
+    fn take_out_other(
+        &self,
+        inner: &[u8],
+        arrival: &Arrival,
+        slot: &mut Slot,
+        others: &mut Others,
+    ) -> Result<Change, Option<DropReason>> {
+        if self.snapshot.tunnels.is_ours(inner) {
+            return Err(Some(DropReason::Spoofed));
+        }
+        let parsed = wire::parse(inner, RxOffload::default(), tunnel::station(inner)).map_err(Some)?;
+        let Parsed::Ip(packet) = &parsed else { return Err(Some(DropReason::Unsupported)) };
+        if super::is_neighbor_discovery(packet) {
+            return Err(Some(DropReason::NotForUs));
+        }
+        let change = combine(inner, packet.family, arrival.service)?;
+        slot.hash = self.flows.hash(&packet.key);
+        others.push(Ok(parsed));
+        Ok(change)
+    }
+
+    /// The station at which a frame is taken in again: every one where it came by a tunnel.
+    pub(super) fn station(&self, frame: &F, port: PortId) -> Mac {
+        if port.is_tunnel() { tunnel::station(frame.bytes()) } else { self.facts(port).mac }
+    }
+
+    /// The stages of a new flow in a tunnel, in their order.
+    pub(super) fn admit_tunnelled(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
+        self.guard_tunnel(frame, p)?;
+        self.limit_syns(p)?;
+        let tcp = super::admit::opening(p)?;
+        let decision = self.judge_tunnelled(&p.packet.key);
+        p.rule = decision.rule;
+        self.counters.hit_rule(decision.rule, p.now);
+        if decision.access == Access::Deny {
+            return drop_for(DropReason::DeniedByRule);
+        }
+        let departure = self.way_through(p)?;
+        self.fits(frame, p, departure)?;
+        if self.neighbors.is_failed(departure.neighbor, p.now) {
+            return drop_for(DropReason::UnresolvedNeighbor);
+        }
+        let id = self.open(p, &p.packet.key, None, tcp, departure)?;
+        self.carry(frame, p, id, Side::Initiator);
+        ControlFlow::Continue(departure)
+    }
+
+    /// Stage 4, in a tunnel.
+    pub(super) fn guard_tunnel(&self, frame: &F, p: &Passage<'_>) -> Step<()> {
+        let (trust, frontends) = (self.facts(p.port).trust, &self.snapshot.tunnels.frontends);
+        let are_trusted = |source| frontends.are_trusted(source);
+        match self.snapshot.guard.check_tunnelled(p.packet, payload(frame, p), trust, are_trusted) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => drop_for(reason),
+        }
+    }
+
+    /// Stage 7, in a tunnel: what security groups say of a flow with this key.
+    pub(super) fn judge_tunnelled(&self, key: &FlowKey) -> Decision {
+        self.snapshot.tunnels.frontends.judge(&self.snapshot.policy, key)
+    }
+
+    /// Whether a packet of a flow came by the tunnel that this side's packets come by. `expected`: by which the other side's leave.
+    pub(super) fn check_side(&self, p: &Passage<'_>, expected: Option<PortId>) -> Step<()> {
+        let is_right = match expected {
+            Some(expected) => {
+                let tunnels = &self.snapshot.tunnels;
+                p.port == expected && tunnels.open(p.port).is_some() || tunnels.continues(expected, p.port)
+            }
+            None => !p.port.is_tunnel(),
+        };
+        if is_right { ControlFlow::Continue(()) } else { drop_for(DropReason::TunnelTrust) }
+    }
+
+    /// The way out of a packet that came by a tunnel: its twin.
+    pub(super) fn way_through(&mut self, p: &Passage<'_>) -> Step<Departure> {
+        let Some(tunnel) = self.snapshot.tunnels.open(p.port) else {
+            return drop_for(DropReason::TunnelUnknownVni);
+        };
+        match self.way_into(tunnel.twin, p.now) {
+            Some(departure) => ControlFlow::Continue(departure),
+            None => drop_for(DropReason::NoRoute),
+        }
+    }
+
+    /// The way into a tunnel; `None` where it is closed, or nothing leads to its peer.
+    pub(super) fn way_into(&mut self, port: PortId, now: Time) -> Option<Departure> {
+        let tunnel = self.snapshot.tunnels.open(port)?;
+        let next_hop = self.snapshot.tunnels.path(tunnel)?.next_hop?;
+        let neighbor = self.neighbors.find_or_create(tunnel.carrier, next_hop, now)?;
+        Some(Departure { port, neighbor })
+    }
+
+    /// Keeps a flow to the peer that its last packet came from.
+    pub(super) fn pin(&mut self, p: &Passage<'_>, id: FlowId, side: Side, departure: Departure) {
+        let flow = self.flows.flow(id);
+        let back = flow.way(side.other());
+        if flow.way(side) == Some(departure.to_way()) && back.is_some_and(|way| way.port == p.port) {
+            return;
+        }
+        let back = self.way_into(p.port, p.now);
+        let flow = self.flows.flow_mut(id);
+        flow.set_way(side, Some(departure.to_way()));
+        flow.set_way(side.other(), back.map(Departure::to_way));
+    }
+
+    /// What a packet has done to it between two tunnels: it stays as it is, but for what a SYN announces, where that is asked for.
+    #[inline(never)]
+    pub(super) fn pass_through(&self, frame: &mut F, p: &Passage<'_>) {
+        let tunnels = &self.snapshot.tunnels;
+        let Some(tunnel) = tunnels.open(p.port).filter(|tunnel| tunnel.clamps_mss) else { return };
+        let mtu = tunnel.mtu.min(self.facts(tunnel.twin).mtu);
+        mss::clamp(frame.bytes_mut(), p.packet, mtu);
+    }
+
+    /// Sends a frame into a tunnel, or keeps it until the address of the next hop to the peer is known.
+    pub(super) fn send_tunnelled<T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        departure: Departure,
+        origin: Origin,
+        now: Time,
+        tx: &mut T,
+    ) -> Verdict {
+        let mtu = usize::from(self.facts(departure.port).mtu);
+        let mut rest = ArrayVec::new();
+        if frame.bytes().len() > mtu + ETHERNET_HEADER_LEN
+            && split(&mut frame, mtu as u16, || tx.allocate(), &mut rest).is_err()
+        {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        let received = Mark::from_bits(frame.mark()).port;
+        let verdict = self.send_whole(frame, departure, origin, now, tx);
+        for mut piece in rest {
+            // The verdict is counted for the first piece; the others are no received frames.
+            piece.set_mark(Mark { port: received, origin: Origin::Own }.to_bits());
+            self.send_whole(piece, departure, Origin::Own, now, tx);
+        }
+        verdict
+    }
+
+    fn send_whole<T: Transmit<F>>(
+        &mut self,
+        mut frame: F,
+        Departure { port, neighbor }: Departure,
+        origin: Origin,
+        now: Time,
+        tx: &mut T,
+    ) -> Verdict {
+        let mac = self.neighbors.mac(neighbor);
+        let Some(carrier) = self.put_in(&mut frame, port, mac.unwrap_or_default().into()) else {
+            return Verdict::Drop(DropReason::TooBig);
+        };
+        if mac.is_some() {
+            self.transmit(carrier, frame, origin, tx);
+            return if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(carrier) };
+        }
+        let mark = Mark::from_bits(frame.mark());
+        let kept_as = if mark.origin.is_own() { mark.origin } else { origin };
+        frame.set_mark(Mark { port: mark.port, origin: kept_as }.to_bits());
+        match self.neighbors.hold(neighbor, frame, now) {
+            Ok(()) => {
+                self.neighbor_timers(now, tx);
+                Verdict::Hold
+            }
+            Err(_refused) => Verdict::Drop(DropReason::UnresolvedNeighbor),
+        }
+    }
+
+    /// Puts the outer headers of a tunnel in front of a frame; gives the port that carries it. `None`: there is no room, or the tunnel is
+    /// closed.
+    fn put_in(&mut self, frame: &mut F, port: PortId, next_hop: MacWord) -> Option<PortId> {
+        let tunnel = self.snapshot.tunnels.open(port)?;
+        let path = self.snapshot.tunnels.path(tunnel)?;
+        let inner = frame.bytes();
+        let family = match wire::chunk(inner, ETHERNET_HEADER_LEN - 2).copied().map(u16::from_be_bytes) {
+            Some(ethertype::IPV6) => Family::V6,
+            _ => Family::V4,
+        };
+        let label = Label {
+            vni: tunnel.vni,
+            udp_port: tunnel.udp_port,
+            source_port: entropy::of_frame(inner),
+            service: path.service(service::read(inner, ETHERNET_HEADER_LEN, family)),
+        };
+        let station = self.facts(tunnel.carrier).mac;
+        encapsulate(frame, &path.outer, &label, (next_hop, station.into())).ok()?;
+        let carrier = tunnel.carrier;
+        if let Some(counters) = self.counters.tunnel(port) {
+            counters.transmitted += 1;
+        }
+        Some(carrier)
+    }
+
+    /// Sends the appliance's answer to a packet back by the tunnel that this came by.
+    pub(super) fn reply_tunnelled<T: Transmit<F>>(
+        &mut self,
+        frame: F,
+        p: &Passage<'_>,
+        verdict: Verdict,
+        tx: &mut T,
+    ) -> Verdict {
+        let Some(back) = self.way_into(p.port, p.now) else {
+            return Verdict::Drop(DropReason::UnresolvedNeighbor);
+        };
+        match self.send_tunnelled(frame, back, Origin::Replied, p.now, tx) {
+            Verdict::Reply(_) => verdict,
+            other => other,
+        }
+    }
+
+    /// Which of a packet's two ends is on the untrusted side: its flow is at that one's worker.
+    pub(super) fn outer_end(&self, port: PortId, [from, to]: [Addr; 2]) -> Addr {
+        match self.facts(port).trust {
+            Trust::Untrusted => from,
+            Trust::Trusted => to,
+        }
+    }
+}
+
+/// What the inner packet's congestion field becomes, where it changes.
+type Change = Option<(Family, u8)>;
+
+/// Combines the outer field with the inner packet's.
+#[inline(always)]
+fn combine(inner: &[u8], family: Family, outer: u8) -> Result<Change, Option<DropReason>> {
+    let field = service::read(inner, ETHERNET_HEADER_LEN, family) & ecn::FIELD;
+    match ecn::decapsulated(outer, field) {
+        Some(now) => Ok((now != field).then_some((family, now))),
+        None => Err(Some(DropReason::Malformed)),
+    }
+}

@@ -1,0 +1,373 @@
+//! Tunnels under any traffic and any configuration: what leaves, leaves on the right side and unchanged; and the fast lane does what the
+//! stages do.
+
+use super::{Handed, Observer, Options, Outcome, Pipeline, Transmit};
+use crate::addr::Mac;
+use crate::counters::PortCounters;
+use crate::emit::encap::{Label, Outer, encapsulate};
+use crate::names::Names;
+use crate::placement::Placement;
+use crate::snapshot::{BuildOptions, Link, Snapshot};
+use crate::testing::VecFrame;
+use crate::time::Time;
+use crate::verdict::{DropReason, PortId, Verdict};
+use crate::wire::testing::{FrameBuilder, STATION};
+use crate::wire::{TcpFlags, ethertype};
+use core::time::Duration;
+use nva_config::{Source, Trust};
+use pmd_shim::{Burst, Frame};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+const SEED: [u8; 16] = [0x5c; 16];
+const NOW: Time = Time::from_millis(5_000);
+const INNER: [Mac; 2] = [Mac([6, 0, 0, 0, 0, 1]), Mac([6, 0, 0, 0, 0, 2])];
+/// This end and the peers of three gateways, two of them at one address.
+const GATEWAYS: [(&str, &[&str]); 3] = [
+    ("10.2.0.1", &["10.2.0.200", "10.2.0.201"]),
+    ("10.2.0.1", &["10.2.0.201"]),
+    ("fd00:2::1", &["fd00:2::c8"]),
+];
+const CLIENTS: [[&str; 2]; 2] = [["198.51.100.7", "198.51.100.8"], ["2001:db8:c::7", "2001:db8:c::8"]];
+const FRONTENDS: [[&str; 2]; 2] = [["203.0.113.10", "203.0.113.11"], ["2001:db8:f::10", "2001:db8:f::11"]];
+
+/// A tunnel of a configuration, as its peer knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    gateway: usize,
+    own: &'static str,
+    peer: &'static str,
+    vni: u32,
+    udp_port: u16,
+    trust: Trust,
+}
+
+/// A configuration of several: which gateways there are, which VNI is whose, what passes.
+fn configuration(variant: u64) -> (String, Vec<End>) {
+    let mut text = String::from(
+        "version: 1\nports:\n\
+         - {name: p, device: e0, mtu: 1500, trust: trusted, addresses: [10.2.0.1/24, \"fd00:2::1/64\"]}\n\
+         - {name: q, device: e1, mtu: 1500, trust: untrusted, addresses: [192.0.2.1/24]}\n\
+         routes: [{to: 0.0.0.0/0, via: 192.0.2.254}]\nneighbors:\n- {address: 192.0.2.254, mac: \"02:00:00:00:00:fe\"}\n",
+    );
+    for last in [200, 201] {
+        text += &format!("- {{address: 10.2.0.{last}, mac: \"02:00:00:00:02:{last:02x}\"}}\n");
+    }
+    let deny = if variant & 1 == 0 { "allow" } else { "deny" };
+    let rule = |name: &str, priority: u16, direction: &str, access: &str, protocol: &str| {
+        format!(
+            "  - {{name: {name}, priority: {priority}, direction: {direction}, access: {access}, protocol: {protocol}, source: [\"*\"], \
+             source_ports: [\"*\"], destination: [\"*\"], destination_ports: [\"*\"]}}\n"
+        )
+    };
+    text += &format!(
+        "- {{address: \"fd00:2::c8\", mac: \"02:00:00:00:02:c8\"}}\nvirtual_network:\n  address_space: [10.0.0.0/8]\n  subnets:\n  \
+         - {{name: s, prefixes: [10.9.0.0/24, \"fd00:9::/64\"], security_group: g}}\nsecurity_groups:\n- name: g\n  flush_connections: {}\n  rules:\n{}{}{}",
+        variant & 2 == 0,
+        rule("udp", 100, "inbound", deny, "udp"),
+        rule("all", 200, "inbound", "allow", "any"),
+        rule("out", 100, "outbound", "allow", "any"),
+    );
+    text += "gateway:\n";
+    let mut ends = Vec::new();
+    for (number, (own, peers)) in GATEWAYS.into_iter().enumerate() {
+        if number > 0 && variant >> (1 + number) & 1 == 0 {
+            continue;
+        }
+        // In some configurations the sides are the other way round.
+        let turned = u32::from(variant >> (4 + number) & 1 == 1);
+        let base = 800 + 100 * number as u32;
+        let tunnel = |trust: Trust, side: u32| {
+            let (vni, udp_port) = (base + (side ^ turned), 10_800 + (side ^ turned) as u16);
+            let name = format!("t{number}{side}{turned}");
+            (
+                format!("  - {{name: {name}, trust: {trust}, vni: {vni}, udp_port: {udp_port}}}\n"),
+                (trust, vni, udp_port),
+            )
+        };
+        let both = [tunnel(Trust::Trusted, 0), tunnel(Trust::Untrusted, 1)];
+        let list = peers.iter().map(|peer| format!("\"{peer}\"")).collect::<Vec<_>>().join(", ");
+        text += &format!("- port: p\n  address: \"{own}\"\n  peers: [{list}]\n");
+        if number == 0 {
+            text += "  frontends: {203.0.113.10: [10.9.0.4], \"2001:db8:f::10\": [\"fd00:9::4\"]}\n";
+        }
+        text += &format!("  tunnels:\n{}{}", both[0].0, both[1].0);
+        for peer in peers {
+            ends.extend(both.iter().map(|(_, (trust, vni, udp_port))| End {
+                gateway: number,
+                own,
+                peer,
+                vni: *vni,
+                udp_port: *udp_port,
+                trust: *trust,
+            }));
+        }
+    }
+    (text, ends)
+}
+
+fn snapshot(text: &str, generation: u32, names: &mut Names) -> Arc<Snapshot> {
+    let source = Source { path: "tunnels.yaml".into(), text: text.into() };
+    let config = nva_config::load(&[source], None).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+    let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 9]), mtu: 1500 }];
+    Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &|_, _| false, names, generation }))
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len())]
+    }
+}
+
+/// What workers gave out.
+#[derive(Default)]
+struct Wires {
+    sent: Vec<(PortId, Vec<u8>)>,
+    inboxes: [VecDeque<Handed<VecFrame>>; 2],
+}
+
+impl Transmit<VecFrame> for Wires {
+    fn transmit(&mut self, port: PortId, frame: VecFrame) {
+        self.sent.push((port, frame.bytes().to_vec()));
+    }
+
+    fn allocate(&mut self) -> Option<VecFrame> {
+        Some(VecFrame::new(&[]))
+    }
+
+    fn hand_over(&mut self, worker: usize, handed: Handed<VecFrame>) -> Result<(), Handed<VecFrame>> {
+        self.inboxes[worker].push_back(handed);
+        Ok(())
+    }
+}
+
+struct Outcomes<'a>(&'a mut Vec<Outcome>);
+
+impl Observer for Outcomes<'_> {
+    fn decided(&mut self, _: usize, outcome: &Outcome) {
+        self.0.push(*outcome);
+    }
+}
+
+/// Two workers, or one.
+struct Team(Vec<Pipeline<VecFrame>>);
+
+impl Team {
+    fn new(first: &Arc<Snapshot>, workers: usize, is_fast: bool) -> Self {
+        let pipelines = (0..workers).map(|index| {
+            let placement =
+                if workers == 1 { Placement::ALONE } else { Placement::new(index, workers, SEED) };
+            let options = Options { flow_capacity: 60, seed: SEED, placement };
+            let mut pipeline = Pipeline::new(Arc::clone(first), &options, NOW);
+            pipeline.is_without_fast_lane = !is_fast;
+            pipeline
+        });
+        Self(pipelines.collect())
+    }
+
+    /// One frame to its end, at the first worker; what was sent for it.
+    fn receive(&mut self, now: Time, port: PortId, bytes: &[u8]) -> (Vec<(PortId, Vec<u8>)>, Vec<Outcome>) {
+        let mut wires = Wires::default();
+        let mut burst: Burst<VecFrame> = [VecFrame::new(bytes)].into_iter().collect();
+        let mut outcomes = Vec::new();
+        self.0[0].process(now, port, &mut burst, &mut wires, &mut Outcomes(&mut outcomes));
+        while let Some(at) = wires.inboxes.iter().position(|inbox| !inbox.is_empty()) {
+            let mut handed: Burst<Handed<VecFrame>> = wires.inboxes[at].drain(..).collect();
+            self.0[at].accept(now, &mut handed, &mut wires);
+        }
+        (wires.sent, outcomes)
+    }
+
+    /// What all workers counted, by port.
+    fn ports(&self) -> [PortCounters; 2] {
+        let mut sums = [PortCounters::default(), PortCounters::default()];
+        for pipeline in &self.0 {
+            for (sum, port) in sums.iter_mut().zip(&pipeline.counters().ports) {
+                sum.received += port.received;
+                sum.forwarded += port.forwarded;
+                sum.replied += port.replied;
+                sum.consumed += port.consumed;
+                sum.held += port.held;
+                sum.transmitted += port.transmitted;
+                sum.dropped.iter_mut().zip(port.dropped).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        sums
+    }
+}
+
+/// An inner frame between a client and a frontend, whether it goes inward, and the client's port.
+fn inner(random: &mut Random) -> (Vec<u8>, bool, usize) {
+    let family = random.below(2);
+    let (client, frontend) = (random.pick(&CLIENTS[family]), random.pick(&FRONTENDS[family]));
+    let port = 1_000 + random.below(4) as u16;
+    let is_inward = random.below(2) == 0;
+    let (src, dst, ports) =
+        if is_inward { (client, frontend, (port, 443)) } else { (frontend, client, (443, port)) };
+    let link = if is_inward { (INNER[0], INNER[1]) } else { (INNER[1], INNER[0]) };
+    let builder = FrameBuilder::new(src, dst).link(link.0, link.1).ttl(random.pick(&[64, 1, 255]));
+    let sizes = [0, 12, 40, 600];
+    let payload = vec![0x5a; random.pick(&sizes)];
+    let builder = match random.below(8) {
+        0..=1 => builder.udp(ports.0, ports.1),
+        2 => builder.tcp(ports.0, ports.1).flags(TcpFlags::SYN).seq(100, 0),
+        3 => builder.tcp(ports.0, ports.1).flags(TcpFlags::SYN | TcpFlags::ACK).seq(100, 101),
+        4..=5 => builder.tcp(ports.0, ports.1).flags(TcpFlags::ACK).seq(101, 101),
+        6 => builder.echo_request(port, 1),
+        _ => builder.tcp(ports.0, ports.1).flags(TcpFlags::RST).seq(101, 101),
+    };
+    (builder.payload(&payload).padding(random.pick(&[0, 0, 7])).build(), is_inward, port.into())
+}
+
+fn address(text: &str) -> crate::addr::Addr {
+    text.parse::<IpAddr>().expect("an address").into()
+}
+
+fn around(end: &End, inner: &[u8], service: u8) -> Vec<u8> {
+    let mut frame = VecFrame::new(inner);
+    let outer = Outer::new(address(end.peer), address(end.own), true);
+    let label = Label { vni: end.vni, udp_port: end.udp_port, source_port: 50_000, service };
+    encapsulate(&mut frame, &outer, &label, (STATION.into(), Mac([2, 0, 0, 0, 2, 0xc8]).into()))
+        .expect("there is room");
+    frame.bytes().to_vec()
+}
+
+/// Which tunnel a frame was sent into, and the inner frame: read with etherparse.
+fn sent_into(ends: &[End], frame: &[u8]) -> Option<(End, Vec<u8>)> {
+    let sliced = etherparse::SlicedPacket::from_ethernet(frame).expect("a right frame");
+    let (src, dst): (IpAddr, IpAddr) = match &sliced.net {
+        Some(etherparse::NetSlice::Ipv4(ip)) => {
+            (ip.header().source().into(), ip.header().destination().into())
+        }
+        Some(etherparse::NetSlice::Ipv6(ip)) => {
+            (ip.header().source().into(), ip.header().destination().into())
+        }
+        _ => return None,
+    };
+    let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else { return None };
+    let payload = udp.payload();
+    let vni = u32::from_be_bytes([0, *payload.get(4)?, *payload.get(5)?, *payload.get(6)?]);
+    let is_it = |end: &&End| {
+        (end.own.parse() == Ok(src))
+            && (end.peer.parse() == Ok(dst))
+            && end.vni == vni
+            && end.udp_port == udp.destination_port()
+    };
+    ends.iter().find(is_it).map(|end| (*end, payload[8..].to_vec()))
+}
+
+/// What must hold of everything that left for a frame which came by a tunnel.
+fn check(ends: &[End], by: &End, sent_in: &[u8], sent: &[(PortId, Vec<u8>)], outcomes: &[Outcome]) {
+    for (port, frame) in sent {
+        assert_eq!(*port, PortId(0), "it left by a port that carries no tunnel");
+        let (into, out) = sent_into(ends, frame).expect("what came in a tunnel leaves in one");
+        assert_eq!((into.gateway, into.peer), (by.gateway, by.peer), "to the peer that it came from");
+        let is_answer = into.trust == by.trust;
+        if let [outcome] = outcomes {
+            assert_eq!(is_answer, matches!(outcome.verdict, Verdict::Reply(_)), "{outcome:?}");
+        }
+        if is_answer {
+            assert_eq!(
+                (&out[..6], &out[6..12]),
+                (&sent_in[6..12], &sent_in[..6]),
+                "between the same stations"
+            );
+        } else {
+            assert_eq!(out, sent_in, "as it was");
+        }
+    }
+}
+
+#[test]
+fn nothing_leaves_on_the_wrong_side() {
+    let (mut crossed, mut refused, mut rides) = (0, 0, 0);
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut names = Names::default();
+        let mut variant = random.below(256) as u64;
+        let (text, mut ends) = configuration(variant);
+        let first = snapshot(&text, 1, &mut names);
+        let workers = 1 + random.below(2);
+        let mut teams = [true, false].map(|is_fast| Team::new(&first, workers, is_fast));
+        let mut now = NOW;
+        let mut received = [0; 2];
+        for generation in 2..8 {
+            for _ in 0..250 {
+                let (inner, is_inward, client_port) = inner(&mut random);
+                now = now + Duration::from_millis(random.below(3) as u64 * 5);
+                // Mostly by the right tunnel; sometimes by any, or by none.
+                let fit: Vec<End> =
+                    ends.iter().copied().filter(|end| (end.trust == Trust::Untrusted) == is_inward).collect();
+                let by =
+                    if random.below(10) == 0 { random.pick(&ends) } else { fit[client_port % fit.len()] };
+                let bare = random.below(20) == 0;
+                let mut frame = if bare { inner.clone() } else { around(&by, &inner, 0) };
+                let port = PortId(random.below(20) as u16 / 19);
+                if bare {
+                    let station = if port == PortId(0) { STATION } else { Mac([2, 0, 0, 0, 0, 9]) };
+                    frame[..6].copy_from_slice(&station.0);
+                }
+                let is_broken = random.below(12) == 0;
+                if is_broken {
+                    let at = random.below(frame.len());
+                    frame[at] ^= 1 << random.below(8);
+                }
+                received[port.index()] += 1;
+                let [fast, slow] = teams.each_mut().map(|team| team.receive(now, port, &frame));
+                assert_eq!(fast, slow, "seed {seed}");
+                if !bare && port == PortId(0) && !is_broken {
+                    check(&ends, &by, &inner, &fast.0, &fast.1);
+                    crossed += fast.0.len();
+                }
+                if bare {
+                    let in_tunnels = fast.0.iter().filter(|(_, frame)| sent_into(&ends, frame).is_some());
+                    assert_eq!(in_tunnels.count(), 0, "from outside into a tunnel");
+                }
+                let trust = |outcome: &&Outcome| outcome.verdict == Verdict::Drop(DropReason::TunnelTrust);
+                refused += fast.1.iter().filter(trust).count();
+            }
+            for team in &teams {
+                for (counters, received) in team.ports().iter().zip(received) {
+                    assert_eq!((counters.received, counters.verdicts()), (received, received), "seed {seed}");
+                }
+            }
+            assert_eq!(teams[0].ports(), teams[1].ports());
+            variant = if random.below(2) == 0 { variant } else { random.below(256) as u64 };
+            let (text, next) = configuration(variant);
+            ends = next;
+            let snapshot = snapshot(&text, generation, &mut names);
+            for pipeline in teams.iter_mut().flat_map(|team| &mut team.0) {
+                drop(pipeline.adopt(Arc::clone(&snapshot), now));
+            }
+        }
+        rides += teams[0].0.iter().flat_map(|pipeline| pipeline.rides).sum::<u64>();
+    }
+    assert!(
+        crossed > 20_000 && refused > 1_000 && rides > 2_000,
+        "{crossed} crossed, {refused} refused, {rides} quickly"
+    );
+}
+
+#[test]
+fn an_inner_frame_of_any_ethertype_is_looked_at() {
+    let (text, ends) = configuration(0);
+    let mut team = Team::new(&snapshot(&text, 1, &mut Names::default()), 1, true);
+    for kind in [0, ethertype::ARP, 0x8100, 0x88a8, 0x8847, 0xffff] {
+        let mut frame = vec![0; 60];
+        frame[..12].copy_from_slice(&[INNER[1].0, INNER[0].0].concat());
+        frame[12..14].copy_from_slice(&kind.to_be_bytes());
+        let (sent, outcomes) = team.receive(NOW, PortId(0), &around(&ends[0], &frame, 0));
+        assert!(sent.is_empty() && matches!(outcomes[0].verdict, Verdict::Drop(_)), "{kind:04x}");
+    }
+}

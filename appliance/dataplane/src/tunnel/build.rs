@@ -1,0 +1,229 @@
+//! From the configuration's gateways to tables.
+
+use super::vni::{Row, VniTable};
+use super::{End, Ends, Frontends, Path, Tunnel, Tunnels, vxlan};
+use crate::addr::Addr;
+use crate::emit::encap::Outer;
+use crate::names::{Names, TunnelName};
+use crate::route::{NextHop, RouteTable};
+use crate::snapshot::{PortFacts, port_id, route_table};
+use crate::verdict::PortId;
+use hashbrown::HashMap;
+use nva_config::{Config, Encapsulation, Gateway, Trust};
+use std::net::IpAddr;
+
+/// No port: where what is closed leads to.
+const NOWHERE: PortId = PortId(u16::MAX);
+
+struct Build<'a> {
+    config: &'a Config,
+    ports: &'a [PortFacts],
+    /// For each port those that lead out of it.
+    routes: Vec<RouteTable>,
+    ends: Vec<Ends>,
+    end_count: u16,
+    rows: Vec<Row>,
+    paths: Vec<Path>,
+    path_numbers: HashMap<PathKey, u32>,
+    open: HashMap<PortId, Tunnel>,
+    lines: u32,
+}
+
+/// Tunnels whose packets have the same outer ends go one way.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PathKey {
+    carrier: PortId,
+    address: Addr,
+    peer: Addr,
+    dscp: Option<u8>,
+    is_summed: bool,
+}
+
+impl Tunnels {
+    /// Compiles the gateways of a configuration. `ports` are those that carry tunnels.
+    pub(crate) fn build(config: &Config, ports: &[PortFacts], names: &mut Names) -> Self {
+        let mut build = Build {
+            config,
+            ports,
+            routes: routes(config),
+            ends: vec![Ends::default(); ports.len()],
+            end_count: 0,
+            rows: Vec::new(),
+            paths: Vec::new(),
+            path_numbers: HashMap::new(),
+            open: HashMap::new(),
+            lines: 0,
+        };
+        for gateway in config.gateways.iter().filter(|g| g.encapsulation == Encapsulation::Vxlan) {
+            build.gateway(gateway, names);
+        }
+        let (tunnels, facts) = build.numbered(names.tunnels());
+        Self {
+            ends: build.ends.into(),
+            vnis: VniTable::build(&build.rows),
+            tunnels,
+            facts,
+            paths: build.paths.into(),
+            stations: ports.iter().map(|port| port.mac).collect(),
+            frontends: Frontends::build(config),
+        }
+    }
+}
+
+/// For each port the routes that lead out of it: what leaves by a tunnel leaves by the tunnel's port, wherever the others would send
+/// it.
+fn routes(config: &Config) -> Vec<RouteTable> {
+    if config.gateways.is_empty() {
+        return Vec::new();
+    }
+    (0..config.ports.len()).map(|index| route_table(config, |next| next.port == port_id(index))).collect()
+}
+
+/// The tunnels of a configuration, once for each peer, with their numbers.
+pub fn configured(config: &Config, names: &mut Names) -> Vec<(PortId, TunnelName)> {
+    let gateways = config.gateways.iter().filter(|gateway| gateway.encapsulation == Encapsulation::Vxlan);
+    let tunnels = gateways.flat_map(|gateway| gateway.tunnels.iter().map(move |tunnel| (gateway, tunnel)));
+    let all = tunnels.flat_map(|(gateway, tunnel)| gateway.peers.iter().map(|peer| name_of(tunnel, *peer)));
+    all.filter_map(|name| Some((names.tunnel(&name)?, name))).collect()
+}
+
+fn name_of(tunnel: &nva_config::Tunnel, peer: IpAddr) -> TunnelName {
+    TunnelName {
+        name: tunnel.name.clone(),
+        is_trusted: tunnel.trust == Trust::Trusted,
+        carrier: port_id(tunnel.port.0),
+        address: tunnel.address.into(),
+        peer: peer.into(),
+        vni: tunnel.vni,
+        udp_port: tunnel.udp_port,
+    }
+}
+
+impl Build<'_> {
+    fn gateway(&mut self, gateway: &Gateway, names: &mut Names) {
+        let mut rows = Vec::new();
+        for tunnel in &gateway.tunnels {
+            let peers = gateway
+                .peers
+                .iter()
+                .filter_map(|peer| Some(((*peer).into(), names.tunnel(&name_of(tunnel, *peer))?)));
+            let peers = peers.collect();
+            let end = self.end(port_id(tunnel.port.0), tunnel.address, tunnel.udp_port, &gateway.peers);
+            rows.push(end.map(|end| Row { end, vni: tunnel.vni, udp_port: tunnel.udp_port, peers }));
+        }
+        for (place, (tunnel, row)) in gateway.tunnels.iter().zip(&rows).enumerate() {
+            let Some(row) = row else { continue };
+            let twin =
+                rows.iter().enumerate().find(|(other, _)| *other != place).and_then(|(_, row)| row.as_ref());
+            let line = self.lines;
+            self.lines += 1;
+            for &(peer, id) in &row.peers {
+                let twin = twin.and_then(|row| row.peers.iter().find(|(other, _)| *other == peer));
+                let open = self.tunnel(gateway, tunnel, peer, line);
+                self.open.insert(id, Tunnel { twin: twin.map_or(NOWHERE, |(_, id)| *id), ..open });
+            }
+        }
+        self.rows.extend(rows.into_iter().flatten());
+    }
+
+    /// The number of an address, at which tunnels to these peers end; `None` where there is no such port.
+    fn end(&mut self, port: PortId, address: IpAddr, udp_port: u16, peers: &[IpAddr]) -> Option<u16> {
+        let own = self.config.ports.get(port.index())?;
+        let listens = own.host_services.iter().flatten().any(|service| {
+            service.protocol == nva_config::HostProtocol::Udp
+                && service.ports.contains(vxlan::WELL_KNOWN_PORT)
+        });
+        let ends = &mut self.ends.get_mut(port.index())?.0;
+        let address = address.into();
+        let place = ends.iter().position(|end| end.address == address).unwrap_or_else(|| {
+            let mut udp_ports: Box<[u64; 1024]> = Box::new([0; 1024]);
+            if !listens {
+                // Whoever sends to the usual port is told why that is wrong.
+                set(&mut udp_ports, vxlan::WELL_KNOWN_PORT);
+            }
+            let number = self.end_count;
+            self.end_count += 1;
+            ends.push(End { address, number, udp_ports, peers: Default::default() });
+            ends.len() - 1
+        });
+        let end = ends.get_mut(place)?;
+        set(&mut end.udp_ports, udp_port);
+        for peer in peers.iter().map(|peer| Addr::from(*peer)) {
+            if !end.peers.contains(&peer) {
+                end.peers.push(peer);
+            }
+        }
+        Some(end.number)
+    }
+
+    fn tunnel(&mut self, gateway: &Gateway, tunnel: &nva_config::Tunnel, peer: Addr, line: u32) -> Tunnel {
+        let carrier = port_id(tunnel.port.0);
+        let path = self.path(PathKey {
+            carrier,
+            address: tunnel.address.into(),
+            peer,
+            dscp: gateway.dscp,
+            is_summed: !gateway.zero_checksum_ipv6,
+        });
+        let link = self.ports.get(carrier.index()).map_or(0, |port| port.mtu);
+        let mtu = gateway.mtu.map_or(link, |mtu| mtu.min(link));
+        let overhead = self.paths.get(path as usize).map_or(0, |path| path.outer.overhead() as u16);
+        Tunnel {
+            vni: tunnel.vni,
+            udp_port: tunnel.udp_port,
+            twin: NOWHERE,
+            carrier,
+            mtu: mtu.saturating_sub(overhead),
+            line,
+            path,
+            trust: tunnel.trust,
+            is_open: true,
+            clamps_mss: gateway.clamp_mss,
+            takes_unsummed: gateway.zero_checksum_ipv6,
+        }
+    }
+
+    fn path(&mut self, key: PathKey) -> u32 {
+        let next = self.paths.len() as u32;
+        let number = *self.path_numbers.entry(key.clone()).or_insert(next);
+        if number == next {
+            let PathKey { carrier, address, peer, dscp, is_summed } = key;
+            let hop = self.routes.get(carrier.index()).and_then(|routes| routes.lookup(peer));
+            self.paths.push(Path {
+                outer: Outer::new(address, peer, is_summed),
+                next_hop: hop.map(|NextHop { gateway, .. }| gateway.unwrap_or(peer)),
+                dscp,
+            });
+        }
+        number
+    }
+
+    /// Every tunnel that has a number, in the order of the numbers: those that the configuration does not have are closed.
+    fn numbered(&self, names: &[TunnelName]) -> (Box<[Tunnel]>, Box<[PortFacts]>) {
+        let of = |(number, name): (usize, &TunnelName)| {
+            let id = u16::try_from(number).map_or(NOWHERE, PortId::tunnel);
+            let closed = Tunnel {
+                vni: name.vni,
+                udp_port: name.udp_port,
+                twin: NOWHERE,
+                carrier: name.carrier,
+                mtu: 0,
+                line: u32::MAX,
+                path: u32::MAX,
+                trust: name.trust(),
+                is_open: false,
+                clamps_mss: false,
+                takes_unsummed: false,
+            };
+            let tunnel = self.open.get(&id).copied().unwrap_or(closed);
+            let mac = self.ports.get(name.carrier.index()).map(|port| port.mac).unwrap_or_default();
+            (tunnel, PortFacts { name: name.name.clone(), mac, mtu: tunnel.mtu, trust: tunnel.trust })
+        };
+        let (tunnels, facts): (Vec<_>, Vec<_>) = names.iter().enumerate().map(of).unzip();
+        (tunnels.into(), facts.into())
+    }
+}
+
+fn set(bits: &mut [u64; 1024], port: u16) {
+    bits[usize::from(port >> 6)] |= 1 << (port & 63);
+}

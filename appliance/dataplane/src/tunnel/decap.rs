@@ -1,0 +1,238 @@
+//! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
+
+use super::{End, Tunnels, vxlan};
+use crate::addr::{Addr, Mac};
+use crate::emit::checksum::Sum;
+use crate::verdict::{DropReason, PortId};
+use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, half_word, quarter_word, word};
+use crate::wire::{Cast, ETHERNET_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
+
+/// What is read of every frame: as far as the end of the VXLAN header.
+const HEAD_V4: usize = L4_OVER_V4 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+const HEAD_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+
+/// What a frame is to the tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// None of theirs.
+    Outside,
+    /// In a tunnel.
+    Inside(Arrival),
+    /// For a tunnel, and dropped.
+    Refused(DropReason),
+}
+
+/// A packet in a tunnel, that may be there as far as the outer headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The tunnel.
+    pub port: PortId,
+    /// Where the inner frame begins.
+    pub start: u16,
+    /// Where it ends.
+    pub end: u16,
+    /// The outer service field.
+    pub service: u8,
+}
+
+/// An outer datagram to one of the tunnels' addresses and UDP ports.
+#[derive(Clone, Copy)]
+struct Datagram<'a> {
+    src: Addr,
+    udp_port: u16,
+    /// The UDP payload, and where it begins.
+    payload: &'a [u8],
+    at: usize,
+    service: u8,
+    /// It has no checksum, over IPv6.
+    is_unsummed: bool,
+}
+
+impl Tunnels {
+    /// Looks at a frame that came in by a port which carries tunnels and is `station` there: one with plain outer headers, whose lengths
+    /// and checksums are right, without options and extension headers. Any other is outside, until the general parser has said
+    /// [more](Self::find_parsed) of it. `verify`: nobody looked at the outer checksum yet.
+    #[inline(always)]
+    pub fn find(&self, port: PortId, bytes: &[u8], station: Station, verify: bool) -> Found {
+        let Some(ends) = self.ends.get(port.index()) else { return Found::Outside };
+        match bytes.get(ETHERNET_HEADER_LEN) {
+            Some(0x45) => self.find_v4(&ends.0, bytes, station, verify),
+            Some(0x60..=0x6f) => self.find_v6(&ends.0, bytes, station, verify),
+            _ => Found::Outside,
+        }
+    }
+
+    #[inline(always)]
+    fn find_v4(&self, ends: &[End], bytes: &[u8], station: Station, verify: bool) -> Found {
+        const ETHERTYPE: u64 = 0x0008 << 32;
+        const FRAGMENTED: u64 = 0xffbf << 32;
+        let Some(head) = bytes.first_chunk::<HEAD_V4>() else { return Found::Outside };
+        let third = word(head, 16);
+        // Neither fragment offset nor flags but one, and UDP.
+        let differs = station.differs(head)
+            | (word(head, 8) ^ ETHERTYPE) & 0xffff << 32
+            | third & FRAGMENTED
+            | (third >> 56 ^ u64::from(protocol::UDP));
+        let [.., d0, d1, d2, d3] = word(head, L3 + 12).to_le_bytes();
+        let dst = Addr::v4([d0, d1, d2, d3]);
+        let udp_port = quarter_word(head, L4_OVER_V4 + 2).swap_bytes();
+        let Some(end) = end_of(ends, dst, udp_port).filter(|_| differs == 0) else { return Found::Outside };
+        let addresses = word(head, L3 + 12);
+        let words = (word(head, 8) >> 48) + u64::from(quarter_word(head, L3 + 10));
+        let sum = Sum::new().add_word(addresses);
+        if !sum.add_word(third).add_word(words).is_valid() {
+            return Found::Outside;
+        }
+        let total = usize::from((third as u16).swap_bytes());
+        let len = usize::from(quarter_word(head, L4_OVER_V4 + 4).swap_bytes());
+        let Some(datagram) = bytes.get(L4_OVER_V4..L3 + total).filter(|datagram| datagram.len() == len)
+        else {
+            // Too short, or with something behind the datagram.
+            return Found::Outside;
+        };
+        let checksum = quarter_word(head, L4_OVER_V4 + 6);
+        if checksum != 0 && verify && !is_right(sum, datagram) {
+            return Found::Outside;
+        }
+        let [s0, s1, s2, s3, ..] = addresses.to_le_bytes();
+        self.check(
+            end,
+            Datagram {
+                src: Addr::v4([s0, s1, s2, s3]),
+                udp_port,
+                payload: datagram.get(UDP_HEADER_LEN..).unwrap_or_default(),
+                at: L4_OVER_V4 + UDP_HEADER_LEN,
+                service: head[L3 + 1],
+                is_unsummed: false,
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn find_v6(&self, ends: &[End], bytes: &[u8], station: Station, verify: bool) -> Found {
+        const ETHERTYPE: u64 = 0xdd86 << 32;
+        let Some(head) = bytes.first_chunk::<HEAD_V6>() else { return Found::Outside };
+        let differs = station.differs(head)
+            | (word(head, 8) ^ ETHERTYPE) & 0xffff << 32
+            | u64::from(head[L3 + 6] ^ protocol::UDP);
+        let [s0, s1, d0, d1] = [8, 16, 24, 32].map(|at| word(head, L3 + at));
+        let address =
+            |low: u64, high: u64| Addr::v6((u128::from(low) | u128::from(high) << 64).to_le_bytes());
+        let udp_port = quarter_word(head, L4_OVER_V6 + 2).swap_bytes();
+        let end = end_of(ends, address(d0, d1), udp_port).filter(|_| differs == 0);
+        let Some(end) = end else { return Found::Outside };
+        let total = usize::from(quarter_word(head, L3 + 4).swap_bytes());
+        let len = usize::from(quarter_word(head, L4_OVER_V6 + 4).swap_bytes());
+        let datagram = bytes.get(L4_OVER_V6..L4_OVER_V6 + total).filter(|datagram| datagram.len() == len);
+        let Some(datagram) = datagram else { return Found::Outside };
+        let checksum = quarter_word(head, L4_OVER_V6 + 6);
+        let addresses = [s0, s1, d0, d1].into_iter().fold(Sum::new(), Sum::add_word);
+        if checksum != 0 && verify && !is_right(addresses, datagram) {
+            return Found::Outside;
+        }
+        self.check(
+            end,
+            Datagram {
+                src: address(s0, s1),
+                udp_port,
+                payload: datagram.get(UDP_HEADER_LEN..).unwrap_or_default(),
+                at: L4_OVER_V6 + UDP_HEADER_LEN,
+                service: (half_word(head, L3).swap_bytes() >> 20) as u8,
+                is_unsummed: checksum == 0,
+            },
+        )
+    }
+
+    /// Looks at a frame of which the general parser told what it is: with options or extension headers, or something behind the
+    /// datagram. Its checksums are right.
+    #[cold]
+    pub fn find_parsed(&self, port: PortId, bytes: &[u8], packet: &Packet) -> Found {
+        let ends = self.ends.get(port.index()).map_or(&[][..], |ends| &ends.0);
+        let is_datagram = packet.transport == Transport::Udp && packet.fragment.is_none();
+        if !is_datagram || packet.cast != Cast::Unicast {
+            return Found::Outside;
+        }
+        let Some(end) = end_of(ends, packet.key.dst, packet.key.dst_port) else { return Found::Outside };
+        let at = usize::from(packet.payload);
+        let service = crate::emit::service::read(bytes, packet.l3.into(), packet.family);
+        let payload = bytes.get(at..packet.payload_end.into()).unwrap_or_default();
+        let datagram = Datagram {
+            src: packet.key.src,
+            udp_port: packet.key.dst_port,
+            payload,
+            at,
+            service,
+            is_unsummed: false,
+        };
+        self.check(end, datagram)
+    }
+
+    /// Who sent it, to which network, by which port: in this order, as nothing that a stranger says counts.
+    #[inline(always)]
+    fn check(&self, end: &End, datagram: Datagram<'_>) -> Found {
+        let Datagram { src, udp_port, payload, at, service, is_unsummed } = datagram;
+        let Some((header, inner)) = payload.split_first_chunk() else {
+            return Found::Refused(if end.peers.contains(&src) {
+                DropReason::Malformed
+            } else {
+                DropReason::TunnelBadPeer
+            });
+        };
+        let network = vxlan::vni(*header).and_then(|vni| self.vnis.find(end.number, vni));
+        let Some(network) = network else { return self.refuse_unknown(end, src, *header) };
+        let Some(&(_, port)) = network.peers.iter().find(|(peer, _)| *peer == src) else {
+            return Found::Refused(DropReason::TunnelBadPeer);
+        };
+        if network.udp_port != udp_port {
+            return Found::Refused(DropReason::TunnelWrongPort);
+        }
+        if is_unsummed && !self.open(port).is_some_and(|tunnel| tunnel.takes_unsummed) {
+            return Found::Refused(DropReason::BadChecksum);
+        }
+        let start = at + vxlan::HEADER_LEN;
+        match u16::try_from(start + inner.len()) {
+            Ok(end) => Found::Inside(Arrival { port, start: start as u16, end, service }),
+            Err(_) => Found::Refused(DropReason::Unsupported),
+        }
+    }
+
+    #[cold]
+    fn refuse_unknown(&self, end: &End, src: Addr, header: [u8; vxlan::HEADER_LEN]) -> Found {
+        Found::Refused(if !end.peers.contains(&src) {
+            DropReason::TunnelBadPeer
+        } else if vxlan::vni(header).is_none() {
+            DropReason::Malformed
+        } else {
+            DropReason::TunnelUnknownVni
+        })
+    }
+
+    /// Whether an inner frame says that one of our own ports sent it: it went round in a circle.
+    #[inline(always)]
+    pub fn is_ours(&self, inner: &[u8]) -> bool {
+        let source = inner.get(6..).and_then(|bytes| bytes.first_chunk());
+        source.is_some_and(|source| self.stations.iter().any(|own| own.0 == *source))
+    }
+}
+
+/// The address that a datagram is for, where tunnels at it have its UDP port.
+#[inline(always)]
+fn end_of(ends: &[End], dst: Addr, udp_port: u16) -> Option<&End> {
+    let end = ends.iter().find(|end| end.address == dst)?;
+    (end.udp_ports[usize::from(udp_port >> 6)] >> (udp_port & 63) & 1 == 1).then_some(end)
+}
+
+/// Whether a datagram's checksum is right; `sum` is that of the addresses.
+#[inline(never)]
+fn is_right(sum: Sum, datagram: &[u8]) -> bool {
+    sum.add_u16(u16::from(protocol::UDP)).add_u32(datagram.len() as u32).add_bytes(datagram).is_valid()
+}
+
+/// The station that an inner frame is for: what came in by a tunnel is taken whoever it is addressed to, unless that is a group.
+#[inline(always)]
+pub fn station(inner: &[u8]) -> Mac {
+    match inner.first_chunk().copied().map(Mac) {
+        Some(destination) if !destination.is_group() => destination,
+        _ => Mac::default(),
+    }
+}

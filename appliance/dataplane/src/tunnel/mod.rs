@@ -1,0 +1,184 @@
+//! Stage 2, decap: packets in the tunnels of a gateway load balancer.
+//!
+//! Decides whether a frame is for one of the tunnels, which one, and whether it may be there: a peer sent it, its network has a tunnel,
+//! at this UDP port. Each tunnel to each peer is a port of its own on top of the one that carries it, with its own side; what
+//! comes in by it leaves by its twin, the tunnel of the other side to the same peer. Never looks at the inner packet, never
+//! judges it, never changes a byte: [`emit::encap`](crate::emit::encap) writes.
+//!
+//! ```text
+//!            external tunnel (untrusted)              internal tunnel (trusted)
+//! client -> [peer] ---> port [ guard, flow, policy, … ] port ---> [peer] -> application
+//!            answers of the appliance's own go back where the packet came from
+//! ```
+//!
+//! *Invariant:* the number of a tunnel never changes its side, nor what it leads to, whatever configuration is taken up: frames that
+//! wait, flows, and other workers hold numbers. A tunnel that is no longer configured keeps its number and is closed.
+
+mod build;
+mod decap;
+pub mod ecn;
+pub mod entropy;
+mod frontends;
+mod vni;
+pub mod vxlan;
+
+#[cfg(test)]
+mod tests;
+
+pub use build::configured;
+pub use decap::{Arrival, Found, station};
+pub use frontends::Frontends;
+
+use crate::addr::{Addr, Mac};
+use crate::emit::encap::Outer;
+use crate::snapshot::PortFacts;
+use crate::verdict::PortId;
+use nva_config::Trust;
+use smallvec::SmallVec;
+use vni::VniTable;
+
+/// A tunnel to one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The network.
+    pub vni: u32,
+    /// The UDP port at both ends.
+    pub udp_port: u16,
+    /// Where its packets leave: the tunnel of the other side, to the same peer.
+    pub twin: PortId,
+    /// The port that carries it.
+    pub carrier: PortId,
+    /// The longest inner IP packet that fits, in bytes.
+    pub mtu: u16,
+    /// Which of the configuration's tunnels it is; those to several peers have one number.
+    line: u32,
+    path: u32,
+    /// Which side it leads to.
+    pub trust: Trust,
+    /// The configuration has it.
+    pub is_open: bool,
+    /// What SYNs announce is made to fit.
+    pub clamps_mss: bool,
+    takes_unsummed: bool,
+}
+
+/// The way to a peer, from one of the appliance's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The outer ends.
+    pub outer: Outer,
+    /// The next hop on the carrier; `None`: no route leads to the peer by that port.
+    pub next_hop: Option<Addr>,
+    /// The codepoint of outer headers; `None`: the inner packet's.
+    pub dscp: Option<u8>,
+}
+
+impl Path {
+    /// The outer service field of a packet with this inner one: the congestion field is the inner packet's own (RFC 6040, 4.1).
+    #[inline(always)]
+    pub const fn service(&self, inner: u8) -> u8 {
+        match self.dscp {
+            Some(dscp) => dscp << 2 | inner & ecn::FIELD,
+            None => inner,
+        }
+    }
+}
+
+/// All tunnels of a configuration, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Tunnels {
+    /// By [`PortId::index`] of the carrier.
+    ends: Box<[Ends]>,
+    vnis: VniTable,
+    /// By [`PortId::tunnel_index`].
+    tunnels: Box<[Tunnel]>,
+    /// The same.
+    facts: Box<[PortFacts]>,
+    paths: Box<[Path]>,
+    /// The Ethernet addresses of all ports.
+    stations: SmallVec<[Mac; 4]>,
+    /// What inner addresses stand for.
+    pub frontends: Frontends,
+}
+
+/// The addresses of one port at which tunnels end.
+#[derive(Clone, Debug, Default)]
+struct Ends(SmallVec<[End; 2]>);
+
+/// An address at which tunnels end.
+#[derive(Clone, Debug)]
+struct End {
+    address: Addr,
+    number: u16,
+    /// The UDP ports of its tunnels, a bit each.
+    udp_ports: Box<[u64; 1024]>,
+    /// The other ends of all its tunnels.
+    peers: SmallVec<[Addr; 4]>,
+}
+
+/// A tunnel that nobody knows: nothing fits through it.
+static NOWHERE: PortFacts =
+    PortFacts { name: String::new(), mac: Mac([0; 6]), mtu: 0, trust: Trust::Untrusted };
+
+impl Tunnels {
+    /// Tunnels end at this port.
+    #[inline(always)]
+    pub fn are_at(&self, port: PortId) -> bool {
+        self.ends.get(port.index()).is_some_and(|ends| !ends.0.is_empty())
+    }
+
+    /// A tunnel that the configuration has.
+    #[inline(always)]
+    pub fn open(&self, port: PortId) -> Option<&Tunnel> {
+        self.known(port).filter(|tunnel| tunnel.is_open)
+    }
+
+    /// A tunnel that this configuration has or an earlier one had.
+    #[inline(always)]
+    pub fn known(&self, port: PortId) -> Option<&Tunnel> {
+        if port.is_tunnel() { self.tunnels.get(port.tunnel_index()) } else { None }
+    }
+
+    /// The way to the tunnel's peer.
+    #[inline(always)]
+    pub fn path(&self, tunnel: &Tunnel) -> Option<&Path> {
+        self.paths.get(tunnel.path as usize)
+    }
+
+    /// A tunnel as a port; of one that is not known, what lets nothing pass.
+    pub(crate) fn facts(&self, port: PortId) -> &PortFacts {
+        self.facts.get(port.tunnel_index()).unwrap_or(&NOWHERE)
+    }
+
+    /// The port that carries a tunnel, or the port itself.
+    #[inline(always)]
+    pub fn carrier(&self, port: PortId) -> PortId {
+        self.known(port).map_or(port, |tunnel| tunnel.carrier)
+    }
+
+    /// The open tunnel of this name to its first peer.
+    pub fn named(&self, name: &str) -> Option<PortId> {
+        let place = self
+            .tunnels
+            .iter()
+            .zip(&self.facts)
+            .position(|(tunnel, facts)| tunnel.is_open && facts.name == name);
+        place.and_then(|number| u16::try_from(number).ok()).map(PortId::tunnel)
+    }
+
+    /// Whether packets of a flow that came in by `before` may come in by `now`, an open tunnel: the same tunnel from another peer, or, where
+    /// the configuration has no longer what was, any of that side.
+    pub fn continues(&self, before: PortId, now: PortId) -> bool {
+        match (self.known(before), self.open(now)) {
+            (Some(before), Some(now)) => {
+                before.trust == now.trust && (before.line == now.line || !before.is_open)
+            }
+            _ => false,
+        }
+    }
+
+    /// How many tunnels there are to be counted, closed ones included.
+    pub fn count(&self) -> usize {
+        self.tunnels.len()
+    }
+}
