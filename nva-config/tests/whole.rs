@@ -226,3 +226,28 @@ fn a_bad_published_file_is_told_with_the_path_in_it() {
         ["nva.yaml:2:25: the tag `Local` is in the file too; choose another name"]
     );
 }
+
+#[test]
+fn a_cookie_secret_is_32_hexadecimal_digits_and_is_never_repeated() {
+    let text = "version: 1\nprotection: {syn_flood: {cookie_secret_file: cookie.secret}}\n";
+    let config = |content: &str| {
+        let disk = Disk::new(&[("etc/cookie.secret", content)]);
+        load(&[source("etc/nva.yaml", text)], Some(&disk))
+    };
+    let good = config("000102030405060708090a0B0c0d0e0f\n").unwrap();
+    assert_eq!(good.protection.cookie_secret, Some(std::array::from_fn(|at| at as u8)));
+    assert!(good.protection.syn_flood.is_some());
+    for bad in ["", "00", "000102030405060708090a0b0c0d0e0g", "000102030405060708090a0b0c0d0e0f00", "sesame"]
+    {
+        let said = said(config(bad));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("etc/nva.yaml:2:") && said[0].contains("32 hexadecimal digits"),
+            "{said:?}"
+        );
+        assert!(bad.is_empty() || bad == "00" || !said[0].contains(bad), "{said:?}");
+    }
+    let missing = said(load(&[source("etc/nva.yaml", text)], Some(&Disk::new(&[]))));
+    assert!(missing[0].contains("cannot be read"), "{missing:?}");
+    assert_eq!(load(&[source("etc/nva.yaml", text)], None).unwrap().protection.cookie_secret, None);
+}

@@ -91,6 +91,10 @@ const fn miss(name: &'static str, rules: usize) -> Scenario {
     Scenario { name, flows: 0, rules, kind: Kind::Denied, sizes: Sizes::Small }
 }
 
+const fn flood(name: &'static str, kind: Kind) -> Scenario {
+    Scenario { name, flows: 0, rules: 0, kind, sizes: Sizes::Small }
+}
+
 const SCENARIOS: &[Scenario] = &[
     hit("hit-1-100-64", 1, 100, Sizes::Small),
     hit("hit-1k-0-64", 1_000, 0, Sizes::Small),
@@ -106,6 +110,8 @@ const SCENARIOS: &[Scenario] = &[
     miss("miss-0-64", 0),
     miss("miss-100-64", 100),
     miss("miss-1000-64", 1_000),
+    flood("syn-cookie", Kind::Cookies),
+    flood("ack-invalid", Kind::Unproved),
 ];
 
 #[derive(Serialize)]

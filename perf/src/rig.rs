@@ -10,6 +10,7 @@ use nva_dataplane::route::News;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::PortId;
+use nva_dataplane::wire::{self, Packet, Parsed, Transport};
 use pmd_shim::exchange;
 use pmd_shim::memory::{LoopRx, Templates};
 use pmd_shim::{Burst, Frame, FrameSource, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue};
@@ -49,6 +50,10 @@ pub(crate) enum Kind {
     Tunnelled,
     /// First packets that no flow knows, and that only the default rule behind all others denies.
     Denied,
+    /// SYNs with the options of Linux from forged sources, each answered with a cookie.
+    Cookies,
+    /// Acknowledgements from forged sources that prove nothing.
+    Unproved,
 }
 
 /// Frame sizes, without the frame check sequence.
@@ -158,6 +163,9 @@ impl Rig {
         if scenario.kind == Kind::Tunnelled {
             text += &gateways();
         }
+        if matches!(scenario.kind, Kind::Cookies | Kind::Unproved) {
+            text = text.replace("backend_port: 8443}", "backend_port: 8443, syn_proxy: always}");
+        }
         let config = load(&text)?;
         let links = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
         let mut names = Names::default();
@@ -187,6 +195,8 @@ impl Rig {
             Kind::Routed => rig.open(scenario, &pool, seed)?,
             Kind::Tunnelled => rig.open_tunnelled(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
+            Kind::Cookies => rig.asked(&pool, seed)?,
+            Kind::Unproved => unproved(seed),
         };
         rig.tables = tables.map(Arc::new);
         rig.play(&rig.tables.clone());
@@ -251,8 +261,8 @@ impl Rig {
     /// Whether every packet so far ended as the scenario says: a path that drops everything would be fast.
     pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
         let expected = match scenario.kind {
-            Kind::Established | Kind::Routed | Kind::Tunnelled => self.stepped,
-            Kind::Denied => 0,
+            Kind::Established | Kind::Routed | Kind::Tunnelled | Kind::Cookies => self.stepped,
+            Kind::Denied | Kind::Unproved => 0,
         };
         if self.sink.sent == expected {
             Ok(())
@@ -338,6 +348,22 @@ impl Rig {
         Ok([Templates::default(), table(&both, &mut random, &either)])
     }
 
+    /// SYNs from forged sources, of which one is tried: what leaves for it has to be a right SYN-ACK.
+    fn asked(&mut self, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
+        let mut random = Random(seed);
+        let frames: Vec<Vec<u8>> = (0..100_000).map(|_| traffic::forged_syn(&mut random)).collect();
+        self.sink.keep = true;
+        let answer = self.pass(pool, OUTSIDE, &frames[0])?;
+        self.sink.keep = false;
+        self.sink.sent = 0;
+        match wire::parse(&answer, RxOffload::default(), Mac(traffic::ROUTER)) {
+            Ok(Parsed::Ip(Packet { transport: Transport::Tcp(tcp), .. }))
+                if tcp.flags.0 == 0x12 && tcp.window == 0 => {}
+            other => return Err(format!("no SYN-ACK left for a SYN: {other:?}")),
+        }
+        Ok([Templates::new(frames), Templates::default()])
+    }
+
     /// Takes one frame through and gives what left.
     fn pass(&mut self, pool: &Pool, port: PortId, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let mut burst = Burst::new();
@@ -381,6 +407,12 @@ fn denied(seed: u64) -> [Templates; 2] {
         frame
     });
     [Templates::new(frames), Templates::default()]
+}
+
+/// Acknowledgements from forged sources.
+fn unproved(seed: u64) -> [Templates; 2] {
+    let mut random = Random(seed);
+    [Templates::new((0..100_000).map(|_| traffic::forged_ack(&mut random))), Templates::default()]
 }
 
 /// The backend, and its Ethernet address, to which a frame goes.

@@ -115,6 +115,34 @@ pub(crate) fn tunnelled(index: usize, inward: bool, size: usize) -> Vec<u8> {
     frame
 }
 
+/// A forged source: any address outside of those that nobody can have, and any port.
+fn forged(random: &mut Random) -> ([u8; 4], u16) {
+    let [a, b, c, d, e, f, ..] = random.next().to_le_bytes();
+    ([16 + a % 100, b, c, 1 + d % 250], u16::from_le_bytes([e, f]) | 1)
+}
+
+/// A SYN from a forged source, with the options of Linux: 74 bytes.
+pub(crate) fn forged_syn(random: &mut Random) -> Vec<u8> {
+    let (address, port) = forged(random);
+    let options = [2, 4, 0x05, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+    let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, FRONTEND, 64);
+    let builder = builder.tcp(port, SERVICE, random.next() as u32, 64_240).syn();
+    match builder.options_raw(&options) {
+        Ok(builder) => finish(builder, 0),
+        Err(error) => unreachable!("twenty bytes of options fit: {error:?}"),
+    }
+}
+
+/// An acknowledgement from a forged source: 60 bytes.
+pub(crate) fn forged_ack(random: &mut Random) -> Vec<u8> {
+    let (address, port) = forged(random);
+    let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, FRONTEND, 64);
+    let mut frame =
+        finish(builder.tcp(port, SERVICE, random.next() as u32, 64_240).ack(random.next() as u32), 0);
+    frame.resize(60, 0);
+    frame
+}
+
 fn finish(builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>, size: usize) -> Vec<u8> {
     let payload = vec![0x5a; size.saturating_sub(54)];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));

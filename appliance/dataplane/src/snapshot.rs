@@ -62,6 +62,7 @@ pub struct Snapshot {
     pub(crate) homes: Homes,
     pub(crate) syn_flood: Option<SynFlood>,
     pub(crate) tunnels: Tunnels,
+    pub(crate) cookie_secret: Option<[u8; 16]>,
     names: Names,
 }
 
@@ -106,6 +107,7 @@ impl Snapshot {
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
             homes: Homes::build(config),
             syn_flood: config.protection.syn_flood,
+            cookie_secret: config.protection.cookie_secret,
             names: options.names.clone(),
             ports,
         }

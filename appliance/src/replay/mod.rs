@@ -47,8 +47,10 @@ pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
 }
 
 fn try_replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let config =
+    let mut config =
         files::load(&args.config.files, Depth::PacketPath).map_err(|all| Failure::configuration(&all))?;
+    // The seed fixes every secret.
+    config.protection.cookie_secret = None;
     let in_the_way = unbuilt(&config, Purpose::Replay);
     if !in_the_way.is_empty() {
         return Err(Failure::configuration(&in_the_way));

@@ -1,10 +1,10 @@
-//! Management, and the files that it names.
+//! Management and protection, with the files that they name.
 
 use std::path::PathBuf;
 
 use super::Once;
 use crate::Files;
-use crate::model::{Management, ManagementTls, Role};
+use crate::model::{Management, ManagementTls, Protection, Role};
 use crate::raw::{self, List, Opt};
 use crate::report::{At, Report, quote};
 
@@ -47,6 +47,49 @@ pub(super) fn management(
         roles,
         metrics: raw.metrics.map(|metrics| metrics.value),
     })
+}
+
+/// Adds what is in the section's files.
+pub(super) fn protection(
+    raw: &raw::ProtectionSection,
+    files: Option<&dyn Files>,
+    report: &mut Report<'_>,
+) -> Protection {
+    let cookie_secret = match (&raw.cookie_secret_file, files) {
+        (Some(file), Some(files)) => cookie_secret(file, files, report),
+        _ => None,
+    };
+    Protection { cookie_secret, ..raw.protection.clone() }
+}
+
+/// A secret of 128 bits, as 32 hexadecimal digits. What is in the file is never repeated.
+fn cookie_secret(file: &At<PathBuf>, files: &dyn Files, report: &mut Report<'_>) -> Option<[u8; 16]> {
+    let shown = quote(&file.value.display().to_string());
+    let content = match files.read(&file.value) {
+        Ok(content) => content,
+        Err(error) => {
+            report
+                .problem(file.at, format!("the file {shown} cannot be read: {error}; name a readable file"));
+            return None;
+        }
+    };
+    let secret = hexadecimal(content.trim_ascii());
+    if secret.is_none() {
+        report.problem(
+            file.at,
+            format!("the file {shown} holds no secret; write 32 hexadecimal digits into it, as `openssl rand -hex 16` does"),
+        );
+    }
+    secret
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<[u8; 16]> {
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let bytes: Vec<u8> =
+        pairs.iter().take(17).map_while(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    (pairs.len() == 16).then_some(())?;
+    bytes.try_into().ok()
 }
 
 fn check_pem(file: &Opt<PathBuf>, files: Option<&dyn Files>, report: &mut Report<'_>) -> Option<PathBuf> {

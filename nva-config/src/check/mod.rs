@@ -45,7 +45,11 @@ pub(crate) fn check(raw: &Raw, files: Option<&dyn Files>, report: &mut Report<'_
         security_groups,
         load_balancers: balancing::check(raw, &connected, report),
         gateways: gateway::check(raw, &ports, report),
-        protection: raw.protection.clone().unwrap_or_default(),
+        protection: raw
+            .protection
+            .as_ref()
+            .map(|raw| files::protection(raw, files, report))
+            .unwrap_or_default(),
         management: raw
             .management
             .as_ref()

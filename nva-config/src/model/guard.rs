@@ -71,6 +71,9 @@ pub struct Protection {
     pub anti_spoofing: AntiSpoofing,
     /// `syn_flood`.
     pub syn_flood: Option<SynFlood>,
+    /// What is in `syn_flood.cookie_secret_file`: the secret of SYN cookies that several appliances share. `None` where there is no such
+    /// key, or files are not read.
+    pub cookie_secret: Option<[u8; 16]>,
     /// `connections`.
     pub connections: Option<ConnectionLimits>,
     /// `amplification`.
@@ -134,6 +137,7 @@ impl Default for Protection {
             blocklist: Vec::new(),
             anti_spoofing: AntiSpoofing::Strict,
             syn_flood: None,
+            cookie_secret: None,
             connections: None,
             amplification: Amplification::default(),
             icmp_rate: None,

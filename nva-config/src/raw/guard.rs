@@ -1,9 +1,10 @@
 //! `gateway` and `protection` as written.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::fields::{Fields, List, Opt, elements, fields, placed};
-use super::scalar::{address, boolean, count, name, port, prefix, prefixes, word};
+use super::scalar::{address, boolean, count, name, port, prefix, prefixes, text, word};
 use crate::model::{
     Amplification, AntiSpoofing, ConnectionLimits, Encapsulation, Prefix, Protection, SynFlood, Trust,
 };
@@ -98,8 +99,16 @@ fn dscp(node: &Node, report: &mut Report<'_>) -> Option<Option<u8>> {
     }
 }
 
-pub(super) fn protection(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Protection {
-    Protection {
+/// `protection`: all of it, and what is in files beside.
+pub(crate) struct ProtectionSection {
+    pub(crate) protection: Protection,
+    /// `syn_flood.cookie_secret_file`.
+    pub(crate) cookie_secret_file: Opt<PathBuf>,
+}
+
+pub(super) fn protection(fields: &mut Fields<'_>, report: &mut Report<'_>) -> ProtectionSection {
+    let mut cookie_secret_file = None;
+    let protection = Protection {
         allowlist: fields.list("allowlist", report, prefixes).items.concat(),
         blocklist: fields.list("blocklist", report, prefixes).items.concat(),
         anti_spoofing: fields
@@ -108,8 +117,14 @@ pub(super) fn protection(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Pr
         syn_flood: fields.section("syn_flood", report, |fields, report| SynFlood {
             per_source_rate: limit(fields, "per_source_rate", report),
             global_rate: limit(fields, "global_rate", report),
-            proxy_threshold: limit(fields, "proxy_threshold", report),
+            proxy_threshold: {
+                let file = fields.optional("cookie_secret_file", report, text);
+                cookie_secret_file =
+                    file.map(|At { value, at }| At { value: report.resolve(at, &value), at });
+                limit(fields, "proxy_threshold", report)
+            },
         }),
+        cookie_secret: None,
         connections: fields.section("connections", report, |fields, report| ConnectionLimits {
             per_source: limit(fields, "per_source", report),
             new_per_source_rate: limit(fields, "new_per_source_rate", report),
@@ -118,7 +133,8 @@ pub(super) fn protection(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Pr
         icmp_rate: fields
             .section("icmp", report, |fields, report| limit(fields, "rate", report))
             .filter(|rate| *rate != 0),
-    }
+    };
+    ProtectionSection { protection, cookie_secret_file }
 }
 
 /// A number of which 0, and its absence, mean that there is no limit.

@@ -20,7 +20,7 @@ pub(crate) use policy::*;
 pub(crate) use records::*;
 pub(crate) use scalar::name_mistake;
 
-use crate::model::{Dataplane, Logs, Protection};
+use crate::model::{Dataplane, Logs};
 use crate::report::Report;
 use crate::tree::Node;
 
@@ -40,7 +40,7 @@ pub(crate) struct Raw {
     pub(crate) security_groups: List<SecurityGroup>,
     pub(crate) load_balancers: List<LoadBalancer>,
     pub(crate) gateways: List<Gateway>,
-    pub(crate) protection: Option<Protection>,
+    pub(crate) protection: Option<ProtectionSection>,
     pub(crate) management: Option<Management>,
     pub(crate) logs: Option<Logs>,
 }

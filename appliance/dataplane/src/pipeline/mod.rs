@@ -263,7 +263,7 @@ impl<F: Frame> Pipeline<F> {
         self.neighbors.set_static(&snapshot.static_neighbors);
         self.exits = fast::Exit::all(snapshot);
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
-        self.proxy.adopt(None, mtu, snapshot.names().backend_count(), now);
+        self.proxy.adopt(snapshot.cookie_secret, mtu, snapshot.names().backend_count(), now);
         self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), snapshot.balancer.asking());
     }
 

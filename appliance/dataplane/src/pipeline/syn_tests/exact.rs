@@ -787,3 +787,28 @@ fn syns_of_a_source_and_of_all_are_limited() {
     rig.pass(Duration::from_secs(1));
     ask(&mut rig, V4, &linux());
 }
+
+#[test]
+fn appliances_that_share_a_secret_take_each_others_cookies() {
+    let rig = |seed: u8, secret: Option<[u8; 16]>| {
+        let mut names = Names::default();
+        let source = Source { path: "syn.yaml".into(), text: CONFIG.into() };
+        let mut config = nva_config::load(&[source], None).expect("a good configuration");
+        config.protection.cookie_secret = secret;
+        let links = MACS.map(|mac| Link { mac, mtu: 1500 });
+        let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
+        let snapshot = Arc::new(Snapshot::build(&config, options));
+        let options = Options { flow_capacity: 64, seed: [seed; 16], placement: Placement::ALONE };
+        // They have run for different times, and know what time it is.
+        let now = START + Duration::from_secs(u64::from(seed));
+        let epoch_ms = 1_700_000_000_000 - now.millis();
+        let pipeline = Pipeline::new(snapshot, &options, now).with_unix_time(epoch_ms, now);
+        Rig { pipeline, wire: Wire::default(), now, names, generation: 1 }
+    };
+    let talk = ask(&mut rig(1, Some([9; 16])), V4, &linux());
+    assert_eq!(rig(2, Some([9; 16])).send(OUT, &talk.ack().build()).0, Verdict::Hold);
+    for secret in [None, Some([8; 16])] {
+        let verdict = rig(1, secret).send(OUT, &talk.ack().build()).0;
+        assert_eq!(verdict, Verdict::Drop(DropReason::InvalidCookie));
+    }
+}
