@@ -130,6 +130,15 @@ impl Transmit<PoolFrame> for Sink {
         }
     }
 
+    #[inline]
+    fn transmit_all(&mut self, port: PortId, frames: &mut Burst<PoolFrame>) {
+        if self.keep {
+            return frames.drain(..).for_each(|frame| self.transmit(port, frame));
+        }
+        self.sent += frames.len() as u64;
+        frames.clear();
+    }
+
     fn allocate(&mut self) -> Option<PoolFrame> {
         self.pool.allocate()
     }

@@ -127,6 +127,14 @@ impl<T: TxQueue, S: FrameSource<Frame = T::Frame>> Transmit<T::Frame> for Outbox
         }
     }
 
+    #[inline]
+    fn transmit_all(&mut self, port: PortId, frames: &mut Burst<T::Frame>) {
+        match self.lanes.get_mut(port.index()) {
+            Some(lane) if lane.burst.is_empty() => std::mem::swap(&mut lane.burst, frames),
+            _ => frames.drain(..).for_each(|frame| self.transmit(port, frame)),
+        }
+    }
+
     fn allocate(&mut self) -> Option<T::Frame> {
         self.source.allocate()
     }

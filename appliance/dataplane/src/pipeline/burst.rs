@@ -30,41 +30,46 @@ impl Slot {
     pub(super) const OTHER: Self = Self { hash: FlowHash::NONE, plain: None };
 }
 
-/// Frames that left by the fast lane, not counted yet.
-pub(super) struct Sent {
+/// Frames that leave by the fast lane: those in a row to one port go together.
+pub(super) struct Leaving<F> {
     from: PortId,
     to: PortId,
-    all: u64,
-    /// By the port of the last one.
-    run: u64,
+    frames: Burst<F>,
+    /// How many went before these.
+    gone: u64,
 }
 
-impl Sent {
+impl<F: Frame> Leaving<F> {
     pub(super) fn new(from: PortId) -> Self {
-        Self { from, to: from, all: 0, run: 0 }
+        Self { from, to: from, frames: Burst::new(), gone: 0 }
     }
 
     #[inline(always)]
-    pub(super) fn add(&mut self, to: PortId, counters: &mut Counters) {
+    pub(super) fn add<T: Transmit<F>>(&mut self, to: PortId, frame: F, counters: &mut Counters, tx: &mut T) {
         if to != self.to {
-            self.count_run(counters);
+            self.go(counters, tx);
             self.to = to;
         }
-        self.run += 1;
+        // There is room for a whole burst.
+        self.frames.push(frame);
     }
 
-    fn count_run(&mut self, counters: &mut Counters) {
-        self.all += self.run;
+    /// Those that wait leave.
+    #[inline(never)]
+    pub(super) fn go<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
+        let count = self.frames.len() as u64;
+        self.gone += count;
         if let Some(counters) = counters.port(self.to) {
-            counters.transmitted += core::mem::take(&mut self.run);
+            counters.transmitted += count;
         }
+        tx.transmit_all(self.to, &mut self.frames);
     }
 
-    pub(super) fn count(mut self, counters: &mut Counters) {
-        self.count_run(counters);
+    pub(super) fn end<T: Transmit<F>>(mut self, counters: &mut Counters, tx: &mut T) {
+        self.go(counters, tx);
         if let Some(counters) = counters.port(self.from) {
-            counters.received += self.all;
-            counters.forwarded += self.all;
+            counters.received += self.gone;
+            counters.forwarded += self.gone;
         }
     }
 }
@@ -207,27 +212,30 @@ impl<F: Frame> Pipeline<F> {
         observer: &mut O,
     ) {
         let lane = self.lane(mark.port, now);
-        let mut sent = Sent::new(mark.port);
+        let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {
             let Some(mut frame) = frames.next() else { break };
             if let Some(outcome) = self.fast(&mut frame, slot, &lane) {
                 if let Verdict::Forward(port) = outcome.verdict {
-                    sent.add(port, &mut self.counters);
-                    tx.transmit(port, frame);
+                    leaving.add(port, frame, &mut self.counters, tx);
                 }
                 observer.decided(index, &outcome);
                 continue;
             }
             let outcome = match self.at_once_elsewhere(&frame, slot, mark) {
                 Some(to) => self.pass_on(frame, slot, mark, to, tx),
-                None => self.through(frame, slot, others, mark, now, tx),
+                None => {
+                    // What came before leaves before.
+                    leaving.go(&mut self.counters, tx);
+                    self.through(frame, slot, others, mark, now, tx)
+                }
             };
             if let Some(outcome) = outcome {
                 observer.decided(index, &outcome);
             }
         }
-        sent.count(&mut self.counters);
+        leaving.end(&mut self.counters, tx);
     }
 
     /// Gives a frame to another worker; `None` when that one goes on with it.

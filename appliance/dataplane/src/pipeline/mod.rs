@@ -49,7 +49,7 @@ use crate::wire::{FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
 use burst::Slot;
 use core::ops::ControlFlow;
 use mark::{Mark, Origin};
-use pmd_shim::Frame;
+use pmd_shim::{Burst, Frame};
 use std::sync::Arc;
 
 pub use from_kernel::worker_for;
@@ -60,6 +60,11 @@ pub use place::Handed;
 pub trait Transmit<F: Frame> {
     /// Takes a frame to be sent out of a port. What the port's queue refuses later comes back through [`Pipeline::refused`].
     fn transmit(&mut self, port: PortId, frame: F);
+
+    /// Takes frames to be sent out of a port, in their order, as [`transmit`](Self::transmit) takes each; `frames` is empty afterwards.
+    fn transmit_all(&mut self, port: PortId, frames: &mut Burst<F>) {
+        frames.drain(..).for_each(|frame| self.transmit(port, frame));
+    }
 
     /// A new, empty frame, for what the appliance says by itself; `None` when all are in use.
     fn allocate(&mut self) -> Option<F>;

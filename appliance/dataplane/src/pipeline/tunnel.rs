@@ -4,7 +4,7 @@
 //! leaves by the twin of the tunnel that it came by, whatever its destination is; it is passed on as it was, one hop as ever; it is never
 //! for the appliance itself; and what tells where a flow's packets may come from is the tunnel, not a route.
 
-use super::burst::{Sent, Slot};
+use super::burst::{Leaving, Slot};
 use super::known::payload;
 use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit, drop_for};
 use crate::addr::{Addr, Family, Mac, MacWord};
@@ -77,7 +77,7 @@ impl<F: Frame> Pipeline<F> {
     ) {
         let carrier = self.snapshot.tunnels.carrier(ports[0]);
         let mut lane = self.lane(carrier, now);
-        let mut sent = Sent::new(carrier);
+        let mut leaving = Leaving::new(carrier);
         for (index, (mut frame, (slot, &port))) in burst.drain(..).zip(slots.iter().zip(ports)).enumerate() {
             lane.turn_to(port, self.facts(port).trust);
             let outcome = match port.is_tunnel() {
@@ -86,8 +86,7 @@ impl<F: Frame> Pipeline<F> {
             };
             if let Some(outcome) = outcome {
                 if let Verdict::Forward(port) = outcome.verdict {
-                    sent.add(port, &mut self.counters);
-                    tx.transmit(port, frame);
+                    leaving.add(port, frame, &mut self.counters, tx);
                 }
                 observer.decided(index, &outcome);
                 continue;
@@ -95,13 +94,17 @@ impl<F: Frame> Pipeline<F> {
             let mark = Mark { port, origin };
             let outcome = match self.at_once_elsewhere(&frame, slot, mark) {
                 Some(to) => self.pass_on(frame, slot, mark, to, tx),
-                None => self.through(frame, slot, others, mark, now, tx),
+                None => {
+                    // What came before leaves before.
+                    leaving.go(&mut self.counters, tx);
+                    self.through(frame, slot, others, mark, now, tx)
+                }
             };
             if let Some(outcome) = outcome {
                 observer.decided(index, &outcome);
             }
         }
-        sent.count(&mut self.counters);
+        leaving.end(&mut self.counters, tx);
     }
 
     /// First pass: cuts the outer headers off, parses, and asks for the flow buckets.

@@ -71,6 +71,14 @@ impl Transmit<Mbuf> for Lanes {
         }
     }
 
+    #[inline]
+    fn transmit_all(&mut self, port: PortId, frames: &mut Burst<Mbuf>) {
+        match self.lanes.get_mut(port.index()) {
+            Some((_, burst)) if burst.is_empty() => std::mem::swap(burst, frames),
+            _ => frames.drain(..).for_each(|frame| self.transmit(port, frame)),
+        }
+    }
+
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
     }

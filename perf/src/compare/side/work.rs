@@ -64,10 +64,8 @@ impl Work for Floor {
             for (index, queue) in rx.iter_mut().enumerate() {
                 let out = PortId(((index + 1) % ports) as u16);
                 *received += queue.receive(burst) as u64;
-                for mut frame in burst.drain(..) {
-                    swap(frame.bytes_mut());
-                    outbox.transmit(out, frame);
-                }
+                burst.iter_mut().for_each(|frame| swap(frame.bytes_mut()));
+                outbox.transmit_all(out, burst);
                 outbox.send_many(|_, _| *refused += 1);
             }
             outbox.flush(|_, _| *refused += 1);
@@ -161,7 +159,7 @@ impl Work for Path {
             let Self { outbox, pipelines: [few, many], refused, .. } = self;
             let pipeline = if mode == Mode::Path { few } else { many };
             if matches!(mode, Mode::Plain | Mode::Rewrite) {
-                burst.drain(..).for_each(|frame| outbox.transmit(INSIDE, frame));
+                outbox.transmit_all(INSIDE, &mut burst);
             } else {
                 let now = Time::default() + self.epoch.elapsed();
                 pipeline.process(now, OUTSIDE, &mut burst, outbox, &mut ());
