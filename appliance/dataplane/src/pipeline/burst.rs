@@ -227,7 +227,9 @@ impl<F: Frame> Pipeline<F> {
                 Some(to) => self.pass_on(frame, slot, mark, to, tx),
                 None => {
                     // What came before leaves before.
-                    leaving.go(&mut self.counters, tx);
+                    if !leaving.frames.is_empty() {
+                        leaving.go(&mut self.counters, tx);
+                    }
                     self.through(frame, slot, others, mark, now, tx)
                 }
             };
