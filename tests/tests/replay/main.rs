@@ -14,5 +14,6 @@ mod host;
 mod neighbors;
 mod policy;
 mod state;
+mod syn_proxy;
 mod tcp;
 mod timeouts;
