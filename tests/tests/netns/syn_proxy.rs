@@ -54,9 +54,13 @@ fn transfers_are_whole_with_timestamps_and_without() {
     let backends = appliance.list("backends");
     let learnt: Vec<_> =
         backends.iter().map(|backend| &backend["tcp_options"]).filter(|o| !o.is_null()).collect();
-    assert!(!learnt.is_empty());
     assert!(
-        learnt.iter().all(|options| options["timestamps"] == true && options["sack"] == true),
+        learnt.iter().any(|options| options["timestamps"] == true && options["sack"] == true),
+        "{learnt:?}"
+    );
+    // A backend may have been asked for less than everything.
+    assert!(
+        learnt.iter().all(|options| options["timestamps"] != false && options["sack"] != false),
         "{learnt:?}"
     );
     for web in &lab.web {
