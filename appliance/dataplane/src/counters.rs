@@ -1,6 +1,7 @@
 //! What the path counted: one verdict for each received frame, so that for every port
 //! received = forwarded + replied + consumed + held + dropped, summed over reasons.
 
+use crate::intrinsics::prefetch;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 
@@ -228,6 +229,12 @@ impl Counters {
 
     pub(crate) fn port(&mut self, port: PortId) -> Option<&mut PortCounters> {
         self.ports.get_mut(port.index())
+    }
+
+    /// Asks for a tunnel's counters.
+    #[inline(always)]
+    pub(crate) fn prefetch_tunnel(&self, port: PortId) {
+        prefetch(&self.tunnels, port.tunnel_index());
     }
 
     pub(crate) fn tunnel(&mut self, port: PortId) -> Option<&mut TunnelCounters> {

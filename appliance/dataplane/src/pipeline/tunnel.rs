@@ -79,7 +79,11 @@ impl<F: Frame> Pipeline<F> {
         let mut lane = self.lane(carrier, now);
         let mut leaving = Leaving::new(carrier);
         for (index, (mut frame, (slot, &port))) in burst.drain(..).zip(slots.iter().zip(ports)).enumerate() {
-            lane.turn_to(port, self.facts(port).trust);
+            let trust = match self.snapshot.tunnels.known(port) {
+                Some(tunnel) => tunnel.trust,
+                None => self.facts(port).trust,
+            };
+            lane.turn_to(port, trust);
             let outcome = match port.is_tunnel() {
                 true => self.fast_tunnelled(&mut frame, slot, &lane),
                 false => self.fast(&mut frame, slot, &lane),
@@ -123,6 +127,8 @@ impl<F: Frame> Pipeline<F> {
             match found {
                 Found::Inside(arrival) => {
                     *at = arrival.port;
+                    self.snapshot.tunnels.prefetch(arrival.port);
+                    self.counters.prefetch_tunnel(arrival.port);
                     self.take_out(frame, &arrival, slot, &mut arrivals.others);
                 }
                 Found::Refused(reason) => arrivals.others.push(Err(reason)),
