@@ -12,7 +12,7 @@ fn bad_usage_is_exit_code_2() {
         "import azure",
         "diff",
         "diff --config nva.yaml",
-        "show protection",
+        "show weather",
         "replay --config nva.yaml",
     ] {
         let ran = folder.nva(line);
