@@ -20,6 +20,7 @@ pub mod placement;
 pub mod policy;
 pub mod prefix_set;
 pub mod route;
+mod siphash;
 pub mod snapshot;
 pub mod synproxy;
 #[cfg(test)]

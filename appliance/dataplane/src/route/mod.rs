@@ -5,7 +5,6 @@
 //! packet may pass, never writes its bytes, and never learns a neighbour that nobody here has asked for or heard from.
 
 mod neighbors;
-mod sip;
 mod table;
 mod timers;
 mod waiting;

@@ -2,10 +2,10 @@
 //!
 //! RFC 826 for IPv4 and RFC 4861, 7.3 for IPv6, as one machine for both. All memory is taken by [`Neighbors::new`].
 
-use super::sip::sip13;
 use super::timers::{State, Timers};
 use super::waiting::{Queue, WaitingFrames};
 use crate::addr::{Addr, Mac, MacWord};
+use crate::siphash::sip13;
 use crate::time::Time;
 use crate::verdict::PortId;
 use core::cell::Cell;

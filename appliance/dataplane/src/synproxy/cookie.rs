@@ -24,8 +24,8 @@
 
 use super::mss::Class;
 use super::options::SynOptions;
-use super::siphash::{Key, sip24};
 use crate::addr::Family;
+use crate::siphash::{Key, sip24};
 use crate::time::Time;
 use crate::wire::FlowKey;
 

@@ -19,7 +19,6 @@ pub mod mss;
 pub mod options;
 pub mod profile;
 pub mod reflection;
-pub mod siphash;
 pub mod spent;
 pub mod splice;
 
@@ -33,6 +32,7 @@ pub use spent::Spent;
 pub use splice::{Lacks, Splice, Terms};
 
 use crate::addr::Family;
+use crate::siphash;
 use crate::time::Time;
 
 /// All that the proxy remembers beside the flows: of a fixed size.

@@ -1,11 +1,24 @@
-//! SipHash-2-4 with a key of 128 bits (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), of messages of whole words.
+//! SipHash with a key of 128 bits (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), of messages of whole words: nobody who
+//! does not know the key can choose words that collide.
 
 /// A key.
-pub type Key = [u64; 2];
+pub(crate) type Key = [u64; 2];
 
-/// The hash of `words`, the first byte of each lowest.
+/// SipHash-1-3 of `words`, the first byte of each lowest: for tables.
 #[inline(always)]
-pub fn sip24<const N: usize>(key: Key, words: [u64; N]) -> u64 {
+pub(crate) fn sip13<const N: usize>(key: Key, words: [u64; N]) -> u64 {
+    sip::<1, 3, N>(key, words)
+}
+
+/// SipHash-2-4 of `words`, the first byte of each lowest: for what others see.
+#[inline(always)]
+pub(crate) fn sip24<const N: usize>(key: Key, words: [u64; N]) -> u64 {
+    sip::<2, 4, N>(key, words)
+}
+
+/// With `C` rounds a word and `D` at the end.
+#[inline(always)]
+fn sip<const C: usize, const D: usize, const N: usize>(key: Key, words: [u64; N]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
@@ -15,12 +28,13 @@ pub fn sip24<const N: usize>(key: Key, words: [u64; N]) -> u64 {
     // The last word carries the message's length in its top byte.
     for word in words.into_iter().chain([(8 * N as u64) << 56]) {
         v[3] ^= word;
-        round(&mut v);
-        round(&mut v);
+        for _ in 0..C {
+            round(&mut v);
+        }
         v[0] ^= word;
     }
     v[2] ^= 0xff;
-    for _ in 0..4 {
+    for _ in 0..D {
         round(&mut v);
     }
     v[0] ^ v[1] ^ v[2] ^ v[3]
@@ -68,6 +82,22 @@ mod tests {
         fn agrees_with_the_standard_library(key: Key, words: [u64; 5]) {
             prop_assert_eq!(sip24(key, words), theirs(key, &words));
             prop_assert_eq!(sip24(key, [words[0], words[1]]), theirs(key, &words[..2]));
+        }
+
+        /// The standard library's default hasher is SipHash-1-3 with a key of zeros.
+        #[test]
+        fn one_and_three_rounds_agree_with_the_standard_library(words: [u64; 3]) {
+            let mut theirs = std::collections::hash_map::DefaultHasher::new();
+            for word in words {
+                theirs.write(&word.to_le_bytes());
+            }
+            prop_assert_eq!(sip13([0, 0], words), theirs.finish());
+        }
+
+        #[test]
+        fn the_key_counts(words: [u64; 3], key in 1u64..) {
+            prop_assert_ne!(sip13([key, 0], words), sip13([0, 0], words));
+            prop_assert_ne!(sip13([0, key], words), sip13([0, 0], words));
         }
     }
 }
