@@ -57,6 +57,8 @@ struct Arguments {
 enum Command {
     Classify(ClassifyArgs),
     Compare(CompareArgs),
+    #[command(hide = true)]
+    Handshakes(compare::synproxy::handshakes::HandshakeArgs),
     #[cfg(feature = "dpdk")]
     #[command(hide = true)]
     Side(compare::side::SideArgs),
@@ -128,6 +130,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Some(Command::Classify(args)) => classify::run(args),
         Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Handshakes(args)) => compare::synproxy::handshakes::run(args),
         #[cfg(feature = "dpdk")]
         Some(Command::Side(args)) => compare::side::run(args),
         #[cfg(feature = "dpdk")]

@@ -11,6 +11,7 @@ use super::space::Space;
 use super::testpmd;
 use super::traffic::Kind;
 use pmd_shim::kernel::ingress;
+use rustix::process::{Pid, setpriority_process};
 use std::path::Path;
 use std::time::Duration;
 
@@ -112,8 +113,17 @@ impl Contender {
         Self::of(name, Kind::Swaps, cores, What::Process(process, testpmd::WORKER), None)
     }
 
-    /// The kernel's own forwarding, with these rules for `nft`, its polling in threads on the contender's core.
+    /// The kernel's own forwarding, with these rules for `nft`.
     pub(crate) fn kernel(space: &Space, rules: &str, cores: Cores) -> Result<Self, String> {
+        Self::kernel_with(space, cores, || if rules.is_empty() { Ok(()) } else { space.nft(rules) })
+    }
+
+    /// The kernel as a router that `prepare` makes more of, its polling in threads on the contender's core.
+    pub(crate) fn kernel_with(
+        space: &Space,
+        cores: Cores,
+        prepare: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Self, String> {
         for (device, address) in [(LEFT, "203.0.113.1/24"), (RIGHT, "10.2.0.1/24")] {
             space.ip(&format!("address add {address} dev {device}"))?;
             space.set(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
@@ -123,9 +133,7 @@ impl Contender {
         space.ip(&format!("route add default via 203.0.113.254 dev {LEFT}"))?;
         space.ip(&format!("neighbor add 203.0.113.254 lladdr 02:00:00:00:71:fe dev {LEFT} nud permanent"))?;
         space.ip(&format!("neighbor add 10.2.0.4 lladdr 02:00:00:00:02:04 dev {RIGHT} nud permanent"))?;
-        if !rules.is_empty() {
-            space.feed("nft", &["-f", "-"], rules)?;
-        }
+        prepare()?;
         let before = proc::processes("napi/");
         space.feed("ethtool", &["-K", RIGHT, "gro", "on"], "")?;
         space.feed(
@@ -140,6 +148,9 @@ impl Contender {
         }
         for pid in &threads {
             space.feed("taskset", &["-p", "-c", &cores.worker.to_string(), &pid.to_string()], "")?;
+            // As what this program starts. Who may not do that measures as well, on a machine that has to be calmer.
+            let thread = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+            let _ = setpriority_process(thread, -20);
         }
         Self::of("the kernel", Kind::Routes, cores, What::Kernel(threads), None)
     }
@@ -158,6 +169,14 @@ impl Contender {
     /// What it does to frames.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Memory that its process holds, in KiB (`VmRSS`); none for the kernel.
+    pub(crate) fn resident_kib(&self) -> Result<Option<u64>, String> {
+        match &self.what {
+            What::Process(process, _) => proc::resident_kib(process.pid()).map(Some),
+            What::Kernel(_) => Ok(None),
+        }
     }
 
     /// The threads that do its work, all on its core.

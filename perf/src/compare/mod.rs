@@ -31,9 +31,12 @@ mod search;
 pub(crate) mod side;
 mod space;
 pub(crate) mod stats;
+mod steady;
+pub(crate) mod synproxy;
 mod testpmd;
 mod traffic;
 mod veth;
+mod vxlan;
 mod workers;
 
 use clap::{Args, ValueEnum};
@@ -108,6 +111,10 @@ enum Name {
     Afxdp,
     /// The kernel's own forwarding, plain and with 1000 rules of nft, on veths.
     Kernel,
+    /// The kernel's two vxlan devices joined by a bridge, with stateful rules for what is inside, on veths.
+    Vxlan,
+    /// The kernel's SYN proxy, under a flood, on veths.
+    Synproxy,
 }
 
 impl Name {
@@ -122,6 +129,8 @@ impl Name {
             Self::Afpacket => "afpacket",
             Self::Afxdp => "afxdp",
             Self::Kernel => "kernel",
+            Self::Vxlan => "vxlan",
+            Self::Synproxy => "synproxy",
         }
     }
 
@@ -172,6 +181,11 @@ impl Environment {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     }
+}
+
+/// What is to be done about a program that is not there.
+fn missing(program: &str, package: &str) -> String {
+    format!("{program} is not installed: apt-get install {package}")
 }
 
 /// Runs the command.
@@ -269,5 +283,7 @@ fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> R
         Name::Pcap => ports::pcap(bench, &environment()?),
         Name::Memif => memif::memif(bench, &environment()?),
         Name::Kernel => veth::kernel(bench, &environment()?),
+        Name::Vxlan => vxlan::vxlan(bench, &environment()?),
+        Name::Synproxy => synproxy::synproxy(bench, &environment()?),
     }
 }

@@ -20,8 +20,10 @@ impl Name {
             Self::Pcap => Plan { set_up: 30.0, pair: 5.5 },
             Self::Workers | Self::Handover => Plan { set_up: 2.0, pair: 1.4 },
             Self::Memif => Plan { set_up: 8.0, pair: 14.0 },
-            Self::Afpacket | Self::Afxdp => Plan { set_up: 8.0, pair: 16.0 },
-            Self::Kernel => Plan { set_up: 24.0, pair: 44.0 },
+            Self::Afpacket | Self::Afxdp => Plan { set_up: 8.0, pair: 17.0 },
+            Self::Kernel => Plan { set_up: 24.0, pair: 49.0 },
+            Self::Synproxy => Plan { set_up: 26.0, pair: 16.0 },
+            Self::Vxlan => Plan { set_up: 24.0, pair: 6.0 },
         }
     }
 

@@ -16,6 +16,18 @@ pub(crate) struct Schedule {
     pub(crate) waited_ns: u64,
 }
 
+/// Memory that a process holds, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    parse_resident(&text).ok_or_else(|| format!("{path} has no line VmRSS"))
+}
+
+fn parse_resident(text: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    rest.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// A core's time, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CoreTicks {
@@ -119,6 +131,14 @@ mod tests {
         assert_eq!(parse_schedule("123 45 6\n"), Some(schedule));
         assert_eq!(parse_schedule("123"), None);
         assert_eq!(parse_schedule("a b c"), None);
+    }
+
+    #[test]
+    fn what_a_process_holds_is_one_line_of_its_status() {
+        let text = "Name:\tnva\nVmHWM:\t    9000 kB\nVmRSS:\t    8456 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(parse_resident(text), Some(8456));
+        assert_eq!(parse_resident("Name:\tkthreadd\n"), None);
+        assert!(resident_kib(std::process::id()).is_ok_and(|kib| kib > 100));
     }
 
     #[test]

@@ -160,6 +160,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
 /// A figure with three places that say something.
 fn short(figure: f64) -> String {
     match figure.abs() {
+        // A side that has no such figure.
+        size if size.is_nan() => "-".into(),
         size if size >= 100.0 => format!("{figure:.0}"),
         size if size >= 10.0 => format!("{figure:.1}"),
         _ => format!("{figure:.2}"),
@@ -228,6 +230,6 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!([1234.5, 12.34, 1.234].map(short), ["1234", "12.3", "1.23"]);
+        assert_eq!([1234.5, 12.34, 1.234, f64::NAN].map(short), ["1234", "12.3", "1.23", "-"]);
     }
 }

@@ -55,10 +55,7 @@ impl Space {
 
     /// Moves the calling thread into it, for good.
     pub(crate) fn enter(&self) -> Result<(), String> {
-        let path = Path::new("/run/netns").join(&self.name);
-        let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|error| format!("setns({}): {error}", self.name))
+        enter(&self.name)
     }
 
     /// A command that will run inside.
@@ -81,6 +78,11 @@ impl Space {
         text(&format!("{program} {}", args.join(" ")), &output)
     }
 
+    /// Puts rules for `nft` into it.
+    pub(crate) fn nft(&self, rules: &str) -> Result<(), String> {
+        self.feed("nft", &["-f", "-"], rules).map(|_| ())
+    }
+
     /// Frames that an interface received so far.
     pub(crate) fn received(&self, device: &str) -> Result<u64, String> {
         let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
@@ -94,6 +96,14 @@ impl Drop for Space {
         // There is nobody to tell; whoever started the processes inside has ended them.
         let _ = ip(&["netns", "delete", &self.name]);
     }
+}
+
+/// Moves the calling thread into the namespace of this name, for good.
+pub(crate) fn enter(name: &str) -> Result<(), String> {
+    let path = Path::new("/run/netns").join(name);
+    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|error| format!("setns({name}): {error}"))
 }
 
 /// A cable between two namespaces, both ends on.

@@ -3,7 +3,7 @@
 use crate::traffic::{FLOWS_A_CLIENT, ROUTER, Random, STATION, client};
 use etherparse::{PacketBuilder, SlicedPacket};
 use pmd_shim::af_packet::{self, AfPacketOptions};
-use pmd_shim::{Burst, Frame, Pool, PoolOptions, RxQueue};
+use pmd_shim::{Burst, Frame, Pool, PoolOptions, RxQueue, TxQueue};
 use std::time::{Duration, Instant};
 
 /// Length of a frame, without the frame check sequence: the smallest.
@@ -20,6 +20,9 @@ const UDP_CHECKSUM: std::ops::Range<usize> = 40..42;
 const TTL: u8 = 64;
 /// How long to wait for the frames of a sample.
 const SAMPLE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Frames that are sent at a time where nobody is in a hurry.
+const SOME: usize = 32;
 
 /// Packets of a capture, and how many flows they are of.
 pub(crate) const CAPTURE: usize = 4000;
@@ -95,6 +98,22 @@ pub(crate) fn sample(device: &str, count: u64) -> Result<Vec<Vec<u8>>, String> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(frames)
+}
+
+/// Sends frames out of an interface of this thread's network namespace, some at a time.
+pub(crate) fn send(device: &str, frames: &[Vec<u8>]) -> Result<(), String> {
+    let pool = Pool::new(PoolOptions { frames: 1024, data_room: 1600 }).map_err(|error| error.to_string())?;
+    let options = AfPacketOptions { rx_frames: 64, tx_frames: 64, ..AfPacketOptions::default() };
+    let mut port =
+        af_packet::open(device, &options, std::slice::from_ref(&pool)).map_err(|error| error.to_string())?;
+    let tx = port.tx.first_mut().ok_or("the interface has no queue to send to")?;
+    for some in frames.chunks(SOME) {
+        let mut burst = Burst::new();
+        burst.extend(some.iter().filter_map(|frame| pool.copy_from(frame)));
+        tx.send(&mut burst);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Whether a frame is what the contender makes of one of [`packets`].
