@@ -1,7 +1,7 @@
 //! What the configuration can say and this version does not do yet: one row of [`UNBUILT`] for each. `nva run` and `nva replay`
 //! refuse such a configuration, `nva check` lists what stands in the way; nothing is skipped silently.
 
-use nva_config::{Config, Driver, Encapsulation, Location, Problem};
+use nva_config::{Config, Driver, Location, Problem};
 use std::path::PathBuf;
 
 /// Which command would have to do it.
@@ -49,7 +49,6 @@ const UNBUILT: &[Unbuilt] = &[
         asked: mixed_drivers,
         advice: "make it one of DPDK's too, with a device such as net_af_packet0,iface=eth1",
     },
-    Unbuilt { lack: NOT_YET, in_replay: true, asked: geneve, advice: "use vxlan" },
     Unbuilt {
         lack: NOT_YET,
         in_replay: true,
@@ -159,18 +158,6 @@ fn outbound_rules(config: &Config) -> Vec<String> {
     balancers
         .filter(|(_, balancer)| !balancer.outbound.is_empty())
         .map(|(lb, _)| format!("load_balancers[{lb}].outbound"))
-        .collect()
-}
-
-fn geneve(config: &Config) -> Vec<String> {
-    let gateways = config.gateways.iter().enumerate();
-    let path = |gateway: usize| match config.gateways.len() {
-        1 => "gateway.encapsulation".into(),
-        _ => format!("gateway[{gateway}].encapsulation"),
-    };
-    gateways
-        .filter(|(_, gateway)| gateway.encapsulation == Encapsulation::Geneve)
-        .map(|(place, _)| path(place))
         .collect()
 }
 

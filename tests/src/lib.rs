@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod capture;
 pub mod folder;
+pub mod geneve;
 pub mod hostile;
 pub mod packet;
 pub mod ports;

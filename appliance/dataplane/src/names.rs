@@ -37,6 +37,8 @@ pub struct TunnelName {
     pub vni: u32,
     /// The UDP port.
     pub udp_port: u16,
+    /// It is one direction of a Geneve tunnel, else a VXLAN tunnel.
+    pub is_geneve: bool,
 }
 
 impl TunnelName {

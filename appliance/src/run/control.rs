@@ -154,7 +154,6 @@ fn newest(boards: &mut Vec<Arc<Board>>) -> Arc<Board> {
 /// Whether a number is left for every tunnel of a configuration that has none yet.
 fn all_have_numbers(config: &Config, mut names: Names) -> bool {
     let wanted: usize = config.gateways.iter().map(|g| g.tunnels.len() * g.peers.len()).sum();
-    // Of tunnels that another encapsulation has, there are none: they are refused before.
     wanted == 0 || configured(config, &mut names).len() == wanted
 }
 

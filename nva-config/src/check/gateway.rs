@@ -1,15 +1,18 @@
 //! The gateways: where their tunnels end, who is at the other end, and the pair of tunnels of each.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::Once;
 use super::names::Names;
-use crate::model::{Gateway, MappedFrontend, PortIndex, Prefix, Trust, Tunnel};
+use crate::model::{Encapsulation, Gateway, MappedFrontend, PortIndex, Prefix, Trust, Tunnel};
 use crate::raw::{self, Raw};
-use crate::report::{At, Report, list};
+use crate::report::{At, Place, Report, list};
 
 /// Tunnels of all gateways, counted once for each peer: each has a number of its own in the data plane.
 const TUNNEL_ENDS_MAX: usize = 16_384;
+/// Whoever sends to it, at an address where tunnels end, is told why that is wrong.
+const VXLAN_PORT: u16 = 4789;
 /// Prefixes behind a frontend: each is asked about for a new flow.
 const BEHIND_MAX: usize = 64;
 
@@ -31,7 +34,9 @@ pub(super) fn check(raw: &Raw, ports: &Names<'_>, report: &mut Report<'_>) -> Ve
         check_frontends(gateway, &mut frontends, report);
         one(gateway, raw, ports, &mut vnis, report)
     });
-    gateways.collect()
+    let gateways = gateways.collect();
+    check_encapsulations(raw, report);
+    gateways
 }
 
 fn one(
@@ -49,7 +54,7 @@ fn one(
     check_peers(raw, report);
     check_tunnels(raw, report);
     let mut tunnels = Vec::new();
-    for tunnel in &raw.tunnels.items {
+    for (place, tunnel) in raw.tunnels.items.iter().enumerate() {
         let own_port = tunnel.port.as_ref().map(|name| ports.find(name, report));
         if tunnel.port.is_some() || tunnel.address.is_some() {
             let address = tunnel.address.as_ref().or(raw.address.as_ref());
@@ -62,7 +67,9 @@ fn one(
             }
         }
         let end = tunnel.address.or(raw.address);
-        if let (Some(end), Some(vni)) = (&end, &tunnel.vni) {
+        if let (Some(end), Some(vni)) = (&end, &tunnel.vni)
+            && (place == 0 || !is_geneve(raw))
+        {
             let key = At { value: (end.value, vni.value), at: vni.at };
             vnis.note(&key, report, |first| {
                 format!("the VNI {} is taken at {first}; give each tunnel its own", vni.value)
@@ -80,6 +87,11 @@ fn one(
         zero_checksum_ipv6: raw.zero_checksum_ipv6?.value,
         clamp_mss: raw.clamp_mss?.value,
     })
+}
+
+/// Both tunnels of the gateway are one on the wire.
+fn is_geneve(raw: &raw::Gateway) -> bool {
+    raw.encapsulation.is_some_and(|one| one.value == Encapsulation::Geneve)
 }
 
 fn checked(raw: &raw::Tunnel, port: Option<usize>, address: Option<IpAddr>) -> Option<Tunnel> {
@@ -156,7 +168,7 @@ fn check_peers(raw: &raw::Gateway, report: &mut Report<'_>) {
     }
 }
 
-/// One trusted and one untrusted tunnel, told apart by VNI and by UDP port.
+/// One trusted and one untrusted tunnel, told apart by VNI and by UDP port; with Geneve, alike in both.
 fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
     let mut trusts: Once<&'static str> = Once::new();
     let mut udp_ports = Once::new();
@@ -168,11 +180,14 @@ fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
                 format!("there is a tunnel with `trust: {word}` at {first}; a gateway has one trusted and one untrusted tunnel")
             });
         }
-        if let Some(port) = &tunnel.udp_port {
+        if let Some(port) = tunnel.udp_port.as_ref().filter(|_| !is_geneve(raw)) {
             udp_ports.note(port, report, |first| {
                 format!("the UDP port {} is taken at {first}; give each tunnel its own", port.value)
             });
         }
+    }
+    if is_geneve(raw) {
+        check_alike(raw, report);
     }
     let readable = raw.tunnels.complete && raw.tunnels.items.iter().all(|tunnel| tunnel.trust.is_some());
     for trust in [Trust::Trusted, Trust::Untrusted] {
@@ -180,6 +195,48 @@ fn check_tunnels(raw: &raw::Gateway, report: &mut Report<'_>) {
         if readable && missing && raw.tunnels.items.len() == 1 {
             let at = raw.tunnels.at;
             report.problem(at, format!("there is no tunnel with `trust: {trust}`; a gateway has one trusted and one untrusted tunnel"));
+        }
+    }
+}
+
+/// With Geneve, both tunnels of a gateway are one on the wire.
+fn check_alike(raw: &raw::Gateway, report: &mut Report<'_>) {
+    let [first, rest @ ..] = raw.tunnels.items.as_slice() else { return };
+    for tunnel in rest {
+        if let (Some(one), Some(other)) = (&first.vni, &tunnel.vni)
+            && one.value != other.value
+        {
+            let message = "with Geneve both tunnels have one; give both the same, or neither";
+            report.problem(other.at, format!("the VNI {} is not {}; {message}", other.value, one.value));
+        }
+        if let (Some(one), Some(other)) = (&first.udp_port, &tunnel.udp_port)
+            && one.value != other.value
+        {
+            let message = "with Geneve both tunnels have one; give both the same, or neither";
+            report.problem(other.at, format!("the UDP port {} is not {}; {message}", other.value, one.value));
+        }
+    }
+}
+
+/// At an address, a UDP port is of one encapsulation, and with Geneve not of VXLAN's own.
+fn check_encapsulations(raw: &Raw, report: &mut Report<'_>) {
+    let mut taken: HashMap<(IpAddr, u16), (Encapsulation, Place)> = HashMap::new();
+    for gateway in &raw.gateways.items {
+        let Some(encapsulation) = gateway.encapsulation.map(|one| one.value) else { continue };
+        for tunnel in &gateway.tunnels.items {
+            let end = tunnel.address.as_ref().or(gateway.address.as_ref());
+            let (Some(end), Some(port)) = (end, &tunnel.udp_port) else { continue };
+            if encapsulation == Encapsulation::Geneve && port.value == VXLAN_PORT {
+                let message = "is VXLAN's own; give Geneve another, or leave the key out for 6081";
+                report.problem(port.at, format!("the UDP port {VXLAN_PORT} {message}"));
+            }
+            let key = (end.value, port.value);
+            let (other, first) = *taken.entry(key).or_insert((encapsulation, port.at));
+            if other != encapsulation {
+                let (first, port_) = (report.location(first), port.value);
+                let message = "give each encapsulation its own UDP ports";
+                report.problem(port.at, format!("the UDP port {port_} is {other}'s at {first}; {message}"));
+            }
         }
     }
 }

@@ -32,9 +32,10 @@ pub struct Tunnel {
     pub name: String,
     /// `trust`.
     pub trust: Trust,
-    /// `vni`: 1..=0xff_ffff; of all tunnels that end at an address, one has it.
+    /// `vni`: 1..=0xff_ffff, with Geneve also 0, the default; of all gateways' tunnels that end at an address, one has it. Both tunnels of a
+    /// gateway have the same with Geneve.
     pub vni: u32,
-    /// `udp_port`: not 0.
+    /// `udp_port`: not 0. With Geneve the same for both tunnels of a gateway, by default 6081.
     pub udp_port: u16,
     /// `port`. Default the gateway's.
     pub port: PortIndex,
@@ -56,7 +57,7 @@ pub struct MappedFrontend {
 pub enum Encapsulation {
     /// `vxlan`: RFC 7348, with Ethernet inside and one tunnel a side.
     Vxlan,
-    /// `geneve`: RFC 8926, with IP inside.
+    /// `geneve`: RFC 8926, with IP inside and one tunnel for both sides.
     Geneve,
 }
 

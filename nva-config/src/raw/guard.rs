@@ -18,6 +18,9 @@ const LIMIT_MAX: u64 = 1_000_000_000;
 const MTU_MIN: u64 = 576;
 const MTU_MAX: u64 = 9216;
 
+/// The UDP port that IANA gave to Geneve.
+const GENEVE_PORT: u16 = 6081;
+
 /// `gateway`, or one of several.
 pub(crate) struct Gateway {
     pub(crate) port: Opt<String>,
@@ -44,12 +47,14 @@ pub(crate) struct Tunnel {
 
 pub(super) fn gateway(node: &Node, report: &mut Report<'_>) -> Option<Gateway> {
     let mut fields = fields(node, report)?;
+    let encapsulation = fields.or("encapsulation", Encapsulation::Vxlan, report, word);
+    let is_geneve = encapsulation.is_some_and(|one| one.value == Encapsulation::Geneve);
     let gateway = Gateway {
         port: fields.required("port", report, name),
         address: fields.required("address", report, address),
         peers: fields.filled_list("peers", report, placed(address)),
-        tunnels: fields.filled_list("tunnels", report, tunnel),
-        encapsulation: fields.or("encapsulation", Encapsulation::Vxlan, report, word),
+        tunnels: fields.filled_list("tunnels", report, if is_geneve { direction } else { tunnel }),
+        encapsulation,
         frontends: fields.named("frontends", report, frontend).into_iter().flatten().flatten().collect(),
         mtu: fields.optional("mtu", report, count(MTU_MIN..=MTU_MAX)),
         dscp: fields.or("dscp", None, report, dscp),
@@ -69,6 +74,21 @@ fn tunnel(node: &Node, report: &mut Report<'_>) -> Option<Tunnel> {
         udp_port: fields.required("udp_port", report, port),
         port: fields.optional("port", report, name),
         address: fields.optional("address", report, address),
+    };
+    fields.finish(report);
+    Some(tunnel)
+}
+
+/// The same with Geneve, where both tunnels of a gateway are one on the wire.
+fn direction(node: &Node, report: &mut Report<'_>) -> Option<Tunnel> {
+    let mut fields = fields(node, report)?;
+    let tunnel = Tunnel {
+        name: fields.required("name", report, name),
+        trust: fields.required("trust", report, word),
+        vni: fields.or("vni", 0, report, count(0..=0xff_ffff)),
+        udp_port: fields.or("udp_port", GENEVE_PORT, report, port),
+        port: None,
+        address: None,
     };
     fields.finish(report);
     Some(tunnel)

@@ -22,6 +22,7 @@ mod denied;
 mod dpdk;
 mod fail_closed;
 mod gateway;
+mod geneve;
 mod host;
 mod mtu;
 mod refusals;

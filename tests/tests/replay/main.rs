@@ -7,6 +7,7 @@ mod ends;
 mod errors;
 mod fragments;
 mod gateway;
+mod geneve;
 mod guard;
 mod headers;
 mod honesty;

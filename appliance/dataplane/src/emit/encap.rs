@@ -10,6 +10,7 @@ use super::headers::{IPV4_LEN, IPV6_LEN, NotWritten, TTL};
 use crate::addr::{Addr, Family, MacWord};
 use crate::tunnel::vxlan;
 use crate::wire::{ETHERNET_HEADER_LEN, UDP_HEADER_LEN, ethertype, protocol};
+use arrayvec::ArrayVec;
 use pmd_shim::Frame;
 
 /// What stands in front of the inner frame, over IPv4 and over IPv6.
@@ -58,6 +59,46 @@ impl Outer {
         match self.family {
             Family::V4 => LEN_V4,
             Family::V6 => LEN_V6,
+        }
+    }
+
+    /// The length of the outer IP header in bytes.
+    #[inline(always)]
+    pub(super) const fn ip_len(&self) -> usize {
+        match self.family {
+            Family::V4 => IPV4_LEN,
+            Family::V6 => IPV6_LEN,
+        }
+    }
+
+    /// Writes the headers in front of a datagram's payload, Ethernet, IP and UDP, without its checksum.
+    pub(super) fn write<const N: usize>(
+        &self,
+        head: &mut ArrayVec<u8, N>,
+        label: &Label,
+        datagram_len: u16,
+        link: (MacWord, MacWord),
+    ) -> Result<(), NotWritten> {
+        let mut link_and_ip = [0; ETHERNET_HEADER_LEN + IPV6_LEN];
+        match self.family {
+            Family::V4 => {
+                let total = datagram_len.checked_add(IPV4_LEN as u16).ok_or(NotWritten)?;
+                write_v4(&mut link_and_ip, self, label, total, link);
+            }
+            Family::V6 => write_v6(&mut link_and_ip, self, label, datagram_len, link),
+        }
+        let link_and_ip = link_and_ip.get(..ETHERNET_HEADER_LEN + self.ip_len()).ok_or(NotWritten)?;
+        for part in [link_and_ip, &udp(label, datagram_len)] {
+            head.try_extend_from_slice(part).map_err(|_| NotWritten)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checksum of the datagram in a frame, where it has one.
+    #[inline(always)]
+    pub(super) fn sum(&self, bytes: &mut [u8], datagram_len: u16) {
+        if self.is_summed {
+            sum_datagram(bytes, self, datagram_len);
         }
     }
 
@@ -127,16 +168,20 @@ pub fn encapsulate<F: Frame>(
                 write_v6(head, outer, label, datagram_len, link);
                 write_udp(head, ETHERNET_HEADER_LEN + IPV6_LEN, label, datagram_len);
             }
-            if outer.is_summed {
-                sum_datagram(frame.bytes_mut(), outer, datagram_len);
-            }
+            outer.sum(frame.bytes_mut(), datagram_len);
         }
     }
     Ok(())
 }
 
 #[inline(always)]
-fn write_v4(head: &mut [u8; LEN_V4], outer: &Outer, label: &Label, total: u16, link: (MacWord, MacWord)) {
+fn write_v4<const N: usize>(
+    head: &mut [u8; N],
+    outer: &Outer,
+    label: &Label,
+    total: u16,
+    link: (MacWord, MacWord),
+) {
     write_link(head, link, ethertype::IPV4);
     let changing = u64::from(u16::from_ne_bytes([0, label.service])) + u64::from(total.to_be());
     let checksum = !Sum::new().add_word(u64::from(outer.constant) + changing).folded();
@@ -144,7 +189,13 @@ fn write_v4(head: &mut [u8; LEN_V4], outer: &Outer, label: &Label, total: u16, l
 }
 
 #[inline(always)]
-fn write_v6(head: &mut [u8; LEN_V6], outer: &Outer, label: &Label, len: u16, link: (MacWord, MacWord)) {
+fn write_v6<const N: usize>(
+    head: &mut [u8; N],
+    outer: &Outer,
+    label: &Label,
+    len: u16,
+    link: (MacWord, MacWord),
+) {
     write_link(head, link, ethertype::IPV6);
     let ip = &mut head[ETHERNET_HEADER_LEN..];
     // The flow label tells flows apart too (RFC 6438): it is the source port's, and never 0.
@@ -165,11 +216,16 @@ fn write_link<const N: usize>(head: &mut [u8; N], (to, from): (MacWord, MacWord)
 /// The UDP and VXLAN headers, without a checksum (RFC 7348, 5: SHOULD be zero).
 #[inline(always)]
 fn write_udp<const N: usize>(head: &mut [u8; N], at: usize, label: &Label, len: u16) {
-    let ([s0, s1], [d0, d1]) = (label.source_port.to_be_bytes(), label.udp_port.to_be_bytes());
-    let [l0, l1] = len.to_be_bytes();
-    head[at..at + UDP_HEADER_LEN].copy_from_slice(&[s0, s1, d0, d1, l0, l1, 0, 0]);
+    head[at..at + UDP_HEADER_LEN].copy_from_slice(&udp(label, len));
     head[at + UDP_HEADER_LEN..at + UDP_HEADER_LEN + vxlan::HEADER_LEN]
         .copy_from_slice(&vxlan::header(label.vni));
+}
+
+#[inline(always)]
+fn udp(label: &Label, len: u16) -> [u8; UDP_HEADER_LEN] {
+    let ([s0, s1], [d0, d1]) = (label.source_port.to_be_bytes(), label.udp_port.to_be_bytes());
+    let [l0, l1] = len.to_be_bytes();
+    [s0, s1, d0, d1, l0, l1, 0, 0]
 }
 
 /// Writes the checksum of the datagram over IPv6, which is not 0 (RFC 8200, 8.1).

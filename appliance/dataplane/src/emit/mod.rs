@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod echo;
 pub mod encap;
 pub mod forward;
+pub mod geneve;
 mod headers;
 pub mod icmp_error;
 pub mod mss;

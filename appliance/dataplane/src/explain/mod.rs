@@ -119,8 +119,14 @@ impl Walk<'_> {
     /// The stages of a packet in a tunnel.
     fn tunnel_stages(&mut self, port: PortId, key: &FlowKey) -> Result<(), DropReason> {
         let snapshot = self.snapshot;
+        // With Geneve the source says by which one it comes.
+        let port = match snapshot.tunnels.is_geneve(port) {
+            true => snapshot.tunnels.direction(port, key.src),
+            false => port,
+        };
         let (facts, frontends) = (snapshot.facts(port), &snapshot.tunnels.frontends);
-        let Some(tunnel) = snapshot.tunnels.open(port) else { return Err(DropReason::TunnelUnknownVni) };
+        let ways = (snapshot.tunnels.open(port), snapshot.tunnels.way_out(port, key.dst));
+        let (Some(tunnel), Some(out)) = ways else { return Err(DropReason::TunnelUnknownVni) };
         let are_trusted = |source| frontends.are_trusted(source);
         if let Err(reason) = snapshot.guard.check_tunnelled(&specimen(key), &[], facts.trust, are_trusted) {
             self.say("protection", vec![format!("dropped as {reason}: {}", reason.description())]);
@@ -135,11 +141,10 @@ impl Walk<'_> {
             }
             self.groups(&seen, dst, dst != key.dst)?;
         }
-        let (twin, peer) = (snapshot.facts(tunnel.twin), snapshot.tunnels.path(tunnel));
+        let (out, peer) = (snapshot.facts(out), snapshot.tunnels.path(tunnel));
         match peer.filter(|path| path.next_hop.is_some()) {
             Some(path) => {
-                let detail =
-                    format!("unchanged, by the tunnel {} to {}", twin.name, path.outer.destination());
+                let detail = format!("unchanged, by the tunnel {} to {}", out.name, path.outer.destination());
                 self.say("route", vec![detail]);
                 Ok(())
             }

@@ -30,11 +30,13 @@ impl<F: Frame> Pipeline<F> {
             false => self.snapshot.local.source_address(p.port, p.packet.family, p.packet.key.src),
         };
         let station = self.station(frame, p.port);
+        let envelope = self.envelope(frame, p);
         match from {
             Some(from)
                 if icmp_error::is_answerable(frame, p.packet)
                     && self.icmp_errors.allow(p.now)
-                    && icmp_error::build(frame, p.packet, error, from, station).is_ok() =>
+                    && icmp_error::build(frame, p.packet, error, from, station).is_ok()
+                    && envelope.is_none_or(|envelope| envelope.put_behind(frame).is_some()) =>
             {
                 decided(Verdict::Reply(Some(reason)))
             }

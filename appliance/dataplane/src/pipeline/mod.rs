@@ -9,6 +9,7 @@ mod burst;
 mod change_tests;
 mod depart;
 mod ends;
+mod enveloped;
 mod errors;
 mod fast;
 #[cfg(test)]

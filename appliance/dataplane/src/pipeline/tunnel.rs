@@ -14,6 +14,7 @@ use crate::emit::{mss, service};
 use crate::flow::{FlowId, Side};
 use crate::policy::Decision;
 use crate::time::Time;
+use crate::tunnel::geneve::Envelope;
 use crate::tunnel::{self, Arrival, Found, ecn, entropy};
 use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::plain::{self, Station};
@@ -25,7 +26,7 @@ use nva_config::{Access, Trust};
 use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 
 /// Parsed forms of the frames of a burst that are not plain, in their order.
-type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
+pub(super) type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
 
 /// What the first pass found out about a burst in which tunnels are.
 struct Arrivals {
@@ -131,6 +132,9 @@ impl<F: Frame> Pipeline<F> {
                     self.counters.prefetch_tunnel(arrival.port);
                     self.take_out(frame, &arrival, slot, &mut arrivals.others);
                 }
+                Found::Enveloped { .. } => {
+                    self.take_out_enveloped(frame, found, at, slot, &mut arrivals.others)
+                }
                 Found::Refused(reason) => arrivals.others.push(Err(reason)),
                 Found::Outside => {
                     if vlan.is_some()
@@ -182,6 +186,7 @@ impl<F: Frame> Pipeline<F> {
                 *at = arrival.port;
                 self.take_out(frame, &arrival, slot, others);
             }
+            Found::Enveloped { .. } => self.take_out_enveloped(frame, found, at, slot, others),
             Found::Refused(reason) => others.push(Err(reason)),
             Found::Outside => {
                 if let Ok(Parsed::Ip(packet)) = &parsed {
@@ -308,12 +313,12 @@ impl<F: Frame> Pipeline<F> {
         if is_right { ControlFlow::Continue(()) } else { drop_for(DropReason::TunnelTrust) }
     }
 
-    /// The way out of a packet that came by a tunnel: its twin.
+    /// The way out of a packet that came by a tunnel.
     pub(super) fn way_through(&mut self, p: &Passage<'_>) -> Step<Departure> {
-        let Some(tunnel) = self.snapshot.tunnels.open(p.port) else {
+        let Some(out) = self.snapshot.tunnels.way_out(p.port, p.packet.key.dst) else {
             return drop_for(DropReason::TunnelUnknownVni);
         };
-        match self.way_into(tunnel.twin, p.now) {
+        match self.way_into(out, p.now) {
             Some(departure) => ControlFlow::Continue(departure),
             None => drop_for(DropReason::NoRoute),
         }
@@ -359,6 +364,10 @@ impl<F: Frame> Pipeline<F> {
         tx: &mut T,
     ) -> Verdict {
         let mtu = usize::from(self.facts(departure.port).mtu);
+        let envelope = match self.open_envelope(&mut frame, departure.port) {
+            Ok(envelope) => envelope,
+            Err(reason) => return Verdict::Drop(reason),
+        };
         let mut rest = ArrayVec::new();
         if frame.bytes().len() > mtu + ETHERNET_HEADER_LEN
             && split(&mut frame, mtu as u16, || tx.allocate(), &mut rest).is_err()
@@ -366,11 +375,11 @@ impl<F: Frame> Pipeline<F> {
             return Verdict::Drop(DropReason::TooBig);
         }
         let received = Mark::from_bits(frame.mark()).port;
-        let verdict = self.send_whole(frame, departure, origin, now, tx);
+        let verdict = self.send_whole(frame, departure, origin, envelope.as_ref(), now, tx);
         for mut piece in rest {
             // The verdict is counted for the first piece; the others are no received frames.
             piece.set_mark(Mark { port: received, origin: Origin::Own }.to_bits());
-            self.send_whole(piece, departure, Origin::Own, now, tx);
+            self.send_whole(piece, departure, Origin::Own, envelope.as_ref(), now, tx);
         }
         verdict
     }
@@ -380,13 +389,17 @@ impl<F: Frame> Pipeline<F> {
         mut frame: F,
         Departure { port, neighbor }: Departure,
         origin: Origin,
+        envelope: Option<&Envelope>,
         now: Time,
         tx: &mut T,
     ) -> Verdict {
         let mac = self.neighbors.mac(neighbor);
-        let Some(carrier) = self.put_in(&mut frame, port, mac.unwrap_or_default().into()) else {
-            return Verdict::Drop(DropReason::TooBig);
+        let next_hop = mac.unwrap_or_default().into();
+        let carrier = match envelope {
+            Some(envelope) => self.put_in_envelope(&mut frame, port, envelope, next_hop),
+            None => self.put_in(&mut frame, port, next_hop),
         };
+        let Some(carrier) = carrier else { return Verdict::Drop(DropReason::TooBig) };
         if mac.is_some() {
             self.transmit(carrier, frame, origin, tx);
             return if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(carrier) };
@@ -409,10 +422,7 @@ impl<F: Frame> Pipeline<F> {
         let tunnel = self.snapshot.tunnels.open(port)?;
         let path = self.snapshot.tunnels.path(tunnel)?;
         let inner = frame.bytes();
-        let family = match wire::chunk(inner, ETHERNET_HEADER_LEN - 2).copied().map(u16::from_be_bytes) {
-            Some(ethertype::IPV6) => Family::V6,
-            _ => Family::V4,
-        };
+        let family = family_of(inner);
         let label = Label {
             vni: tunnel.vni,
             udp_port: tunnel.udp_port,
@@ -447,6 +457,9 @@ impl<F: Frame> Pipeline<F> {
 
     /// Which of a packet's two ends is on the untrusted side: its flow is at that one's worker.
     pub(super) fn outer_end(&self, port: PortId, [from, to]: [Addr; 2]) -> Addr {
+        if self.snapshot.tunnels.is_geneve(port) {
+            return self.outer_end_enveloped([from, to]);
+        }
         match self.facts(port).trust {
             Trust::Untrusted => from,
             Trust::Trusted => to,
@@ -454,12 +467,20 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
+/// The family of the packet in an inner frame, which is no other.
+pub(super) fn family_of(inner: &[u8]) -> Family {
+    match wire::chunk(inner, ETHERNET_HEADER_LEN - 2).copied().map(u16::from_be_bytes) {
+        Some(ethertype::IPV6) => Family::V6,
+        _ => Family::V4,
+    }
+}
+
 /// What the inner packet's congestion field becomes, where it changes.
-type Change = Option<(Family, u8)>;
+pub(super) type Change = Option<(Family, u8)>;
 
 /// Combines the outer field with the inner packet's.
 #[inline(always)]
-fn combine(inner: &[u8], family: Family, outer: u8) -> Result<Change, Option<DropReason>> {
+pub(super) fn combine(inner: &[u8], family: Family, outer: u8) -> Result<Change, Option<DropReason>> {
     let field = service::read(inner, ETHERNET_HEADER_LEN, family) & ecn::FIELD;
     match ecn::decapsulated(outer, field) {
         Some(now) => Ok((now != field).then_some((family, now))),

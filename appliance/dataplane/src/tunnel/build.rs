@@ -1,9 +1,11 @@
 //! From the configuration's gateways to tables.
 
+use super::geneve::OPTIONS_LEN;
 use super::vni::{Row, VniTable};
 use super::{End, Ends, Frontends, Path, Tunnel, Tunnels, vxlan};
 use crate::addr::Addr;
 use crate::emit::encap::Outer;
+use crate::emit::geneve;
 use crate::names::{Names, TunnelName};
 use crate::route::{NextHop, RouteTable};
 use crate::snapshot::{PortFacts, port_id, route_table};
@@ -37,6 +39,7 @@ struct PathKey {
     peer: Addr,
     dscp: Option<u8>,
     is_summed: bool,
+    is_geneve: bool,
 }
 
 impl Tunnels {
@@ -54,7 +57,7 @@ impl Tunnels {
             open: HashMap::new(),
             lines: 0,
         };
-        for gateway in config.gateways.iter().filter(|g| g.encapsulation == Encapsulation::Vxlan) {
+        for gateway in &config.gateways {
             build.gateway(gateway, names);
         }
         let (tunnels, facts) = build.numbered(names.tunnels());
@@ -81,13 +84,14 @@ fn routes(config: &Config) -> Vec<RouteTable> {
 
 /// The tunnels of a configuration, once for each peer, with their numbers.
 pub fn configured(config: &Config, names: &mut Names) -> Vec<(PortId, TunnelName)> {
-    let gateways = config.gateways.iter().filter(|gateway| gateway.encapsulation == Encapsulation::Vxlan);
-    let tunnels = gateways.flat_map(|gateway| gateway.tunnels.iter().map(move |tunnel| (gateway, tunnel)));
-    let all = tunnels.flat_map(|(gateway, tunnel)| gateway.peers.iter().map(|peer| name_of(tunnel, *peer)));
+    let tunnels =
+        config.gateways.iter().flat_map(|gateway| gateway.tunnels.iter().map(move |t| (gateway, t)));
+    let all = tunnels
+        .flat_map(|(gateway, tunnel)| gateway.peers.iter().map(move |peer| name_of(gateway, tunnel, *peer)));
     all.filter_map(|name| Some((names.tunnel(&name)?, name))).collect()
 }
 
-fn name_of(tunnel: &nva_config::Tunnel, peer: IpAddr) -> TunnelName {
+fn name_of(gateway: &Gateway, tunnel: &nva_config::Tunnel, peer: IpAddr) -> TunnelName {
     TunnelName {
         name: tunnel.name.clone(),
         is_trusted: tunnel.trust == Trust::Trusted,
@@ -96,7 +100,12 @@ fn name_of(tunnel: &nva_config::Tunnel, peer: IpAddr) -> TunnelName {
         peer: peer.into(),
         vni: tunnel.vni,
         udp_port: tunnel.udp_port,
+        is_geneve: is_geneve(gateway),
     }
+}
+
+fn is_geneve(gateway: &Gateway) -> bool {
+    gateway.encapsulation == Encapsulation::Geneve
 }
 
 impl Build<'_> {
@@ -106,9 +115,9 @@ impl Build<'_> {
             let peers = gateway
                 .peers
                 .iter()
-                .filter_map(|peer| Some(((*peer).into(), names.tunnel(&name_of(tunnel, *peer))?)));
+                .filter_map(|peer| Some(((*peer).into(), names.tunnel(&name_of(gateway, tunnel, *peer))?)));
             let peers = peers.collect();
-            let end = self.end(port_id(tunnel.port.0), tunnel.address, tunnel.udp_port, &gateway.peers);
+            let end = self.end(gateway, tunnel);
             rows.push(end.map(|end| Row { end, vni: tunnel.vni, udp_port: tunnel.udp_port, peers }));
         }
         for (place, (tunnel, row)) in gateway.tunnels.iter().zip(&rows).enumerate() {
@@ -123,11 +132,14 @@ impl Build<'_> {
                 self.open.insert(id, Tunnel { twin: twin.map_or(NOWHERE, |(_, id)| *id), ..open });
             }
         }
-        self.rows.extend(rows.into_iter().flatten());
+        // Both directions of a Geneve tunnel are one network.
+        let networks = if is_geneve(gateway) { 1 } else { rows.len() };
+        self.rows.extend(rows.into_iter().flatten().take(networks));
     }
 
-    /// The number of an address, at which tunnels to these peers end; `None` where there is no such port.
-    fn end(&mut self, port: PortId, address: IpAddr, udp_port: u16, peers: &[IpAddr]) -> Option<u16> {
+    /// The number of the address at which a tunnel ends; `None` where there is no such port.
+    fn end(&mut self, gateway: &Gateway, tunnel: &nva_config::Tunnel) -> Option<u16> {
+        let (port, address, udp_port) = (port_id(tunnel.port.0), tunnel.address, tunnel.udp_port);
         let own = self.config.ports.get(port.index())?;
         let listens = own.host_services.iter().flatten().any(|service| {
             service.protocol == nva_config::HostProtocol::Udp
@@ -143,12 +155,21 @@ impl Build<'_> {
             }
             let number = self.end_count;
             self.end_count += 1;
-            ends.push(End { address, number, udp_ports, peers: Default::default() });
+            ends.push(End {
+                address,
+                number,
+                udp_ports,
+                peers: Default::default(),
+                geneve: Default::default(),
+            });
             ends.len() - 1
         });
         let end = ends.get_mut(place)?;
         set(&mut end.udp_ports, udp_port);
-        for peer in peers.iter().map(|peer| Addr::from(*peer)) {
+        if is_geneve(gateway) && !end.geneve.contains(&udp_port) {
+            end.geneve.push(udp_port);
+        }
+        for peer in gateway.peers.iter().map(|peer| Addr::from(*peer)) {
             if !end.peers.contains(&peer) {
                 end.peers.push(peer);
             }
@@ -164,16 +185,20 @@ impl Build<'_> {
             peer,
             dscp: gateway.dscp,
             is_summed: !gateway.zero_checksum_ipv6,
+            is_geneve: is_geneve(gateway),
         });
         let link = self.ports.get(carrier.index()).map_or(0, |port| port.mtu);
         let mtu = gateway.mtu.map_or(link, |mtu| mtu.min(link));
-        let overhead = self.paths.get(path as usize).map_or(0, |path| path.outer.overhead() as u16);
+        let overhead = self.paths.get(path as usize).map_or(0, |path| match path.is_geneve {
+            true => geneve::overhead(&path.outer, OPTIONS_LEN),
+            false => path.outer.overhead(),
+        });
         Tunnel {
             vni: tunnel.vni,
             udp_port: tunnel.udp_port,
             twin: NOWHERE,
             carrier,
-            mtu: mtu.saturating_sub(overhead),
+            mtu: mtu.saturating_sub(overhead as u16),
             line,
             path,
             trust: tunnel.trust,
@@ -187,12 +212,13 @@ impl Build<'_> {
         let next = self.paths.len() as u32;
         let number = *self.path_numbers.entry(key.clone()).or_insert(next);
         if number == next {
-            let PathKey { carrier, address, peer, dscp, is_summed } = key;
+            let PathKey { carrier, address, peer, dscp, is_summed, is_geneve } = key;
             let hop = self.routes.get(carrier.index()).and_then(|routes| routes.lookup(peer));
             self.paths.push(Path {
                 outer: Outer::new(address, peer, is_summed),
                 next_hop: hop.map(|NextHop { gateway, .. }| gateway.unwrap_or(peer)),
                 dscp,
+                is_geneve,
             });
         }
         number

@@ -1,7 +1,7 @@
 //! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
 
-use super::{End, Tunnels, vxlan};
-use crate::addr::{Addr, Mac};
+use super::{End, Tunnels, geneve, vxlan};
+use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
 use crate::verdict::{DropReason, PortId};
 use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, half_word, quarter_word, word};
@@ -18,6 +18,15 @@ pub enum Found {
     Outside,
     /// In a tunnel.
     Inside(Arrival),
+    /// In a Geneve tunnel, by one of its directions. The inner packet has no Ethernet header.
+    Enveloped {
+        /// Where the packet begins and ends.
+        arrival: Arrival,
+        /// Where the Geneve header begins.
+        header: u16,
+        /// The inner packet's family, as that header says.
+        family: Family,
+    },
     /// For a tunnel, and dropped.
     Refused(DropReason),
 }
@@ -171,6 +180,9 @@ impl Tunnels {
     #[inline(always)]
     fn check(&self, end: &End, datagram: Datagram<'_>) -> Found {
         let Datagram { src, udp_port, payload, at, service, is_unsummed } = datagram;
+        if end.geneve.contains(&udp_port) {
+            return self.check_geneve(end, &datagram);
+        }
         let Some((header, inner)) = payload.split_first_chunk() else {
             return Found::Refused(if end.peers.contains(&src) {
                 DropReason::Malformed
@@ -193,6 +205,35 @@ impl Tunnels {
         match u16::try_from(start + inner.len()) {
             Ok(end) => Found::Inside(Arrival { port, start: start as u16, end, service }),
             Err(_) => Found::Refused(DropReason::Unsupported),
+        }
+    }
+
+    /// The same for a UDP port of Geneve's; and, last, what the header says.
+    #[inline(never)]
+    fn check_geneve(&self, end: &End, datagram: &Datagram<'_>) -> Found {
+        let &Datagram { src, udp_port, payload, at, service, is_unsummed } = datagram;
+        let known = || {
+            if !end.peers.contains(&src) {
+                return Err(DropReason::TunnelBadPeer);
+            }
+            let vni = geneve::vni(*payload.first_chunk().ok_or(DropReason::Malformed)?);
+            let network = self.vnis.find(end.number, vni).ok_or(DropReason::TunnelUnknownVni)?;
+            let peer = network.peers.iter().find(|(peer, _)| *peer == src);
+            let &(_, port) = peer.ok_or(DropReason::TunnelBadPeer)?;
+            if network.udp_port != udp_port {
+                return Err(DropReason::TunnelWrongPort);
+            }
+            if is_unsummed && !self.open(port).is_some_and(|tunnel| tunnel.takes_unsummed) {
+                return Err(DropReason::BadChecksum);
+            }
+            let header = geneve::parse(payload)?;
+            let end = u16::try_from(at + payload.len()).map_err(|_| DropReason::Unsupported)?;
+            let start = (at + header.len) as u16;
+            Ok((Arrival { port, start, end, service }, header.family))
+        };
+        match known() {
+            Ok((arrival, family)) => Found::Enveloped { arrival, header: at as u16, family },
+            Err(reason) => Found::Refused(reason),
         }
     }
 

@@ -11,6 +11,9 @@
 //!            answers of the appliance's own go back where the packet came from
 //! ```
 //!
+//! A gateway load balancer that speaks Geneve has one tunnel for both sides. It is two here as well, one for what each side sends: which one
+//! a packet came by is told by its inner source, and which one it leaves by, by its inner destination.
+//!
 //! *Invariant:* the number of a tunnel never changes its side, nor what it leads to, whatever configuration is taken up: frames that
 //! wait, flows, and other workers hold numbers. A tunnel that is no longer configured keeps its number and is closed.
 
@@ -19,6 +22,7 @@ mod decap;
 pub mod ecn;
 pub mod entropy;
 mod frontends;
+pub mod geneve;
 mod vni;
 pub mod vxlan;
 
@@ -72,6 +76,8 @@ pub struct Path {
     pub next_hop: Option<Addr>,
     /// The codepoint of outer headers; `None`: the inner packet's.
     pub dscp: Option<u8>,
+    /// Packets have Geneve headers, and both sides have one tunnel.
+    pub is_geneve: bool,
 }
 
 impl Path {
@@ -115,6 +121,8 @@ struct End {
     udp_ports: Box<[u64; 1024]>,
     /// The other ends of all its tunnels.
     peers: SmallVec<[Addr; 4]>,
+    /// The UDP ports of those that are Geneve's.
+    geneve: SmallVec<[u16; 2]>,
 }
 
 /// A tunnel that nobody knows: nothing fits through it.
@@ -150,6 +158,27 @@ impl Tunnels {
     #[inline(always)]
     pub fn path(&self, tunnel: &Tunnel) -> Option<&Path> {
         self.paths.get(tunnel.path as usize)
+    }
+
+    /// What comes by this tunnel, or leaves by it, has Geneve headers.
+    #[inline]
+    pub fn is_geneve(&self, port: PortId) -> bool {
+        self.open(port).and_then(|tunnel| self.path(tunnel)).is_some_and(|path| path.is_geneve)
+    }
+
+    /// Of a Geneve tunnel's two directions, the one for packets that an address sends.
+    pub fn direction(&self, port: PortId, source: Addr) -> PortId {
+        let trust = if self.frontends.are_trusted(source) { Trust::Trusted } else { Trust::Untrusted };
+        match self.known(port) {
+            Some(tunnel) if tunnel.trust != trust => tunnel.twin,
+            _ => port,
+        }
+    }
+
+    /// By which tunnel a packet to `destination` leaves that came by `port`: the twin, or with Geneve the direction of whoever it is for.
+    pub fn way_out(&self, port: PortId, destination: Addr) -> Option<PortId> {
+        let tunnel = self.open(port)?;
+        Some(if self.is_geneve(port) { self.direction(port, destination) } else { tunnel.twin })
     }
 
     /// A tunnel as a port; of one that is not known, what lets nothing pass.

@@ -78,7 +78,7 @@ fn quick(tunnels: &Tunnels, bytes: &[u8]) -> Result<Option<Arrival>, DropReason>
     };
     match found {
         Found::Outside => Ok(None),
-        Found::Inside(arrival) => Ok(Some(arrival)),
+        Found::Inside(arrival) | Found::Enveloped { arrival, .. } => Ok(Some(arrival)),
         Found::Refused(reason) => Err(reason),
     }
 }
