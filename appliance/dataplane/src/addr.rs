@@ -126,6 +126,14 @@ impl Mac {
 pub struct MacWord(u64);
 
 impl MacWord {
+    /// The source of the frame that begins with these bytes.
+    #[inline(always)]
+    pub fn of_source<const N: usize>(frame: &[u8; N]) -> Self {
+        let mut octets = [0; 8];
+        octets[..6].copy_from_slice(&frame[6..12]);
+        Self(u64::from_le_bytes(octets))
+    }
+
     /// A frame's first twelve bytes.
     #[inline(always)]
     pub const fn link(destination: Self, source: Self) -> ([u8; 8], [u8; 4]) {

@@ -22,6 +22,7 @@ pub mod prefix_set;
 pub mod route;
 mod siphash;
 pub mod snapshot;
+pub mod sources;
 pub mod synproxy;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,10 @@
 /// A key.
 pub(crate) type Key = [u64; 2];
 
+/// What the key's words are laid over ("somepseudorandomlygeneratedbytes").
+const START: [u64; 4] =
+    [0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573];
+
 /// SipHash-1-3 of `words`, the first byte of each lowest: for tables.
 #[inline(always)]
 pub(crate) fn sip13<const N: usize>(key: Key, words: [u64; N]) -> u64 {
@@ -16,15 +20,62 @@ pub(crate) fn sip24<const N: usize>(key: Key, words: [u64; N]) -> u64 {
     sip::<2, 4, N>(key, words)
 }
 
+/// SipHash-2-4 of `L` messages side by side, each under a key of its own: the lanes of word or key `i` are at `i`. Compilers keep them
+/// in vectors.
+#[inline(always)]
+pub(crate) fn sip24_lanes<const N: usize, const L: usize>(
+    key: &[[u64; L]; 2],
+    words: &[[u64; L]; N],
+) -> [u64; L] {
+    let begin = |n: usize| lanes(|i| key[n % 2][i] ^ START[n]);
+    let mut v: [[u64; L]; 4] = [begin(0), begin(1), begin(2), begin(3)];
+    for word in words {
+        lanes_compress(&mut v, word);
+    }
+    lanes_compress(&mut v, &[(8 * N as u64) << 56; L]);
+    v[2] = lanes(|i| v[2][i] ^ 0xff);
+    for _ in 0..4 {
+        lanes_round(&mut v);
+    }
+    lanes(|i| v[0][i] ^ v[1][i] ^ v[2][i] ^ v[3][i])
+}
+
+#[inline(always)]
+fn lanes<const L: usize>(lane: impl Fn(usize) -> u64) -> [u64; L] {
+    let mut all = [0; L];
+    for (i, one) in all.iter_mut().enumerate() {
+        *one = lane(i);
+    }
+    all
+}
+
+#[inline(always)]
+fn lanes_compress<const L: usize>(v: &mut [[u64; L]; 4], word: &[u64; L]) {
+    v[3] = lanes(|i| v[3][i] ^ word[i]);
+    lanes_round(v);
+    lanes_round(v);
+    v[0] = lanes(|i| v[0][i] ^ word[i]);
+}
+
+/// As [`round`], each step for all lanes before the next.
+#[inline(always)]
+fn lanes_round<const L: usize>(v: &mut [[u64; L]; 4]) {
+    v[0] = lanes(|i| v[0][i].wrapping_add(v[1][i]));
+    v[2] = lanes(|i| v[2][i].wrapping_add(v[3][i]));
+    v[1] = lanes(|i| v[1][i].rotate_left(13) ^ v[0][i]);
+    v[3] = lanes(|i| v[3][i].rotate_left(16) ^ v[2][i]);
+    v[0] = lanes(|i| v[0][i].rotate_left(32));
+    v[2] = lanes(|i| v[2][i].wrapping_add(v[1][i]));
+    v[0] = lanes(|i| v[0][i].wrapping_add(v[3][i]));
+    v[1] = lanes(|i| v[1][i].rotate_left(17) ^ v[2][i]);
+    v[3] = lanes(|i| v[3][i].rotate_left(21) ^ v[0][i]);
+    v[2] = lanes(|i| v[2][i].rotate_left(32));
+}
+
 /// With `C` rounds a word and `D` at the end.
 #[inline(always)]
 fn sip<const C: usize, const D: usize, const N: usize>(key: Key, words: [u64; N]) -> u64 {
-    let mut v = [
-        key[0] ^ 0x736f_6d65_7073_6575,
-        key[1] ^ 0x646f_7261_6e64_6f6d,
-        key[0] ^ 0x6c79_6765_6e65_7261,
-        key[1] ^ 0x7465_6462_7974_6573,
-    ];
+    let mut v = [key[0] ^ START[0], key[1] ^ START[1], key[0] ^ START[2], key[1] ^ START[3]];
     // The last word carries the message's length in its top byte.
     for word in words.into_iter().chain([(8 * N as u64) << 56]) {
         v[3] ^= word;
@@ -82,6 +133,17 @@ mod tests {
         fn agrees_with_the_standard_library(key: Key, words: [u64; 5]) {
             prop_assert_eq!(sip24(key, words), theirs(key, &words));
             prop_assert_eq!(sip24(key, [words[0], words[1]]), theirs(key, &words[..2]));
+        }
+
+        #[test]
+        fn side_by_side_as_one_by_one(key: [[u64; 8]; 2], words: [[u64; 8]; 5]) {
+            let long = sip24_lanes(&key, &words);
+            let short = sip24_lanes(&key, &[words[0], words[1]]);
+            for lane in 0..8 {
+                let key = key.map(|lanes| lanes[lane]);
+                prop_assert_eq!(long[lane], sip24(key, words.map(|lanes| lanes[lane])));
+                prop_assert_eq!(short[lane], sip24(key, [words[0][lane], words[1][lane]]));
+            }
         }
 
         /// The standard library's default hasher is SipHash-1-3 with a key of zeros.

@@ -8,7 +8,9 @@ use crate::lb::Balancer;
 use crate::names::Names;
 use crate::placement::Homes;
 use crate::policy::Policy;
+use crate::prefix_set::prefix_ranges;
 use crate::route::{NextHop, RouteTable};
+use crate::sources::Sources;
 use crate::tunnel::Tunnels;
 use crate::verdict::PortId;
 use nva_config::{Config, Prefix, SynFlood, Trust};
@@ -62,6 +64,8 @@ pub struct Snapshot {
     pub(crate) homes: Homes,
     pub(crate) syn_flood: Option<SynFlood>,
     pub(crate) tunnels: Tunnels,
+    /// Where clients prove themselves.
+    pub(crate) sources: Option<Sources>,
     pub(crate) cookie_secret: Option<[u8; 16]>,
     names: Names,
 }
@@ -90,6 +94,8 @@ impl Snapshot {
         let policy = Policy::build_after(before.map(|before| &before.policy), config, options.names);
         let routes = route_table(config, |_| true);
         let tunnels = Tunnels::build(config, &ports, options.names);
+        let guard = Guard::build(config);
+        let sources = balancer.asks().then(|| sources(config, &guard, &routes, &policy));
         Self {
             generation: options.generation,
             local: local_table(config, &ports),
@@ -101,7 +107,8 @@ impl Snapshot {
                 .iter()
                 .map(|n| (port_id(n.port.0), n.address.into(), Mac(n.mac.0)))
                 .collect(),
-            guard: Guard::build(config),
+            guard,
+            sources,
             balancer,
             policy,
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
@@ -181,6 +188,14 @@ fn local_table(config: &Config, facts: &[PortFacts]) -> LocalTable {
     let frontends: Vec<Addr> =
         config.load_balancers.iter().flat_map(|lb| &lb.frontends).map(|f| f.address.into()).collect();
     LocalTable::build(&ports, &frontends)
+}
+
+/// The sources that guard, routes and groups tell apart.
+fn sources(config: &Config, guard: &Guard, routes: &RouteTable, policy: &Policy) -> Sources {
+    let links = config.ports.iter().flat_map(|port| &port.addresses).map(|address| &address.prefix);
+    let routed = config.routes.iter().map(|route| &route.to).chain(links).flat_map(prefix_ranges);
+    let ranges = guard.source_ranges().chain(policy.source_ranges()).chain(routed);
+    Sources::build(ranges, |source| guard.standing(source, routes.lookup(source)))
 }
 
 /// The routes of a configuration whose next hop is among those wanted.

@@ -19,5 +19,6 @@ pub mod segment;
 pub mod service;
 pub mod splice;
 pub mod split;
+pub mod syn_ack;
 
 pub use headers::NotWritten;

@@ -32,6 +32,32 @@ pub(super) fn is_unicast(address: Addr) -> bool {
     kind(address) == Kind::Unicast
 }
 
+/// Why the address is never the source of a packet to one host, anywhere.
+pub(super) fn refuses(source: Addr) -> Option<DropReason> {
+    match kind(source) {
+        Kind::Impossible | Kind::Multicast => Some(DropReason::Spoofed),
+        Kind::LinkLocal => Some(DropReason::NoRoute),
+        Kind::Unicast => None,
+    }
+}
+
+/// The ranges of addresses, both ends included, outside of which all are of one host, anywhere.
+pub(super) fn ranges() -> impl Iterator<Item = (u128, u128)> {
+    let of_v4 = |first: [u8; 4], last: [u8; 4]| (Addr::v4(first).bits(), Addr::v4(last).bits());
+    let of_v6 = |first: u16, last: u16| (u128::from(first) << 112, u128::from(last) << 112 | u128::MAX >> 16);
+    [
+        of_v4([0; 4], [0, 255, 255, 255]),
+        of_v4([127, 0, 0, 0], [127, 255, 255, 255]),
+        of_v4([169, 254, 0, 0], [169, 254, 255, 255]),
+        of_v4([224, 0, 0, 0], [239, 255, 255, 255]),
+        of_v4([240, 0, 0, 0], [255; 4]),
+        (0, 1),
+        of_v6(0xfe80, 0xfebf),
+        of_v6(0xff00, 0xffff),
+    ]
+    .into_iter()
+}
+
 #[inline]
 fn kind(address: Addr) -> Kind {
     if let Some(octets) = address.as_v4() {

@@ -18,6 +18,24 @@ use crate::wire::{FlowKey, Packet};
 use nva_config::{Amplification, AntiSpoofing, Config, Prefix, Trust};
 use std::net::IpAddr;
 
+/// What the lists say of a source, wherever it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// It is a source of nothing.
+    refused: Option<DropReason>,
+    /// It skips the blocklist and all limits.
+    pub is_allowlisted: bool,
+    /// The virtual network owns it.
+    is_own: bool,
+    /// The port that the route to it leads to, or none.
+    port: PortId,
+}
+
+impl Standing {
+    /// No port has this number, and no tunnel.
+    const NOWHERE: PortId = PortId(u16::MAX);
+}
+
 /// The protection section with what it protects, compiled.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -107,6 +125,54 @@ impl Guard {
             return Err(DropReason::Amplification);
         }
         Ok(())
+    }
+
+    /// What [`check`](Self::check) looks at of a source. It is the same for all addresses between two bounds of
+    /// [`source_ranges`](Self::source_ranges).
+    pub fn standing(&self, source: Addr, source_route: Option<NextHop>) -> Standing {
+        let is_allowlisted = self.allowlist.contains(source);
+        let refused = match martian::refuses(source) {
+            None if self.never_sources.contains(source) => Some(DropReason::Spoofed),
+            None if self.blocklist.contains(source) && !is_allowlisted => Some(DropReason::Blocklisted),
+            refused => refused,
+        };
+        Standing {
+            refused,
+            is_allowlisted,
+            is_own: self.address_space.contains(source),
+            port: source_route.map_or(Standing::NOWHERE, |next| next.port),
+        }
+    }
+
+    /// As [`check`](Self::check), for a TCP packet to a frontend that [takes](Self::takes) packets.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn check_standing(&self, source: Standing, port: PortId, trust: Trust) -> Result<(), DropReason> {
+        if let Some(reason) = source.refused {
+            return Err(reason);
+        }
+        let is_reachable = match self.anti_spoofing {
+            AntiSpoofing::Off => true,
+            AntiSpoofing::Loose => source.port != Standing::NOWHERE,
+            AntiSpoofing::Strict => source.port == port,
+        };
+        let is_foreign = trust == Trust::Untrusted && source.is_own;
+        if is_foreign || !is_reachable { Err(DropReason::Spoofed) } else { Ok(()) }
+    }
+
+    /// Whether the address is a frontend's to which packets may be sent at all.
+    pub fn takes(&self, frontend: Addr) -> bool {
+        martian::is_unicast(frontend)
+            && !self.broadcasts.contains(frontend)
+            && self.never_sources.contains(frontend)
+    }
+
+    /// The ranges of addresses, both ends included, that sources are told apart by.
+    pub fn source_ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        let lists = [&self.allowlist, &self.blocklist, &self.never_sources, &self.address_space];
+        lists.into_iter().flat_map(PrefixSet::ranges).chain(martian::ranges())
     }
 
     fn check_addresses(&self, packet: &Packet, never_sources: &PrefixSet) -> Result<(), DropReason> {

@@ -70,6 +70,16 @@ impl Target {
     }
 }
 
+/// A service whose clients prove themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// When they do: not `Off`.
+    pub mode: SynProxyMode,
+    /// The new destination port; `None`: the port is left as it is.
+    pub port: Option<u16>,
+    choice: Choice,
+}
+
 /// A rule or NAT entry as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -212,6 +222,25 @@ impl Balancer {
         rewrite.filter(|rewrite| !rewrite.floating_ip).map_or(SynProxyMode::Off, |rewrite| rewrite.syn_proxy)
     }
 
+    /// What listens at the destination, if its clients prove themselves, as [`syn_proxy`](Self::syn_proxy) says.
+    pub fn asking_at(&self, key: &FlowKey) -> Option<Asking> {
+        let mode = self.syn_proxy(key);
+        let service = self.service_of(key, *self.frontends.get(&key.dst)?)?;
+        let rewrite = self.rewrites.get(service.0 as usize).filter(|_| mode != SynProxyMode::Off)?;
+        Some(Asking { mode, port: rewrite.port, choice: rewrite.choice })
+    }
+
+    /// Which backend takes the flow of such a service, as [`select`](Self::select) says, and its address.
+    #[inline(always)]
+    pub fn choose_for(&self, asking: &Asking, key: &FlowKey) -> Option<(BackendId, Addr)> {
+        self.choose(asking.choice, key)
+    }
+
+    /// Whether clients of any service prove themselves.
+    pub fn asks(&self) -> bool {
+        self.services.iter().any(|service| service.syn_proxy != SynProxyMode::Off)
+    }
+
     /// The frontends whose clients prove themselves while they are flooded.
     pub(crate) fn asking(&self) -> impl Iterator<Item = Addr> {
         self.services
@@ -246,6 +275,7 @@ impl Balancer {
         &self.shares
     }
 
+    #[inline(always)]
     fn choose(&self, choice: Choice, key: &FlowKey) -> Option<(BackendId, Addr)> {
         match choice {
             Choice::One(backend) => backend,

@@ -19,7 +19,7 @@ const PI: [u64; 6] = [
 
 /// Hashes what the distribution says makes two packets belong together. The two- and three-tuple include the destination, as in the
 /// cloud: a client meets the same backend at one frontend, not at all of them.
-#[inline]
+#[inline(always)]
 pub fn flow_hash(key: &FlowKey, distribution: Distribution) -> u64 {
     let protocol = u64::from(key.protocol);
     let rest = match distribution {
@@ -37,6 +37,7 @@ pub(super) fn backend_hashes(address: Addr) -> (u64, u64) {
     (hash_words((high, low), (PI[4], PI[5]), 1), hash_words((high, low), (PI[4], PI[5]), 2))
 }
 
+#[inline(always)]
 fn hash_words(a: (u64, u64), b: (u64, u64), rest: u64) -> u64 {
     let first = fold(a.0 ^ PI[0], a.1 ^ PI[1]);
     let second = fold(b.0 ^ PI[2] ^ first, b.1 ^ PI[3]);

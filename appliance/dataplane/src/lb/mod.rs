@@ -12,6 +12,6 @@ mod maglev;
 #[cfg(test)]
 mod tests;
 
-pub use balancer::{Balancer, Selection, Service, ServiceId, ServiceKind, Share, Target};
+pub use balancer::{Asking, Balancer, Selection, Service, ServiceId, ServiceKind, Share, Target};
 pub use hash::flow_hash;
 pub use maglev::{Member, SLOTS, Table};

@@ -1,5 +1,6 @@
 //! A burst through the path, in three passes: parse all and ask for their flow buckets, ask for their flow records, then decide each in
-//! order of arrival, so that the memory that one packet needs is on its way while another is worked on.
+//! order of arrival, so that the memory that one packet needs is on its way while another is worked on. Where clients prove
+//! themselves, what is without a flow is [looked at](Pipeline::look_for_syns) together before the third.
 //!
 //! What is decided about a frame, and in which stages, is said in the module above.
 
@@ -37,11 +38,13 @@ pub(super) struct Leaving<F> {
     frames: Burst<F>,
     /// How many went before these.
     gone: u64,
+    /// How many of all are answers.
+    replied: u64,
 }
 
 impl<F: Frame> Leaving<F> {
     pub(super) fn new(from: PortId) -> Self {
-        Self { from, to: from, frames: Burst::new(), gone: 0 }
+        Self { from, to: from, frames: Burst::new(), gone: 0, replied: 0 }
     }
 
     #[inline(always)]
@@ -52,6 +55,14 @@ impl<F: Frame> Leaving<F> {
         }
         // There is room for a whole burst.
         self.frames.push(frame);
+    }
+
+    /// An answer leaves where its question came in.
+    #[inline(always)]
+    pub(super) fn reply<T: Transmit<F>>(&mut self, mut frame: F, counters: &mut Counters, tx: &mut T) {
+        frame.set_mark(Mark { port: self.from, origin: Origin::Replied }.to_bits());
+        self.replied += 1;
+        self.add(self.from, frame, counters, tx);
     }
 
     /// Those that wait leave.
@@ -69,7 +80,8 @@ impl<F: Frame> Leaving<F> {
         self.go(counters, tx);
         if let Some(counters) = counters.port(self.from) {
             counters.received += self.gone;
-            counters.forwarded += self.gone;
+            counters.forwarded += self.gone - self.replied;
+            counters.replied += self.replied;
         }
     }
 }
@@ -212,6 +224,7 @@ impl<F: Frame> Pipeline<F> {
         observer: &mut O,
     ) {
         let lane = self.lane(mark.port, now);
+        let has_syns = self.look_for_syns(burst, slots, &lane);
         let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {
@@ -226,6 +239,14 @@ impl<F: Frame> Pipeline<F> {
             let outcome = match self.at_once_elsewhere(&frame, slot, mark) {
                 Some(to) => self.pass_on(frame, slot, mark, to, tx),
                 None => {
+                    if has_syns && let Some(outcome) = self.syn(&mut frame, (index, slot), &lane, now) {
+                        match outcome.verdict {
+                            Verdict::Reply(_) => leaving.reply(frame, &mut self.counters, tx),
+                            verdict => self.count(mark.port, verdict),
+                        }
+                        observer.decided(index, &outcome);
+                        continue;
+                    }
                     // What came before leaves before.
                     if !leaving.frames.is_empty() {
                         leaving.go(&mut self.counters, tx);

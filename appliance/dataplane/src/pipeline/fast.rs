@@ -39,6 +39,24 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Where packets come in.
+    #[inline(always)]
+    pub(super) fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// Packets come from the untrusted side.
+    #[inline(always)]
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.is_filtered
+    }
+
+    /// The side that packets come from.
+    #[inline(always)]
+    pub(super) fn trust(&self) -> Trust {
+        if self.is_filtered { Trust::Untrusted } else { Trust::Trusted }
+    }
+
     /// For a packet of the same burst that came by another port or tunnel.
     #[inline(always)]
     pub(super) fn turn_to(&mut self, port: PortId, trust: Trust) {
@@ -58,6 +76,12 @@ pub(super) struct Exit {
 impl Exit {
     pub(super) fn all(snapshot: &Snapshot) -> Box<[Self]> {
         snapshot.ports.iter().map(|port| Self { mac: port.mac.into(), mtu: port.mtu }).collect()
+    }
+
+    /// The port's address.
+    #[inline(always)]
+    pub(super) fn mac(&self) -> MacWord {
+        self.mac
     }
 }
 

@@ -97,10 +97,10 @@ load_balancers:
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -108,24 +108,24 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// Once in so many times.
-    fn once_in(&mut self, times: usize) -> bool {
+    pub(super) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, among: &[T]) -> T {
         among[self.below(among.len())]
     }
 }
 
 /// All that a pipeline gave out.
 #[derive(Default, Debug, PartialEq)]
-struct Wires {
-    sent: Vec<(PortId, u32, Vec<u8>)>,
+pub(super) struct Wires {
+    pub(super) sent: Vec<(PortId, u32, Vec<u8>)>,
     handed_over: Vec<(usize, u32, Vec<u8>)>,
     outcomes: Vec<(usize, Outcome)>,
 }
@@ -146,7 +146,7 @@ impl Transmit<VecFrame> for Wires {
     }
 }
 
-struct Outcomes<'a>(&'a mut Vec<(usize, Outcome)>);
+pub(super) struct Outcomes<'a>(&'a mut Vec<(usize, Outcome)>);
 
 impl Observer for Outcomes<'_> {
     fn decided(&mut self, slot: usize, outcome: &Outcome) {
@@ -183,24 +183,28 @@ fn flows(pipeline: &Pipeline<VecFrame>) -> Vec<FlowState> {
     .collect()
 }
 
+/// What compiles one configuration of several, under a generation.
+type Build = fn(u64, u32, &mut Names) -> Arc<Snapshot>;
+
 /// The two, with what both gave out.
-struct Twins {
-    pipelines: [Pipeline<VecFrame>; 2],
-    now: Time,
+pub(super) struct Twins {
+    pub(super) pipelines: [Pipeline<VecFrame>; 2],
+    pub(super) now: Time,
+    build: Build,
     generation: u32,
     names: Names,
 }
 
 impl Twins {
-    fn new(random: &mut Random) -> Self {
+    pub(super) fn new(build: Build, variant: u64, random: &mut Random) -> Self {
         let mut names = Names::default();
         let now = Time::from_millis(5_000);
-        let first = snapshot(random.next() & 8, 1, &mut names);
+        let first = build(variant, 1, &mut names);
         let placement = if random.once_in(4) { Placement::new(0, 2, SEED) } else { Placement::ALONE };
         let options = Options { flow_capacity: 40, seed: SEED, placement };
         let mut pipelines = [0, 1].map(|_| Pipeline::new(Arc::clone(&first), &options, now));
         pipelines[1].is_without_fast_lane = true;
-        Self { pipelines, now, generation: 1, names }
+        Self { pipelines, now, build, generation: 1, names }
     }
 
     /// Lets both do the same, and gives what they sent.
@@ -221,7 +225,11 @@ impl Twins {
         fast.sent
     }
 
-    fn process(&mut self, port: PortId, frames: &[(Vec<u8>, RxOffload)]) -> Vec<(PortId, u32, Vec<u8>)> {
+    pub(super) fn process(
+        &mut self,
+        port: PortId,
+        frames: &[(Vec<u8>, RxOffload)],
+    ) -> Vec<(PortId, u32, Vec<u8>)> {
         let now = self.now;
         self.both(|pipeline, wires| {
             let frame = |(bytes, offload): &(Vec<u8>, RxOffload)| {
@@ -237,15 +245,15 @@ impl Twins {
         })
     }
 
-    fn pass_time(&mut self, time: Duration) {
+    pub(super) fn pass_time(&mut self, time: Duration) -> Vec<(PortId, u32, Vec<u8>)> {
         self.now = self.now + time;
         let now = self.now;
-        self.both(|pipeline, wires| pipeline.advance(now, wires));
+        self.both(|pipeline, wires| pipeline.advance(now, wires))
     }
 
-    fn reload(&mut self, variant: u64) {
+    pub(super) fn reload(&mut self, variant: u64) {
         self.generation += 1;
-        let next = snapshot(variant, self.generation, &mut self.names);
+        let next = (self.build)(variant, self.generation, &mut self.names);
         let now = self.now;
         self.both(|pipeline, _| drop(pipeline.adopt(Arc::clone(&next), now)));
     }
@@ -364,7 +372,7 @@ fn random_fragment(builder: &FrameBuilder, random: &mut Random) -> Vec<u8> {
 }
 
 /// Mostly as on a wire, where no frame is shorter.
-fn pad(mut frame: Vec<u8>, random: &mut Random) -> Vec<u8> {
+pub(super) fn pad(mut frame: Vec<u8>, random: &mut Random) -> Vec<u8> {
     if frame.len() < 60 && !random.once_in(4) {
         frame.resize(60, 0);
     }
@@ -372,7 +380,7 @@ fn pad(mut frame: Vec<u8>, random: &mut Random) -> Vec<u8> {
 }
 
 /// Sometimes one bit is wrong, or the end is missing.
-fn damage(frame: &mut Vec<u8>, random: &mut Random) {
+pub(super) fn damage(frame: &mut Vec<u8>, random: &mut Random) {
     match random.below(60) {
         0 => {
             let at = random.below(frame.len());
@@ -383,7 +391,7 @@ fn damage(frame: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-fn offload(random: &mut Random) -> RxOffload {
+pub(super) fn offload(random: &mut Random) -> RxOffload {
     match random.below(50) {
         0 => RxOffload { vlan: Some(7), ..RxOffload::default() },
         1 => RxOffload { truncated: true, ..RxOffload::default() },
@@ -417,7 +425,8 @@ fn answer(random: &mut Random) -> Vec<u8> {
 /// Runs random traffic; how often the fast lane was taken, by kind and translation.
 fn run(seed: u64) -> [u64; 8] {
     let mut random = Random(seed);
-    let mut twins = Twins::new(&mut random);
+    let variant = random.next() & 8;
+    let mut twins = Twins::new(snapshot, variant, &mut random);
     let mut talks: Vec<Talk> = (0..12).map(|_| Talk::new(&mut random)).collect();
     for _ in 0..150 {
         match random.below(30) {

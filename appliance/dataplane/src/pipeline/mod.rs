@@ -28,6 +28,9 @@ mod place;
 mod place_tests;
 mod prove;
 mod spliced;
+mod syn_lane;
+#[cfg(test)]
+mod syn_lane_tests;
 #[cfg(test)]
 mod syn_tests;
 mod timers;
@@ -138,6 +141,7 @@ pub struct Pipeline<F: Frame> {
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
     proxy: Proxy,
+    syns: syn_lane::SynLane,
     drains: ends::Drains,
     /// By [`PortId::index`].
     exits: Box<[fast::Exit]>,
@@ -232,6 +236,7 @@ impl<F: Frame> Pipeline<F> {
             fragments: FragmentTable::new(Default::default(), options.seed),
             icmp_errors: icmp_errors(options.placement, now),
             proxy: Proxy::new(options.seed, options.flow_capacity, now),
+            syns: syn_lane::SynLane::new(),
             drains: ends::Drains::default(),
             exits: Box::default(),
             placement: options.placement,
@@ -270,6 +275,7 @@ impl<F: Frame> Pipeline<F> {
         self.exits = fast::Exit::all(snapshot);
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
         self.proxy.adopt(snapshot.cookie_secret, mtu, snapshot.names().backend_count(), now);
+        self.syns.adopt(snapshot.policy.compares_source_ports());
         self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), snapshot.balancer.asking());
     }
 

@@ -89,6 +89,12 @@ impl Group {
             .sum()
     }
 
+    /// What its rules match, of both directions.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let rules = [Some(&self.inbound), Some(&self.outbound), self.to_platform.as_ref()];
+        rules.into_iter().flatten().flat_map(|rules| rules.iter().map(|(_, _, pattern)| pattern))
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

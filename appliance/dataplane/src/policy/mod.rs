@@ -29,15 +29,18 @@ pub use expansion::{Expansions, rules_in_order};
 pub use hidden::{HiddenRule, hidden_rules};
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Family};
 use crate::names::Names;
 use crate::prefix_set::PrefixSet;
 use crate::verdict::RuleId;
-use crate::wire::FlowKey;
+use crate::wire::{FlowKey, protocol};
+use classifier::Pattern;
 use compiled::Group;
 use endpoints::Endpoints;
+use hashbrown::HashMap;
 use nva_config::{Access, Config, Direction, SecurityGroup};
 use placement::Placement;
+use std::sync::Arc;
 
 /// All security groups of a configuration, and where they apply.
 #[derive(Clone, Debug)]
@@ -123,6 +126,28 @@ impl Policy {
     /// What finding each group's rules takes, in bytes, by [`nva_config::GroupIndex`].
     pub fn bytes(&self) -> Vec<usize> {
         self.groups.iter().map(Group::bytes).collect()
+    }
+
+    /// The ranges of addresses, both ends included, that decisions tell sources apart by.
+    pub fn source_ranges(&self) -> Vec<(u128, u128)> {
+        // Rules that name the same share one set.
+        let sets: HashMap<*const PrefixSet, &Arc<PrefixSet>> =
+            self.patterns().map(|pattern| (Arc::as_ptr(&pattern.source), &pattern.source)).collect();
+        let rules = sets.into_values().flat_map(|set| set.ranges());
+        rules.chain(self.placement.ranges()).chain(self.address_space.ranges()).collect()
+    }
+
+    /// Whether any rule compares the source ports of TCP segments.
+    pub fn compares_source_ports(&self) -> bool {
+        self.patterns().any(|pattern| {
+            let is_tcp =
+                [Family::V4, Family::V6].map(|family| pattern.protocol.contains(protocol::TCP, family));
+            is_tcp.contains(&true) && !pattern.source_ports.ranges().eq([(0, u16::MAX)])
+        })
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.groups.iter().flat_map(Group::patterns)
     }
 
     /// Judges a packet whose destination stands where its address says: every packet but one with a floating IP.

@@ -50,6 +50,12 @@ impl Placement {
         Self { subnets, interfaces }
     }
 
+    /// The ranges of addresses, both ends included, of each subnet and interface.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        let subnets = self.subnets.iter().map(|subnet| (subnet.first, subnet.last));
+        subnets.chain(self.interfaces.keys().map(|address| (address.bits(), address.bits())))
+    }
+
     #[inline]
     pub(super) fn find(&self, address: Addr) -> Place {
         let bits = address.bits();

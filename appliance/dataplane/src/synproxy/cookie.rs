@@ -28,6 +28,7 @@ use crate::addr::Family;
 use crate::siphash::{Key, sip24};
 use crate::time::Time;
 use crate::wire::FlowKey;
+use crate::wire::plain::{KeyV4, KeyV6};
 
 /// How long a key is used for new cookies, in milliseconds; for as long again its cookies are good.
 pub const TICK_MS: u64 = 60_000;
@@ -162,10 +163,27 @@ impl Cookies {
     /// The cookie for a SYN that carried these options.
     #[inline(always)]
     pub fn bake(&self, question: &Question, family: Family, mss: Option<u16>, more: Option<More>) -> Cookie {
+        self.bake_of(self.hash(question, self.parity()), family, mss, more)
+    }
+
+    /// Which of the keys new cookies are made with.
+    #[inline(always)]
+    pub(super) fn parity(&self) -> u32 {
+        self.tick as u32 & 1
+    }
+
+    /// The key that a cookie with this lowest bit was made with.
+    #[inline(always)]
+    pub(super) fn key(&self, parity: u32) -> Key {
+        self.keys[(parity & 1) as usize]
+    }
+
+    /// The same, of the question's [hash](super::Batch::add_syn).
+    #[inline(always)]
+    pub fn bake_of(&self, hash: u64, family: Family, mss: Option<u16>, more: Option<More>) -> Cookie {
         let (class, part) = mss.map_or((Class::LEAST, 0), |mss| Class::of(mss, family));
         let class = if more.is_some() { class } else { class.rough() };
-        let hash = self.hash(question, self.tick as u32 & 1);
-        let low = u32::from(class.bits()) << 1 | self.tick as u32 & 1;
+        let low = u32::from(class.bits()) << 1 | self.parity();
         let timestamp = more.map_or(0, |more| self.stamp(hash) | more.bits() | u32::from(part) << 10);
         Cookie { seq: hash as u32 & HASHED | low, timestamp }
     }
@@ -190,7 +208,7 @@ impl Cookies {
         let parity = cookie & 1;
         let try_isn = |isn| {
             let hash = self.hash(&Question { key: *key, isn }, parity);
-            ((hash as u32 ^ cookie) & HASHED == 0).then_some((isn, hash))
+            is_shown(hash, cookie).then_some((isn, hash))
         };
         let found = try_isn(isn).or_else(|| if is_empty { try_isn(seq) } else { None });
         let (isn, hash) = found?;
@@ -223,25 +241,37 @@ impl Cookies {
     #[inline(always)]
     fn hash(&self, question: &Question, parity: u32) -> u64 {
         let Question { key, isn } = question;
-        let secret = self.keys[(parity & 1) as usize];
-        let ports = u64::from(key.src_port) | u64::from(key.dst_port) << 16 | u64::from(*isn) << 32;
-        match (key.src.as_v4(), key.dst.as_v4()) {
-            (Some(src), Some(dst)) => {
-                let addresses = u64::from(u32::from_le_bytes(src)) | u64::from(u32::from_le_bytes(dst)) << 32;
-                sip24(secret, [addresses, ports])
-            }
-            _ => {
-                let ([a, b], [c, d]) = (words(key.src.octets()), words(key.dst.octets()));
-                sip24(secret, [a, b, c, d, ports])
-            }
+        let secret = self.key(parity);
+        match KeyV4::of(key) {
+            Some(key) => sip24(secret, words_v4(&key, *isn)),
+            None => sip24(secret, words_v6(&KeyV6::of(key), *isn)),
         }
     }
 }
 
+/// Whether a cookie has the bits of this hash that cookies have.
 #[inline(always)]
-fn words(octets: &[u8; 16]) -> [u64; 2] {
-    let bits = u128::from_le_bytes(*octets);
-    [bits as u64, (bits >> 64) as u64]
+pub fn is_shown(hash: u64, cookie: u32) -> bool {
+    (hash as u32 ^ cookie) & HASHED == 0
+}
+
+/// What is hashed of a question, over IPv4.
+#[inline(always)]
+pub(super) fn words_v4(key: &KeyV4, isn: u32) -> [u64; 2] {
+    [key.addresses, last_word(key.ports, isn)]
+}
+
+/// The same over IPv6.
+#[inline(always)]
+pub(super) fn words_v6(key: &KeyV6, isn: u32) -> [u64; 5] {
+    let [a, b, c, d] = key.addresses;
+    [a, b, c, d, last_word(key.ports, isn)]
+}
+
+/// The ports as numbers, and the client's initial sequence number.
+#[inline(always)]
+fn last_word(ports: u32, isn: u32) -> u64 {
+    u64::from(ports.swap_bytes().rotate_left(16)) | u64::from(isn) << 32
 }
 
 impl More {

@@ -21,7 +21,7 @@ const SHOWN: Duration = Duration::from_secs(120);
 const PLACES: usize = 1 << 14;
 
 /// A count of the window that runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Meter {
     start: Time,
     count: u64,
@@ -40,7 +40,7 @@ impl Meter {
 }
 
 /// A frontend, or all that are not flooded by themselves.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Watch {
     meter: Meter,
     /// When it was last flooded, or got as much as keeps it so.
@@ -70,7 +70,7 @@ impl Watch {
 }
 
 /// The SYNs of one worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floods {
     /// SYNs a second, of this worker's part; 0: no limit.
     limits: SynFlood,
@@ -82,7 +82,7 @@ pub struct Floods {
 }
 
 /// A source: whose place it is, and how many it sent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Source {
     owner: u64,
     meter: Meter,
@@ -164,6 +164,14 @@ impl Floods {
             return true;
         }
         self.others.see(threshold, now)
+    }
+
+    /// Whether one more SYN to a frontend is surely of a flood, which [`see`](Self::see) will say too. Counts nothing.
+    #[inline]
+    pub fn is_flooded(&self, frontend: Addr, now: Time) -> bool {
+        let watch = self.frontends.get(&frontend);
+        self.limits.proxy_threshold != 0
+            && watch.is_some_and(|watch| watch.is_flooded(now) || self.others.is_flooded(now))
     }
 
     /// Whether a client of a frontend may show a cookie: one that was flooded, a moment ago at most.

@@ -12,6 +12,7 @@
 //! the cookie, the backend by its own. Flows keep the backend's view: what the client sends is translated before it is held against the
 //! connection's state, what the backend sends after.
 
+pub mod batch;
 pub mod cookie;
 pub mod flood;
 pub mod half_open;
@@ -22,6 +23,7 @@ pub mod reflection;
 pub mod spent;
 pub mod splice;
 
+pub use batch::Batch;
 pub use cookie::{Cookies, Memory, More, Proof, Question};
 pub use flood::Floods;
 pub use half_open::{Due, HalfOpen, HalfOpens};

@@ -48,10 +48,10 @@ impl Class {
     pub fn of(mss: u16, family: Family) -> (Self, u16) {
         let sizes = sizes(family);
         let above = sizes[1..].iter().filter(|least| mss >= **least).count();
-        let class = Self(above as u8);
-        let (from, width) = class.span(family);
-        let part = u32::from(mss.saturating_sub(from)) * u32::from(PARTS) / u32::from(width);
-        (class, part.min(u32::from(PARTS) - 1) as u16)
+        let from = sizes.get(above).copied().unwrap_or(0);
+        let inverse = inverses(family).get(above).copied().unwrap_or(0);
+        let part = (u64::from(mss.saturating_sub(from)) * inverse) >> INVERSE_SHIFT;
+        (Self(above as u8), (part as u16).min(PARTS - 1))
     }
 
     /// A size that is not above the one that the class and part were [made](Self::of) of, unless that was below all classes.
@@ -70,6 +70,31 @@ impl Class {
     }
 }
 
+/// Inverses are in units of 2^-40: so small that a part is exact for every size of 16 bits.
+const INVERSE_SHIFT: u32 = 40;
+const INVERSES: [[u64; Class::COUNT]; 2] = [inverses_of(&V4), inverses_of(&V6)];
+
+/// Parts by width, rounded up: of each class.
+const fn inverses_of(sizes: &[u16; Class::COUNT]) -> [u64; Class::COUNT] {
+    let mut inverses = [0; Class::COUNT];
+    let mut class = 0;
+    while class < Class::COUNT {
+        let next = if class + 1 < Class::COUNT { sizes[class + 1] } else { u16::MAX };
+        inverses[class] = ((PARTS as u64) << INVERSE_SHIFT).div_ceil((next - sizes[class]) as u64);
+        class += 1;
+    }
+    inverses
+}
+
+#[inline]
+const fn inverses(family: Family) -> &'static [u64; Class::COUNT] {
+    match family {
+        Family::V4 => &INVERSES[0],
+        Family::V6 => &INVERSES[1],
+    }
+}
+
+#[inline]
 const fn sizes(family: Family) -> &'static [u16; Class::COUNT] {
     match family {
         Family::V4 => &V4,
@@ -87,6 +112,9 @@ mod tests {
             let least = sizes(family)[0];
             for mss in 0..=u16::MAX {
                 let (class, part) = Class::of(mss, family);
+                let (from, width) = class.span(family);
+                let exact = u32::from(mss.saturating_sub(from)) * u32::from(PARTS) / u32::from(width);
+                assert_eq!(u32::from(part), exact.min(u32::from(PARTS) - 1), "{mss}");
                 let (rough, fine) = (class.size(0, family), class.size(part, family));
                 assert!(rough <= fine && fine <= mss.max(least), "{mss}: {rough}, {fine}");
                 assert_eq!(Class::from_bits(class.bits()), Some(class));

@@ -23,7 +23,7 @@ pub mod kind {
 }
 
 /// The largest shift; a larger one counts as this (RFC 7323, 2.3).
-const SCALE_MAX: u8 = 14;
+pub const SCALE_MAX: u8 = 14;
 
 /// What the options of a SYN, or of an acknowledgement, say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub struct SynOptions {
 }
 
 impl SynOptions {
+    /// There are none.
+    pub const NONE: Self =
+        Self { mss: None, window_scale: None, sack_permitted: false, timestamps: None, is_signed: false };
+
     /// Reads the options of a header. Of an option that occurs twice, the last one counts; one of a wrong length counts as absent; what
     /// follows a length that leads nowhere is not read.
     #[inline]

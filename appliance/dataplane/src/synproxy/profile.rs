@@ -45,6 +45,8 @@ pub struct Offer {
 const USUAL_SCALE: u8 = 7;
 
 impl Profile {
+    const UNKNOWN: Self = Self { mss: 0, window_scale: None, sack: None, timestamps: None, ecn: None };
+
     /// What to offer to a client of this backend; `mss_max` fits the links.
     #[inline]
     pub fn offer(&self, mss_max: u16) -> Offer {
@@ -115,6 +117,12 @@ impl Profiles {
     #[inline]
     pub fn of(&self, backend: Option<BackendId>) -> Profile {
         backend.and_then(|BackendId(id)| self.0.get(id as usize)).copied().unwrap_or_default()
+    }
+
+    /// What to offer to a client of a backend.
+    #[inline(always)]
+    pub fn offer_of(&self, BackendId(id): BackendId, mss_max: u16) -> Offer {
+        self.0.get(id as usize).unwrap_or(&Profile::UNKNOWN).offer(mss_max)
     }
 
     /// Notes what a backend agreed to.

@@ -12,17 +12,20 @@ use crate::time::Time;
 const BURST: u16 = 512;
 /// Answers a second from then on.
 const RATE: u64 = 256;
+/// Time in which one leaks.
+const TICK_NS: u64 = 1_000_000_000 / RATE;
+const _: () = assert!(TICK_NS * RATE == 1_000_000_000);
 const PLACES: usize = 1 << 13;
 
 /// The buckets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reflection {
     places: Box<[Bucket]>,
     secret: [u64; 2],
 }
 
 /// A bucket: whose it is, how full, and when that was.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bucket {
     owner: u32,
     level: u16,
@@ -77,7 +80,7 @@ impl Reflection {
         let low = if address.family() == Family::V4 { bits as u64 } else { 0 };
         let hash = fold(low ^ self.secret[0], (bits >> 64) as u64 ^ self.secret[1]);
         let hash = fold(hash, self.secret[0] ^ 0xa076_1d64_78bd_642f);
-        let at = (u128::from(now.0) * u128::from(RATE) / 1_000_000_000) as u16;
+        let at = (now.0 / TICK_NS) as u16;
         (&mut self.places[hash as usize % PLACES], (hash >> 32) as u32, at)
     }
 }

@@ -7,7 +7,7 @@
 const PLACES: usize = 1 << 16;
 
 /// The last redeemed cookies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent(Box<[u32]>);
 
 impl Default for Spent {

@@ -35,7 +35,8 @@ pub use ipv4::HEADER_LEN as IPV4_HEADER_LEN;
 pub use ipv6::{HEADER_LEN as IPV6_HEADER_LEN, MAX_EXTENSION_BYTES, MAX_EXTENSION_HEADERS};
 pub use packet::{Cast, FlowKey, Packet, Transport};
 pub use quoted::{Quoted, quoted};
-pub use tcp::{HEADER_LEN as TCP_HEADER_LEN, Tcp, TcpFlags};
+pub use tcp::{HEADER_LEN as TCP_HEADER_LEN, Tcp, TcpFlags, are_well_formed};
+pub(crate) use tcp::{TIMESTAMP_AND_PADDING, TIMESTAMP_AND_PADDING_LEN};
 pub use udp::HEADER_LEN as UDP_HEADER_LEN;
 
 use crate::addr::{Family, Mac};

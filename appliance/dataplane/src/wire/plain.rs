@@ -132,6 +132,15 @@ impl KeyV6 {
         rest(self.ports, self.protocol)
     }
 
+    /// The same key with addresses.
+    #[inline]
+    pub fn flow_key(&self) -> FlowKey {
+        let [a, b, c, d] = self.addresses.map(u128::from);
+        let [src, dst] = [a | b << 64, c | d << 64].map(|bits| Addr::v6(bits.to_le_bytes()));
+        let (src_port, dst_port) = split_ports(self.ports);
+        FlowKey { src, dst, src_port, dst_port, protocol: self.protocol }
+    }
+
     /// The same key in words, an IPv4 address as its mapped form.
     #[inline]
     pub fn of(key: &FlowKey) -> Self {

@@ -26,8 +26,9 @@ const OPTION_NOP: u8 = 1;
 const OPTION_WINDOW_SCALE: u8 = 3;
 /// Padding, then a timestamp: how nearly all segments of a connection start their options (RFC 7323, appendix
 /// A).
-pub(super) const TIMESTAMP_AND_PADDING: [u8; 4] = [OPTION_NOP, OPTION_NOP, 8, 10];
-pub(super) const TIMESTAMP_AND_PADDING_LEN: usize = 12;
+pub(crate) const TIMESTAMP_AND_PADDING: [u8; 4] = [OPTION_NOP, OPTION_NOP, 8, 10];
+/// Length of both with the timestamp itself, in bytes.
+pub(crate) const TIMESTAMP_AND_PADDING_LEN: usize = 12;
 /// The largest shift; a larger one counts as this (RFC 7323, 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
@@ -113,6 +114,11 @@ pub(super) fn parse(segment: Segment<'_>) -> Result<(Tcp, Carried), DropReason> 
         window_scale: window_scale.filter(|_| flags.any(TcpFlags::SYN)),
     };
     Ok((tcp, Carried { src_port, dst_port, header_len, payload_end: segment.bytes.len() }))
+}
+
+/// Whether each of a header's options has a length that leads to the next or to the end.
+pub fn are_well_formed(options: &[u8]) -> bool {
+    read_options(options).is_ok()
 }
 
 /// Walks the options, refusing lengths that lead nowhere; gives the window scale. What follows the end of the

@@ -1,0 +1,526 @@
+//! The lane of floods: SYNs to a frontend whose clients prove themselves, and segments that prove nothing there.
+//!
+//! Such a packet has no flow and leaves none, so that all there is to it is what the stages would say of its source, its frontend and
+//! its backend. That is looked up for a burst at once, most of it out of what is remembered of the packets before, and the hashes of
+//! all its cookies are computed together. Then, in the order of arrival, it is counted and limited as in the stages, and answered. Every
+//! packet that is not known to end here goes through the stages as if it had never been here.
+
+use super::burst::Slot;
+use super::fast::{Exit, Lane};
+use super::{Outcome, Pipeline};
+use crate::addr::{Addr, Family};
+use crate::emit::NotWritten;
+use crate::emit::syn_ack::{self, More, SynAck};
+use crate::host::Local;
+use crate::lb::Asking;
+use crate::policy::{Context, Decision, Policy};
+use crate::snapshot::Snapshot;
+use crate::sources::{SourceId, Sources};
+use crate::synproxy::{self, Batch, Cookies, Offer, SynOptions, cookie, options};
+use crate::time::Time;
+use crate::verdict::{BackendId, DropReason, PortId, Verdict};
+use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
+use crate::wire::{self, FlowKey, TCP_HEADER_LEN, TcpFlags, protocol};
+use nva_config::{Access, SynProxyMode};
+use pmd_shim::{BURST, Burst, Frame};
+
+/// Destinations that are remembered.
+const GATES: usize = 64;
+/// Decisions of security groups that are remembered.
+const JUDGED: usize = 1024;
+/// Spreads places over both (2^64 by the golden ratio).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// ECN-Echo and Congestion Window Reduced (RFC 3168, 6.1).
+const ECE: u8 = 0x40;
+const CWR: u8 = 0x80;
+
+/// What is read of a packet at once: as far as the fixed part of its TCP header.
+const V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
+const V6: usize = L4_OVER_V6 + TCP_HEADER_LEN;
+
+/// What the lane remembers, under one configuration.
+pub(super) struct SynLane {
+    gates: Box<[Gate; GATES]>,
+    judged: Box<[Judged; JUDGED]>,
+    /// The groups' decisions depend on source ports too, so that none is remembered.
+    is_judged_by_port: bool,
+    batch: Batch,
+    /// By the frame's place in the burst.
+    candidates: Box<[Candidate; BURST]>,
+    /// How often what ended how.
+    #[cfg(test)]
+    pub(super) ended: std::collections::BTreeMap<String, u64>,
+}
+
+/// What the first look at a packet found: all that does not depend on the packets before it.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    what: What,
+    /// Where its hash is.
+    hash: u8,
+    mode: SynProxyMode,
+    /// What the guard has against it.
+    refused: Option<DropReason>,
+    /// It counts towards the limits of SYNs.
+    is_limited: bool,
+    backend: Option<BackendId>,
+    /// Of the groups, where there is a backend.
+    decision: Decision,
+    options: SynOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// It is for the stages.
+    Other,
+    Syn,
+    /// A segment that may show a cookie.
+    Shown,
+}
+
+/// A destination, and what listens there.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    /// The address in words as they stand in a packet, and the port.
+    at: [u64; 3],
+    /// `None`: clients prove nothing there.
+    asking: Option<Asking>,
+}
+
+/// What the groups say of packets from a range of sources to a backend.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    source: SourceId,
+    backend: BackendId,
+    port: u16,
+    decision: Option<Decision>,
+}
+
+/// What does not change from one packet of a burst to the next.
+struct Known<'a> {
+    snapshot: &'a Snapshot,
+    sources: &'a Sources,
+    cookies: &'a Cookies,
+    lane: &'a Lane,
+    /// SYNs from this port are limited.
+    is_limiting: bool,
+}
+
+const UNDECIDED: Decision = Decision { access: Access::Deny, rule: None };
+const OTHER: Candidate = Candidate {
+    what: What::Other,
+    hash: 0,
+    mode: SynProxyMode::Off,
+    refused: None,
+    is_limited: false,
+    backend: None,
+    decision: UNDECIDED,
+    options: SynOptions::NONE,
+};
+/// Nothing is sent to port 0.
+const NO_GATE: Gate = Gate { at: [0; 3], asking: None };
+const NOT_JUDGED: Judged = Judged { source: SourceId(0), backend: BackendId(0), port: 0, decision: None };
+
+impl SynLane {
+    pub(super) fn new() -> Self {
+        Self {
+            gates: Box::new([NO_GATE; GATES]),
+            judged: Box::new([NOT_JUDGED; JUDGED]),
+            is_judged_by_port: false,
+            batch: Batch::default(),
+            candidates: Box::new([OTHER; BURST]),
+            #[cfg(test)]
+            ended: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Forgets what was true under another configuration.
+    pub(super) fn adopt(&mut self, is_judged_by_port: bool) {
+        self.gates.fill(NO_GATE);
+        self.judged.fill(NOT_JUDGED);
+        self.is_judged_by_port = is_judged_by_port;
+    }
+
+    /// The first look at a plain TCP packet that ends at `end`. `false`: it is for the stages.
+    #[inline(always)]
+    fn look<const V6: bool, const N: usize>(
+        &mut self,
+        place: usize,
+        (bytes, end): (&[u8], u16),
+        known: &Known<'_>,
+    ) -> bool {
+        let Some((head, rest)) = bytes.split_first_chunk::<N>() else { return false };
+        let l4 = N - TCP_HEADER_LEN;
+        let flags = TcpFlags(head[l4 + 13]);
+        let is_syn = flags.is_initial_syn();
+        if !is_syn && flags.0 & (TcpFlags::ACK | TcpFlags::SYN | TcpFlags::RST) != TcpFlags::ACK {
+            return false;
+        }
+        let ports = plain::half_word(head, l4);
+        let Self { gates, judged, batch, candidates, is_judged_by_port, .. } = self;
+        let Some(asking) = asking::<V6, N>(gates, head, known.snapshot) else { return false };
+        if ports as u16 == 0 || ports >> 16 == 0 {
+            return false;
+        }
+        let candidate = &mut candidates[place % BURST];
+        let source = match V6 {
+            true => known.sources.of_v6(source::<V6, N>(head)),
+            false => known.sources.of_v4(plain::half_word(head, L3 + 12).swap_bytes()),
+        };
+        let standing = known.sources.standing(source);
+        let checked = known.snapshot.guard.check_standing(standing, known.lane.port(), known.lane.trust());
+        let [seq, ack] = [4, 8].map(|at| plain::half_word(head, l4 + at).swap_bytes());
+        if !is_syn {
+            if !is_well_formed::<N>(head, rest, end) {
+                return false;
+            }
+            let numbers = (seq, ack.wrapping_sub(1));
+            candidate.hash = match V6 {
+                true => batch.add_shown_v6(known.cookies, &key_v6(head), numbers),
+                false => batch.add_shown_v4(known.cookies, &key_v4(head), numbers),
+            };
+            candidate.what = What::Shown;
+        } else {
+            let Some(options) = options::<N>(head, rest, end) else { return false };
+            let key = key::<V6, N>(head);
+            let chosen = known.snapshot.balancer.choose_for(asking, &key);
+            candidate.backend = chosen.map(|(backend, _)| backend);
+            if let Some((backend, dst)) = chosen {
+                let translated = FlowKey { dst, dst_port: asking.port.unwrap_or(key.dst_port), ..key };
+                let policy = &known.snapshot.policy;
+                candidate.decision =
+                    judge(judged, *is_judged_by_port, policy, (source, backend), &translated);
+            }
+            candidate.is_limited = known.is_limiting && !standing.is_allowlisted;
+            candidate.options = options;
+            candidate.hash = match V6 {
+                true => batch.add_syn_v6(known.cookies, &key_v6(head), seq),
+                false => batch.add_syn_v4(known.cookies, &key_v4(head), seq),
+            };
+            candidate.what = What::Syn;
+        }
+        candidate.mode = asking.mode;
+        candidate.refused = checked.err();
+        true
+    }
+}
+
+/// The question that opens the lane: whether a rule of a frontend asks clients of this address and port to prove themselves.
+#[inline(always)]
+fn asking<'a, const V6: bool, const N: usize>(
+    gates: &'a mut [Gate; GATES],
+    head: &[u8; N],
+    snapshot: &Snapshot,
+) -> Option<&'a Asking> {
+    let port = u64::from(plain::quarter_word(head, N - TCP_HEADER_LEN + 2));
+    let at = match V6 {
+        true => [plain::word(head, L3 + 24), plain::word(head, L3 + 32), port],
+        // No address of IPv6 begins with a word of zeros, of those that are plain.
+        false => [0, u64::from(plain::half_word(head, L3 + 16)), port],
+    };
+    let place = (at[0] ^ at[1] ^ port << 32).wrapping_mul(SPREAD) >> 58;
+    let gate = &mut gates[place as usize % GATES];
+    if (gate.at[0] ^ at[0]) | (gate.at[1] ^ at[1]) | (gate.at[2] ^ at[2]) != 0 {
+        let key = key::<V6, N>(head);
+        *gate = Gate { at, asking: asking_at(snapshot, &key) };
+    }
+    gate.asking.as_ref()
+}
+
+#[cold]
+#[inline(never)]
+fn asking_at(snapshot: &Snapshot, key: &FlowKey) -> Option<Asking> {
+    let asking = snapshot.balancer.asking_at(key)?;
+    // Link-local addresses alone are not the same on every port.
+    let is_ours = matches!(snapshot.local.kind(PortId(0), key.dst), Some(Local::PortAddress(_)));
+    (!is_ours && !key.dst.is_v6_link_local() && snapshot.guard.takes(key.dst)).then_some(asking)
+}
+
+/// What the groups say of a packet from this range of sources to this backend: asked once.
+#[inline(always)]
+fn judge(
+    judged: &mut [Judged; JUDGED],
+    is_judged_by_port: bool,
+    policy: &Policy,
+    (source, backend): (SourceId, BackendId),
+    key: &FlowKey,
+) -> Decision {
+    let mixed = u64::from(source.0) << 32 ^ u64::from(backend.0) << 16 ^ u64::from(key.dst_port);
+    let judged = &mut judged[(mixed.wrapping_mul(SPREAD) >> 54) as usize % JUDGED];
+    if let Some(decision) = judged.decision
+        && (judged.source, judged.backend, judged.port) == (source, backend, key.dst_port)
+    {
+        return decision;
+    }
+    let decision = policy.decide(key, Context { load_balanced: true });
+    if !is_judged_by_port {
+        *judged = Judged { source, backend, port: key.dst_port, decision: Some(decision) };
+    }
+    decision
+}
+
+impl<F: Frame> Pipeline<F> {
+    /// Looks at those packets of a burst for which no record was found, and computes the hashes of their cookies. `false`: none is for the
+    /// lane.
+    #[inline(never)]
+    pub(super) fn look_for_syns(&mut self, burst: &Burst<F>, slots: &[Slot; BURST], lane: &Lane) -> bool {
+        let Self { snapshot, syns, proxy, .. } = self;
+        let Some(sources) = &snapshot.sources else { return false };
+        let is_limiting = snapshot.syn_flood.is_some() && lane.is_untrusted();
+        let known = Known { snapshot, sources, cookies: &proxy.cookies, lane, is_limiting };
+        syns.batch.clear();
+        let mut is_any = false;
+        for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
+            let is_candidate = match slot.plain {
+                Some(Plain { kind: Kind::TcpV4, end }) if slot.hash.is_without_guess() => {
+                    syns.look::<false, V4>(place, (frame.bytes(), end), &known)
+                }
+                Some(Plain { kind: Kind::TcpV6, end }) if slot.hash.is_without_guess() => {
+                    syns.look::<true, V6>(place, (frame.bytes(), end), &known)
+                }
+                _ => false,
+            };
+            if !is_candidate {
+                syns.candidates[place].what = What::Other;
+            }
+            is_any |= is_candidate;
+        }
+        if is_any {
+            syns.batch.compute();
+        }
+        is_any
+    }
+
+    /// Ends a packet's way as the stages would. `None`: it is for the stages, and nothing was changed.
+    #[inline(always)]
+    pub(super) fn syn(
+        &mut self,
+        frame: &mut F,
+        (place, slot): (usize, &Slot),
+        lane: &Lane,
+        now: Time,
+    ) -> Option<Outcome> {
+        let what = self.syns.candidates[place % BURST].what;
+        // Another packet of the burst may have made its flow.
+        if what == What::Other || !self.flows.lacks(slot.hash) {
+            return None;
+        }
+        let kind = slot.plain?.kind;
+        let outcome = match (what, kind == Kind::TcpV6) {
+            (What::Syn, false) => self.ask_at_once::<false, V4>(frame, place, lane, now),
+            (What::Syn, true) => self.ask_at_once::<true, V6>(frame, place, lane, now),
+            (_, false) => self.refuse::<false, V4>(frame, place, now),
+            (_, true) => self.refuse::<true, V6>(frame, place, now),
+        }?;
+        #[cfg(test)]
+        {
+            let ended = format!("{kind:?} {what:?} {:?}", outcome.verdict);
+            *self.syns.ended.entry(ended).or_default() += 1;
+        }
+        Some(outcome)
+    }
+
+    /// A segment that should show a cookie, and shows none that is right.
+    #[inline(always)]
+    fn refuse<const V6: bool, const N: usize>(
+        &mut self,
+        frame: &F,
+        place: usize,
+        now: Time,
+    ) -> Option<Outcome> {
+        let head: &[u8; N] = frame.bytes().first_chunk()?;
+        let candidate = &self.syns.candidates[place % BURST];
+        if candidate.mode == SynProxyMode::Auto && !self.proxy.floods.may_show(key::<V6, N>(head).dst, now) {
+            return None;
+        }
+        let shown = plain::half_word(head, N - TCP_HEADER_LEN + 8).swap_bytes().wrapping_sub(1);
+        let [before, own] = [0, 1].map(|n| self.syns.batch.hash::<V6>(candidate.hash.wrapping_add(n)));
+        if cookie::is_shown(before, shown) || cookie::is_shown(own, shown) {
+            return None;
+        }
+        let reason = candidate.refused.unwrap_or(DropReason::InvalidCookie);
+        self.counters.syn.cookies_invalid += u64::from(candidate.refused.is_none());
+        Some(Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None })
+    }
+
+    /// A SYN that is asked for a proof, if all stages let it.
+    #[inline(always)]
+    fn ask_at_once<const V6: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        place: usize,
+        lane: &Lane,
+        now: Time,
+    ) -> Option<Outcome> {
+        let Self { syns, proxy, counters, exits, .. } = self;
+        let head: &[u8; N] = frame.bytes().first_chunk()?;
+        let (candidate, source) = (&syns.candidates[place % BURST], source::<V6, N>(head));
+        let station = exits.get(lane.port().index()).map(Exit::mac)?;
+        let is_auto = candidate.mode == SynProxyMode::Auto;
+        if is_auto && !proxy.floods.is_flooded(key::<V6, N>(head).dst, now) {
+            return None;
+        }
+        // From here on it is certain that it ends here.
+        let ends = |reason, candidate: Option<&Candidate>| {
+            let (rule, backend) =
+                candidate.map_or((None, None), |found| (found.decision.rule, found.backend));
+            Some(Outcome { verdict: Verdict::Drop(reason), rule, backend })
+        };
+        if let Some(reason) = candidate.refused {
+            return ends(reason, None);
+        }
+        if candidate.is_limited && !proxy.floods.allow(source, now) {
+            return ends(DropReason::SynRate, None);
+        }
+        if is_auto {
+            let is_flooded = proxy.floods.see(key::<V6, N>(head).dst, now);
+            debug_assert!(is_flooded, "it was flooded a moment ago");
+        }
+        let Some(backend) = candidate.backend else { return ends(DropReason::NoHealthyBackend, None) };
+        if candidate.decision.access == Access::Deny {
+            counters.hit_rule(candidate.decision.rule, now);
+            return ends(DropReason::DeniedByRule, Some(candidate));
+        }
+        if !proxy.reflection.allow(source, now) {
+            return ends(DropReason::SynRate, Some(candidate));
+        }
+        let family = if V6 { Family::V6 } else { Family::V4 };
+        let offer = proxy.profiles.offer_of(backend, proxy.mss_max(family));
+        let flags = head[N - TCP_HEADER_LEN + 13];
+        let question = (syns.batch.hash::<V6>(candidate.hash), flags);
+        let answer = answer::<V6>(&proxy.cookies, question, &candidate.options, &offer);
+        let written = match V6 {
+            true => syn_ack::answer_v6(frame, &answer, station),
+            false => syn_ack::answer_v4(frame, &answer, station),
+        };
+        if written == Err(NotWritten) {
+            return ends(DropReason::Malformed, Some(candidate));
+        }
+        counters.syn.cookies_sent += 1;
+        let (rule, backend) = (candidate.decision.rule, candidate.backend);
+        Some(Outcome { verdict: Verdict::Reply(None), rule, backend })
+    }
+}
+
+/// The answer to a SYN of this hash and these flags.
+#[inline(always)]
+fn answer<const V6: bool>(cookies: &Cookies, question: (u64, u8), syn: &SynOptions, offer: &Offer) -> SynAck {
+    match (syn, offer) {
+        // What nearly all clients and backends agree to: of these nothing is left to be asked.
+        (
+            &SynOptions { mss: Some(mss), window_scale: Some(own), timestamps: Some(theirs), .. },
+            &Offer { window_scale: Some(promised), timestamps: true, .. },
+        ) => {
+            let syn =
+                SynOptions { mss: Some(mss), window_scale: Some(own), timestamps: Some(theirs), ..*syn };
+            let offer = Offer { window_scale: Some(promised), timestamps: true, ..*offer };
+            agree::<V6>(cookies, question, &syn, &offer)
+        }
+        _ => agree_rarely::<V6>(cookies, question, syn, offer),
+    }
+}
+
+#[inline(never)]
+fn agree_rarely<const V6: bool>(
+    cookies: &Cookies,
+    question: (u64, u8),
+    syn: &SynOptions,
+    offer: &Offer,
+) -> SynAck {
+    agree::<V6>(cookies, question, syn, offer)
+}
+
+#[inline(always)]
+fn agree<const V6: bool>(
+    cookies: &Cookies,
+    (hash, flags): (u64, u8),
+    syn: &SynOptions,
+    offer: &Offer,
+) -> SynAck {
+    let family = if V6 { Family::V6 } else { Family::V4 };
+    let theirs = syn.timestamps.filter(|_| offer.timestamps);
+    let scales = syn.window_scale.zip(offer.window_scale);
+    let more = theirs.map(|_| synproxy::More {
+        scale: scales.map(|(own, _)| own),
+        promised: scales.map(|(_, promised)| promised),
+        sack: syn.sack_permitted && offer.sack,
+        ecn: flags & (ECE | CWR) == ECE | CWR && offer.ecn,
+    });
+    let cookie = cookies.bake_of(hash, family, syn.mss, more);
+    SynAck {
+        seq: cookie.seq,
+        flags: if more.is_some_and(|more| more.ecn) { ECE } else { 0 },
+        mss: offer.mss,
+        more: more.zip(theirs).map(|(more, (theirs, _))| More {
+            timestamps: (cookie.timestamp, theirs),
+            window_scale: more.promised,
+            sack_permitted: more.sack,
+        }),
+    }
+}
+
+/// Whether a segment that ends at `end` has all of its header, and no options, or those of nearly all segments.
+#[inline(always)]
+fn is_well_formed<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> bool {
+    let behind = usize::from(end).checked_sub(N);
+    behind.is_some_and(|len| match head[N - TCP_HEADER_LEN + 12] >> 4 {
+        5 => true,
+        8 => len >= wire::TIMESTAMP_AND_PADDING_LEN && rest.starts_with(&wire::TIMESTAMP_AND_PADDING),
+        _ => false,
+    })
+}
+
+/// The options of a SYN, if they are well-formed and it is not signed.
+#[inline(always)]
+fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
+    // Those of Linux: segment size, SACK, timestamp, padding, window scale.
+    const LINUX: [u64; 2] = [0x0a08_0204_0000_0402, 0x0003_0301];
+    const LOOKED_AT: [u64; 2] = [0xffff_ffff_0000_ffff, 0x00ff_ffff];
+    let len = usize::from(head[N - TCP_HEADER_LEN + 12] >> 4) * 4;
+    let len = len.checked_sub(TCP_HEADER_LEN)?;
+    let options = rest.get(..len).filter(|_| N + len <= usize::from(end))?;
+    if let Ok(linux) = <&[u8; 20]>::try_from(options) {
+        let first = plain::word(linux, 0);
+        let last = u64::from(plain::half_word(linux, 16));
+        if (first ^ LINUX[0]) & LOOKED_AT[0] | (last ^ LINUX[1]) & LOOKED_AT[1] == 0 {
+            let [value, echo] = [8, 12].map(|at| plain::half_word(linux, at).swap_bytes());
+            return Some(SynOptions {
+                mss: Some(((first >> 16) as u16).swap_bytes()),
+                window_scale: Some(((last >> 24) as u8).min(options::SCALE_MAX)),
+                sack_permitted: true,
+                timestamps: Some((value, echo)),
+                is_signed: false,
+            });
+        }
+    }
+    if options.is_empty() { Some(SynOptions::NONE) } else { any_options(options) }
+}
+
+#[inline(never)]
+fn any_options(options: &[u8]) -> Option<SynOptions> {
+    let read = wire::are_well_formed(options).then(|| SynOptions::read(options))?;
+    (!read.is_signed).then_some(read)
+}
+
+#[inline(always)]
+fn source<const V6: bool, const N: usize>(head: &[u8; N]) -> Addr {
+    key::<V6, N>(head).src
+}
+
+#[inline(always)]
+fn key_v4<const N: usize>(head: &[u8; N]) -> KeyV4 {
+    let (addresses, ports) = (plain::word(head, L3 + 12), plain::half_word(head, L4_OVER_V4));
+    KeyV4 { addresses, ports, protocol: protocol::TCP }
+}
+
+#[inline(always)]
+fn key_v6<const N: usize>(head: &[u8; N]) -> KeyV6 {
+    let addresses = [8, 16, 24, 32].map(|at| plain::word(head, L3 + at));
+    KeyV6 { addresses, ports: plain::half_word(head, L4_OVER_V6), protocol: protocol::TCP }
+}
+
+#[inline(always)]
+fn key<const V6: bool, const N: usize>(head: &[u8; N]) -> FlowKey {
+    if V6 { key_v6(head).flow_key() } else { key_v4(head).flow_key() }
+}
