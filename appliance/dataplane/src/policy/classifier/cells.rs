@@ -17,11 +17,6 @@ const MOST_CHUNKS: usize = 1 << 20;
 /// A matrix.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// By class of the source: where its row begins, in `blocks` if there are any, else in `heads`. Nothing here and in `destination` where
-    /// the addresses' tables lead to row and column.
-    pub(super) source: Vec<u32>,
-    /// By class of the destination: its column.
-    pub(super) destination: Vec<u32>,
     /// How many of a column's bits choose the cell in its chunk.
     pub(super) chunk_bits: u32,
     /// How many more choose the chunk in its block.
@@ -32,6 +27,14 @@ pub(super) struct Part {
     pub(super) heads: Vec<u32>,
     /// Stacks.
     pub(super) cells: Vec<u32>,
+}
+
+/// Where classes lead in a matrix.
+pub(super) struct Lines {
+    /// By class of the source: where its row begins, in `blocks` if there are any, else in `heads`.
+    pub(super) rows: Vec<u32>,
+    /// By class of the destination: its column.
+    pub(super) columns: Vec<u32>,
 }
 
 /// The rules as the builder sees them: by rule, which of the distinct address sets it names.
@@ -60,7 +63,7 @@ impl Part {
         services: &Services,
         stacks: &mut StackBuilder<'_>,
         budget: &mut Budget,
-    ) -> Option<Self> {
+    ) -> Option<(Self, Lines)> {
         let source = Axis::build(sides.source, sides.source_sets, rules, sides.source_of);
         let destination = Axis::build(sides.destination, sides.destination_sets, rules, sides.destination_of);
         let mut by_source = vec![Vec::new(); sides.source_sets];
@@ -79,24 +82,24 @@ impl Part {
                 return None;
             }
         }
-        let mut part = weaver.part;
-        part.source = source.local.iter().map(|class| rows[*class as usize]).collect();
-        budget.bytes = budget.bytes.checked_sub(part.bytes())?;
-        Some(part)
+        let Weaver { part, columns, .. } = weaver;
+        let rows = source.local.iter().map(|class| rows[*class as usize]).collect();
+        let lines = Lines { rows, columns };
+        budget.bytes =
+            budget.bytes.checked_sub(part.bytes() + 4 * (lines.rows.len() + lines.columns.len()))?;
+        Some((part, lines))
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * (self.source.len()
-            + self.destination.len()
-            + self.blocks.len()
-            + self.heads.len()
-            + self.cells.len())
+        4 * (self.blocks.len() + self.heads.len() + self.cells.len())
     }
 }
 
 /// Makes a matrix row by row.
 struct Weaver<'a> {
     part: Part,
+    /// By class of the destination: its column.
+    columns: Vec<u32>,
     sides: &'a Sides<'a>,
     /// By destination set: the chunks of which it covers any cell, ascending, and which.
     coverage: Vec<Vec<(u32, u32)>>,
@@ -107,7 +110,8 @@ struct Weaver<'a> {
     touched: Vec<u32>,
     /// Where the row's chunks begin, the row in work; chunks without a rule all begin at 0.
     heads: Vec<u32>,
-    has_blocks: bool,
+    /// Where the row's blocks begin, the row in work; those without a rule all begin at 0. Nothing where there are no blocks.
+    blocks: Vec<u32>,
     known_chunks: HashMap<Vec<u32>, u32>,
     known_cells: HashMap<Vec<u32>, u32>,
     known_blocks: HashMap<Vec<u32>, u32>,
@@ -127,25 +131,25 @@ impl<'a> Weaver<'a> {
         let chunks = columns.div_ceil(1 << chunk_bits);
         let has_blocks = rows.saturating_mul(chunks) > MOST_CHUNKS;
         let slots = if has_blocks { chunks.next_multiple_of(1 << BLOCK_BITS) } else { chunks };
+        let blocks = if has_blocks { slots >> BLOCK_BITS } else { 0 };
         let coverage = destination.coverage(chunk_bits);
         let part = Part {
-            source: Vec::new(),
-            destination: destination.local,
             chunk_bits,
             block_bits: BLOCK_BITS,
             blocks: Vec::new(),
-            heads: Vec::new(),
+            heads: vec![0; if has_blocks { 1 << BLOCK_BITS } else { 0 }],
             cells: vec![stacks.intern(&[]); 1 << chunk_bits],
         };
         Self {
             part,
+            columns: destination.local,
             sides,
             coverage,
             refiner: Refiner { services, groups: Vec::new() },
             touching: (0..chunks).map(|chunk| vec![chunk as u32]).collect(),
             touched: Vec::new(),
             heads: vec![0; slots],
-            has_blocks,
+            blocks: vec![0; blocks],
             known_chunks: HashMap::new(),
             known_cells: HashMap::new(),
             known_blocks: HashMap::new(),
@@ -172,14 +176,20 @@ impl<'a> Weaver<'a> {
             self.touching[chunk].truncate(1);
         }
         *work += self.heads.len() / 32;
-        let row = if self.has_blocks {
-            let blocks = self.heads.chunks(1 << BLOCK_BITS);
-            let starts: Vec<u32> =
-                blocks.map(|block| once(&mut self.known_blocks, &mut self.part.heads, block)).collect();
-            once(&mut self.known_rows, &mut self.part.blocks, &starts)
-        } else {
+        let row = if self.blocks.is_empty() {
             once(&mut self.known_rows, &mut self.part.heads, &self.heads)
+        } else {
+            for chunk in &self.touched {
+                let start = &mut self.blocks[*chunk as usize >> BLOCK_BITS];
+                if *start == 0 {
+                    let first = *chunk as usize & !((1 << BLOCK_BITS) - 1);
+                    let block = &self.heads[first..first + (1 << BLOCK_BITS)];
+                    *start = once(&mut self.known_blocks, &mut self.part.heads, block);
+                }
+            }
+            once(&mut self.known_rows, &mut self.part.blocks, &self.blocks)
         };
+        self.blocks.fill(0);
         self.touched.drain(..).for_each(|chunk| self.heads[chunk as usize] = 0);
         row
     }

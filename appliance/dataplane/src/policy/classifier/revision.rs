@@ -10,7 +10,7 @@
 
 use super::pattern::{Pattern, PortScope};
 use super::reach::{Reach, Spot};
-use super::screen::{self, Screen};
+use super::screen::Screen;
 use super::shadow::covers;
 use super::{Classifier, Classify};
 use crate::wire::FlowKey;
@@ -26,8 +26,8 @@ pub struct Revision {
     heirs: Vec<(u32, Arc<[Heir]>)>,
     /// By the order of being added.
     added: Vec<Added>,
-    /// Which packets each of them may match; `None` where there is none.
-    screen: Option<Arc<Screen>>,
+    /// Which packets each of them may match.
+    screen: Screen,
 }
 
 /// A rule that was added.
@@ -75,14 +75,14 @@ impl From<Arc<Classifier>> for Revision {
             base,
             heirs: Vec::new(),
             added: Vec::new(),
-            screen: None,
+            screen: Screen::default(),
         }
     }
 }
 
 impl Revision {
     /// So many rules can be added, and as many of those that were built can be taken away.
-    pub const CHANGES: usize = screen::RULES;
+    pub const CHANGES: usize = 512;
 
     /// These rules after some changes, made one after the other. `None`: a change names a rule that is not there, or there are too many.
     pub fn revised(&self, edits: &[Edit]) -> Option<Self> {
@@ -114,15 +114,12 @@ impl Revision {
     /// What the tables and the changes take, in bytes, beside the rules themselves.
     pub fn bytes(&self) -> usize {
         let heirs: usize = self.heirs.iter().map(|(_, heirs)| size_of_val(&**heirs)).sum();
-        self.base.table_bytes()
-            + heirs
-            + size_of_val(&*self.gone)
-            + self.screen.as_deref().map_or(0, size_of_val)
+        self.base.table_bytes() + heirs + size_of_val(&*self.gone) + self.screen.bytes()
     }
 
     /// The rules with their numbers, the one that decides first in front.
     pub fn rules(&self) -> impl Iterator<Item = (u32, &Pattern)> {
-        let mut order: Vec<usize> = (0..self.added.len()).filter(|place| self.is_live(*place)).collect();
+        let mut order: Vec<usize> = (0..self.added.len()).filter(|place| self.screen.has(*place)).collect();
         order.sort_unstable_by_key(|place| self.added[*place].rank);
         let mut order = order.into_iter().peekable();
         let built = self.base.patterns.len();
@@ -155,17 +152,13 @@ impl Revision {
         self.gone.get(built as usize / 64).is_some_and(|bits| bits >> (built % 64) & 1 != 0)
     }
 
-    fn is_live(&self, added: usize) -> bool {
-        self.screen.as_ref().is_some_and(|screen| screen.live.has(added))
-    }
-
     /// The place of a number among the rules that were added.
     fn place(&self, number: u32) -> Option<usize> {
         (number as usize).checked_sub(self.base.patterns.len())
     }
 
     fn is_there(&self, number: u32) -> bool {
-        self.place(number).map_or_else(|| !self.is_gone(number), |place| self.is_live(place))
+        self.place(number).map_or_else(|| !self.is_gone(number), |place| self.screen.has(place))
     }
 
     fn add(&mut self, pattern: Pattern, before: Option<u32>) -> Option<()> {
@@ -186,7 +179,7 @@ impl Revision {
         for other in self.added.iter_mut().filter(|other| other.rank >= rank) {
             other.rank += 1;
         }
-        Arc::make_mut(self.screen.get_or_insert_default()).add(new, &pattern);
+        self.screen.add(new, &pattern);
         let reach = Reach::of(&pattern, self.scope());
         self.added.push(Added { pattern: Arc::new(pattern), reach, before, rank });
         Some(())
@@ -197,7 +190,7 @@ impl Revision {
             return None;
         }
         if let Some(place) = self.place(number) {
-            Arc::make_mut(self.screen.as_mut()?).live.clear(place);
+            self.screen.clear(place);
             return Some(());
         }
         if self.heirs.len() == Self::CHANGES {
@@ -231,8 +224,7 @@ impl Revision {
     fn decide(&self, key: &FlowKey, built: Option<u32>) -> Option<u32> {
         let spot = Spot::new(key, self.scope());
         let limit = built.unwrap_or(NONE);
-        let before =
-            |limit| self.screen.as_ref().and_then(|screen| self.find_added(screen, key, &spot, limit));
+        let before = |limit| self.find_added(key, &spot, limit);
         // An added rule that stands before a built one that was taken away stands before its heirs.
         if let Some(added) = before(limit) {
             return Some(added);
@@ -266,9 +258,9 @@ impl Revision {
 
     /// The first of the rules that were added that stands before a built one and matches.
     #[inline]
-    fn find_added(&self, screen: &Screen, key: &FlowKey, spot: &Spot, built: u32) -> Option<u32> {
+    fn find_added(&self, key: &FlowKey, spot: &Spot, built: u32) -> Option<u32> {
         let (mut best, mut found) = (u32::MAX, None);
-        screen.pass(key, spot.has_ports).each(|place| {
+        self.screen.pass(key, spot.has_ports, |place| {
             if let Some(added) = self.added.get(place)
                 && added.before <= built
                 && added.rank < best

@@ -1,50 +1,20 @@
-//! Which of some hundred rules a packet may match, by its protocol, its destination port, and the first two bytes of each address:
-//! six lines of memory are read and put together, whatever the rules are.
+//! Which of some rules a packet may match, by its protocol, its destination port, and the first two bytes of each address: six words
+//! are read and put together for each sheet of 64 rules, whatever the rules are. A sheet is small enough for the processor's first cache.
 
 use super::pattern::Pattern;
 use crate::addr::{Addr, Family};
 use crate::prefix_set::PrefixSet;
 use crate::wire::{FlowKey, protocol};
+use std::sync::Arc;
 
-/// Rules of a screen.
-pub(super) const RULES: usize = 512;
 /// First and last IPv4 address, as [`Addr::bits`].
 const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
-/// A bit for each rule: a line of the processor's caches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(align(64))]
-pub(super) struct Bits([u64; RULES / 64]);
+/// A bit for each rule of a sheet.
+type Bits = u64;
 
-impl Bits {
-    pub(super) fn set(&mut self, rule: usize) {
-        if let Some(word) = self.0.get_mut(rule / 64) {
-            *word |= 1 << (rule % 64);
-        }
-    }
-
-    pub(super) fn clear(&mut self, rule: usize) {
-        if let Some(word) = self.0.get_mut(rule / 64) {
-            *word &= !(1 << (rule % 64));
-        }
-    }
-
-    pub(super) fn has(&self, rule: usize) -> bool {
-        self.0.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 != 0)
-    }
-
-    /// Calls `each` with every rule, in ascending order.
-    #[inline]
-    pub(super) fn each(&self, mut each: impl FnMut(usize)) {
-        for (place, word) in self.0.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                each(place * 64 + left.trailing_zeros() as usize);
-                left &= left - 1;
-            }
-        }
-    }
-}
+/// Rules of a sheet.
+const SHEET: usize = Bits::BITS as usize;
 
 /// Protocols that are told apart, in each family; the others are one.
 const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::ICMP];
@@ -53,9 +23,13 @@ const PAGES: usize = 64 + 63;
 /// Pages of IPv6 addresses.
 const V6: usize = 32;
 
+/// Rules by their place, on as many sheets as they need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Screen(Vec<Arc<Sheet>>);
+
 /// For each value, which rules a packet that has it may match.
 #[derive(Clone, Debug)]
-pub(super) struct Screen {
+struct Sheet {
     /// By protocol, those of IPv6 behind those of IPv4.
     protocol: [Bits; 2 * (PROTOCOLS.len() + 1)],
     source: Side,
@@ -63,7 +37,7 @@ pub(super) struct Screen {
     /// By page.
     destination_port: [Bits; PAGES],
     /// Those that are still there.
-    pub(super) live: Bits,
+    live: Bits,
 }
 
 /// Source or destination.
@@ -75,55 +49,112 @@ struct Side {
     second: [Bits; 257],
 }
 
-impl Default for Screen {
+/// Where a packet's values stand on every sheet.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    protocol: usize,
+    /// `None`: ports are not compared.
+    port: Option<usize>,
+    source: [usize; 2],
+    destination: [usize; 2],
+}
+
+impl Screen {
+    /// Puts a rule at the next place, which is behind those of all rules before it.
+    pub(super) fn add(&mut self, place: usize, pattern: &Pattern) {
+        if place / SHEET >= self.0.len() {
+            self.0.push(Arc::default());
+        }
+        if let Some(sheet) = self.0.get_mut(place / SHEET) {
+            Arc::make_mut(sheet).add(1 << (place % SHEET), pattern);
+        }
+    }
+
+    /// Takes a rule away; its place stays empty.
+    pub(super) fn clear(&mut self, place: usize) {
+        if let Some(sheet) = self.0.get_mut(place / SHEET) {
+            Arc::make_mut(sheet).live &= !(1 << (place % SHEET));
+        }
+    }
+
+    /// Whether there is a rule at a place.
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.0.get(place / SHEET).is_some_and(|sheet| sheet.live >> (place % SHEET) & 1 != 0)
+    }
+
+    /// Calls `each` with the place of every rule that a packet may match, in ascending order.
+    #[inline]
+    pub(super) fn pass(&self, key: &FlowKey, compares_ports: bool, mut each: impl FnMut(usize)) {
+        if self.0.is_empty() {
+            return;
+        }
+        let places = Places {
+            protocol: protocol_place(key.protocol, key.src.family()),
+            port: compares_ports.then(|| page(key.dst_port)),
+            source: address_places(key.src),
+            destination: address_places(key.dst),
+        };
+        for (number, sheet) in self.0.iter().enumerate() {
+            let mut left = sheet.pass(&places);
+            while left != 0 {
+                each(number * SHEET + left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+    }
+
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * size_of::<Sheet>()
+    }
+}
+
+impl Default for Sheet {
     /// No rule.
     fn default() -> Self {
-        let none = Bits::default();
-        let side = Side { first: [none; 256 + V6], second: [none; 257] };
+        let side = Side { first: [0; 256 + V6], second: [0; 257] };
         Self {
-            protocol: [none; 2 * (PROTOCOLS.len() + 1)],
+            protocol: [0; 2 * (PROTOCOLS.len() + 1)],
             source: side.clone(),
             destination: side,
-            destination_port: [none; PAGES],
-            live: none,
+            destination_port: [0; PAGES],
+            live: 0,
         }
     }
 }
 
-impl Screen {
-    /// Puts a rule at a place that had none.
-    pub(super) fn add(&mut self, rule: usize, pattern: &Pattern) {
+impl Sheet {
+    /// Puts a rule there, which has this bit.
+    fn add(&mut self, bit: Bits, pattern: &Pattern) {
         for family in [Family::V4, Family::V6] {
             for number in 0..=u8::MAX {
                 if pattern.protocol.contains(number, family) {
-                    self.protocol[protocol_place(number, family)].set(rule);
+                    self.protocol[protocol_place(number, family)] |= bit;
                 }
             }
         }
-        self.source.add(rule, &pattern.source);
-        self.destination.add(rule, &pattern.destination);
+        self.source.add(bit, &pattern.source);
+        self.destination.add(bit, &pattern.destination);
         for (first, last) in pattern.destination_ports.ranges() {
             let pages = &mut self.destination_port[page(first)..=page(last)];
-            pages.iter_mut().for_each(|bits| bits.set(rule));
+            pages.iter_mut().for_each(|bits| *bits |= bit);
         }
-        self.live.set(rule);
+        self.live |= bit;
     }
 
     /// The rules that a packet may match.
     #[inline]
-    pub(super) fn pass(&self, key: &FlowKey, compares_ports: bool) -> Bits {
-        let port = if compares_ports { &self.destination_port[page(key.dst_port)] } else { &self.live };
-        let protocol = &self.protocol[protocol_place(key.protocol, key.src.family())];
-        let ([a, b], [c, d]) = (self.source.find(key.src), self.destination.find(key.dst));
-        Bits(core::array::from_fn(|word| {
-            protocol.0[word]
-                & port.0[word]
-                & a.0[word]
-                & b.0[word]
-                & c.0[word]
-                & d.0[word]
-                & self.live.0[word]
-        }))
+    fn pass(&self, places: &Places) -> Bits {
+        let value = |bits: &[Bits], place: usize| bits.get(place).copied().unwrap_or(0);
+        let port = places.port.map_or(self.live, |page| value(&self.destination_port, page));
+        let side = |side: &Side, [first, second]: [usize; 2]| {
+            value(&side.first, first) & value(&side.second, second)
+        };
+        self.live
+            & port
+            & value(&self.protocol, places.protocol)
+            & side(&self.source, places.source)
+            & side(&self.destination, places.destination)
     }
 }
 
@@ -139,8 +170,17 @@ fn page(port: u16) -> usize {
     if coarse == 0 { fine } else { 63 + coarse }
 }
 
+/// Where an address stands among a side's first and second bytes.
+#[inline]
+fn address_places(address: Addr) -> [usize; 2] {
+    match address.as_v4() {
+        Some([first, second, ..]) => [first.into(), second.into()],
+        None => [256 + usize::from(address.octets()[0] >> 3), 256],
+    }
+}
+
 impl Side {
-    fn add(&mut self, rule: usize, set: &PrefixSet) {
+    fn add(&mut self, bit: Bits, set: &PrefixSet) {
         for (first, last) in set.ranges() {
             let (from, to) = (first.max(MAPPED.0), last.min(MAPPED.1));
             if from <= to {
@@ -149,22 +189,14 @@ impl Side {
                 // From one first byte into the next, every second byte may be.
                 let seconds =
                     if firsts.start() == firsts.end() { byte(from, 16)..=byte(to, 16) } else { 0..=255 };
-                self.first[firsts].iter_mut().for_each(|bits| bits.set(rule));
-                self.second[seconds].iter_mut().for_each(|bits| bits.set(rule));
+                self.first[firsts].iter_mut().for_each(|bits| *bits |= bit);
+                self.second[seconds].iter_mut().for_each(|bits| *bits |= bit);
             }
             if first < MAPPED.0 || last > MAPPED.1 {
                 let page = |bits: u128| 256 + (bits >> 123) as usize;
-                self.first[page(first)..=page(last)].iter_mut().for_each(|bits| bits.set(rule));
-                self.second[256].set(rule);
+                self.first[page(first)..=page(last)].iter_mut().for_each(|bits| *bits |= bit);
+                self.second[256] |= bit;
             }
-        }
-    }
-
-    #[inline]
-    fn find(&self, address: Addr) -> [&Bits; 2] {
-        match address.as_v4() {
-            Some([first, second, ..]) => [&self.first[usize::from(first)], &self.second[usize::from(second)]],
-            None => [&self.first[256 + usize::from(address.octets()[0] >> 3)], &self.second[256]],
         }
     }
 }

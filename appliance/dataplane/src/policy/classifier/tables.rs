@@ -8,7 +8,7 @@
 //! memory overlap and there is nothing for the branch predictor to miss.
 
 use super::address::{AddressIndex, CLASS, LEVELS};
-use super::cells::{Budget, Part, Sides};
+use super::cells::{Budget, Lines, Part, Sides};
 use super::intervals::Intervals;
 use super::memory::at;
 use super::pattern::{Pattern, PortScope};
@@ -27,6 +27,11 @@ pub(super) struct Tables {
     pub(super) source: AddressIndex,
     pub(super) destination: AddressIndex,
     pub(super) services: ServiceIndex,
+    /// For each class of the source one after the other, where its row begins in each of the parts. Nothing where there is one part: the
+    /// addresses' tables lead to row and column at once.
+    pub(super) rows: Vec<u32>,
+    /// For each class of the destination, its column in each of the parts.
+    pub(super) columns: Vec<u32>,
     pub(super) parts: Vec<Part>,
     pub(super) stacks: Stacks,
 }
@@ -96,16 +101,17 @@ impl Tables {
             };
             plan::SHARES.into_iter().find_map(attempt)
         };
-        let (mut parts, stacks) = matrices(&one, &sides, &services, single).or_else(divided)?;
-        // With one matrix, addresses lead to row and column at once.
-        let (source_values, destination_values) = match parts.as_mut_slice() {
-            [one] => (core::mem::take(&mut one.source), core::mem::take(&mut one.destination)),
-            _ => ((0..source.len() as u32).collect(), (0..destination.len() as u32).collect()),
-        };
+        let (parts, lines, stacks) = matrices(&one, &sides, &services, single).or_else(divided)?;
+        let (rows, columns): (Vec<_>, Vec<_>) =
+            lines.into_iter().map(|lines| (lines.rows, lines.columns)).unzip();
+        let (source_values, rows) = interleaved(source.len(), rows);
+        let (destination_values, columns) = interleaved(destination.len(), columns);
         Some(Self {
             source: AddressIndex::build(&source, &source_values),
             destination: AddressIndex::build(&destination, &destination_values),
             services: service_index,
+            rows,
+            columns,
             parts,
             stacks,
         })
@@ -146,13 +152,13 @@ impl Tables {
             }
         }
         *found = [super::stack::NONE; N];
-        for part in &self.parts {
+        for (part, number) in self.parts.iter().zip(0u32..) {
             let (mut columns, mut places) =
                 (destinations.map(|class| class & !CLASS), sources.map(|class| class & !CLASS));
-            if !part.source.is_empty() {
+            if !self.rows.is_empty() {
                 for lane in 0..N {
-                    columns[lane] = at(&part.destination, columns[lane]);
-                    places[lane] = at(&part.source, places[lane]);
+                    columns[lane] = at(&self.columns, columns[lane] + number);
+                    places[lane] = at(&self.rows, places[lane] + number);
                 }
             }
             if part.blocks.is_empty() {
@@ -181,7 +187,13 @@ impl Tables {
 
     pub(super) fn bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(Part::bytes).sum();
-        parts + self.source.bytes() + self.destination.bytes() + self.services.bytes() + self.stacks.bytes()
+        parts
+            + size_of_val(&*self.rows)
+            + size_of_val(&*self.columns)
+            + self.source.bytes()
+            + self.destination.bytes()
+            + self.services.bytes()
+            + self.stacks.bytes()
     }
 }
 
@@ -190,13 +202,29 @@ fn matrices(
     sides: &Sides<'_>,
     services: &Services,
     mut budget: Budget,
-) -> Option<(Vec<Part>, Stacks)> {
+) -> Option<(Vec<Part>, Vec<Lines>, Stacks)> {
     let mut stacks = StackBuilder::new(services);
     let parts = division
         .iter()
         .map(|rules| Part::build(rules, sides, services, &mut stacks, &mut budget))
-        .collect::<Option<Vec<Part>>>()?;
-    Some((parts, stacks.finish()))
+        .collect::<Option<Vec<_>>>()?;
+    let (parts, lines) = parts.into_iter().unzip();
+    Some((parts, lines, stacks.finish()))
+}
+
+/// The values for classes to lead to, and what stands there: for each class its values in all parts, side by side, since they are read for
+/// the same packet. With one part the values are its own and nothing stands anywhere.
+fn interleaved(classes: usize, mut by_part: Vec<Vec<u32>>) -> (Vec<u32>, Vec<u32>) {
+    if let [one] = by_part.as_mut_slice() {
+        return (core::mem::take(one), Vec::new());
+    }
+    // A power of two, so that a class's values are in one line of the processor's caches.
+    let stride = by_part.len().next_power_of_two();
+    let mut list = vec![0; classes * stride];
+    for (class, slots) in list.chunks_mut(stride).enumerate() {
+        slots.iter_mut().zip(&by_part).for_each(|(slot, part)| *slot = part[class]);
+    }
+    ((0..classes).map(|class| (class * stride) as u32).collect(), list)
 }
 
 /// The distinct sets, and for each rule the place of its own among them. Sets that are shared are compared once.

@@ -32,8 +32,16 @@ impl Wide for Search<'_> {
         let destinations =
             descend(cpu, &self.tables.destination, load(cpu, &lows[1]), load(cpu, &entries[1]));
         let mut found = [cpu.splat(NONE); 2];
-        for part in &self.tables.parts {
-            let stacks = stacks(cpu, part, sources, destinations);
+        for (part, number) in self.tables.parts.iter().zip(0u32..) {
+            let (mut rows, mut columns) = (sources, destinations);
+            if !self.tables.rows.is_empty() {
+                for half in 0..2 {
+                    let number = cpu.splat(number);
+                    columns[half] = cpu.gather(&self.tables.columns, cpu.add(columns[half], number));
+                    rows[half] = cpu.gather(&self.tables.rows, cpu.add(rows[half], number));
+                }
+            }
+            let stacks = stacks(cpu, part, rows, columns);
             decide(cpu, self.tables, stacks, services, &mut found);
         }
         if let ([first, second], []) = self.found.as_chunks_mut::<16>() {
@@ -65,14 +73,7 @@ fn descend(cpu: Avx512, index: &AddressIndex, lows: Halves, mut entries: Halves)
 
 /// The stacks where rows and columns meet.
 #[inline(always)]
-fn stacks(cpu: Avx512, part: &Part, sources: Halves, destinations: Halves) -> Halves {
-    let (mut places, mut columns) = (sources, destinations);
-    if !part.source.is_empty() {
-        for half in 0..2 {
-            columns[half] = cpu.gather(&part.destination, columns[half]);
-            places[half] = cpu.gather(&part.source, places[half]);
-        }
-    }
+fn stacks(cpu: Avx512, part: &Part, mut places: Halves, columns: Halves) -> Halves {
     for half in 0..2 {
         let chunk = cpu.shift_right(columns[half], part.chunk_bits);
         if part.blocks.is_empty() {
