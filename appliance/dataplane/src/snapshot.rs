@@ -13,7 +13,7 @@ use crate::route::{NextHop, RouteTable};
 use crate::sources::Sources;
 use crate::tunnel::Tunnels;
 use crate::verdict::PortId;
-use nva_config::{Config, Prefix, SynFlood, Trust};
+use nva_config::{Config, Prefix, SecurityGroup, SynFlood, Trust};
 
 /// What a port's device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub struct BuildOptions<'a> {
     pub down: &'a dyn Fn(&str, &str) -> bool,
     /// Gives names the numbers that they keep over generations.
     pub names: &'a mut Names,
-    /// Counts configurations, from 1; flows remember under which one their path was chosen.
+    /// Counts configurations, from 1.
     pub generation: u32,
 }
 
 /// A port as the path knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFacts {
     /// Its name.
     pub name: String,
@@ -51,7 +51,10 @@ pub struct PortFacts {
 
 /// The compiled configuration.
 pub struct Snapshot {
-    pub(crate) generation: u32,
+    generation: u32,
+    /// The first generation from which on nothing has changed but rules for new flows. Flows remember this number of the generation that
+    /// decided them: while it is the same, they are as if this one had.
+    pub(crate) decided: u32,
     pub(crate) ports: Vec<PortFacts>,
     pub(crate) local: LocalTable,
     pub(crate) services: Services,
@@ -76,9 +79,9 @@ impl Snapshot {
         Self::build_after(None, config, options)
     }
 
-    /// The same, with as much of an earlier generation's compiled rules as still holds: one rule among many thousands is changed without building
-    /// the others anew.
-    pub fn build_after(before: Option<&Self>, config: &Config, options: BuildOptions<'_>) -> Self {
+    /// The same after an earlier generation and its configuration, with as much of its compiled rules as still holds: one rule among many
+    /// thousands is changed without building the others anew, and without a look at the flows that are open.
+    pub fn build_after(before: Option<(&Self, &Config)>, config: &Config, options: BuildOptions<'_>) -> Self {
         let ports: Vec<PortFacts> = config
             .ports
             .iter()
@@ -91,13 +94,21 @@ impl Snapshot {
             })
             .collect();
         let balancer = Balancer::build(config, options.down, options.names);
-        let policy = Policy::build_after(before.map(|before| &before.policy), config, options.names);
+        let policy = Policy::build_after(before.map(|(before, _)| &before.policy), config, options.names);
+        let is_for_new_flows = |(before, old): &(&Self, &Config)| {
+            before.ports == ports
+                && before.balancer.shares() == balancer.shares()
+                && leaves_flows_alone(old, config)
+        };
+        let decided =
+            before.filter(is_for_new_flows).map_or(options.generation, |(before, _)| before.decided);
         let routes = route_table(config, |_| true);
         let tunnels = Tunnels::build(config, &ports, options.names);
         let guard = Guard::build(config);
         let sources = balancer.asks().then(|| sources(config, &guard, &routes, &policy));
         Self {
             generation: options.generation,
+            decided,
             local: local_table(config, &ports),
             services: Services::build(config),
             routes,
@@ -156,6 +167,42 @@ impl Snapshot {
     pub fn balancer(&self) -> &Balancer {
         &self.balancer
     }
+}
+
+/// Whether nothing differs but rules of groups that leave flows alone that are open.
+fn leaves_flows_alone(old: &Config, new: &Config) -> bool {
+    // All by name: whoever adds a key has to say here whether flows depend on it.
+    let Config {
+        name: _,
+        dataplane,
+        ports,
+        routes,
+        neighbors,
+        virtual_network,
+        service_tags,
+        security_groups,
+        load_balancers,
+        gateways,
+        protection,
+        management: _,
+        logs: _,
+        places: _,
+        warnings: _,
+    } = old;
+    let is_alike = |(old, new): (&SecurityGroup, &SecurityGroup)| {
+        old == new || (old.name == new.name && !old.flush_connections && !new.flush_connections)
+    };
+    *dataplane == new.dataplane
+        && *ports == new.ports
+        && *routes == new.routes
+        && *neighbors == new.neighbors
+        && *virtual_network == new.virtual_network
+        && *service_tags == new.service_tags
+        && *load_balancers == new.load_balancers
+        && *gateways == new.gateways
+        && *protection == new.protection
+        && security_groups.len() == new.security_groups.len()
+        && security_groups.iter().zip(&new.security_groups).all(is_alike)
 }
 
 /// The number of the port at this place in the configuration. There are never as many ports as would not fit.

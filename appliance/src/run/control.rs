@@ -103,7 +103,9 @@ impl Control {
         }
         let generation = state.generation.wrapping_add(1);
         let before = Arc::clone(&state.snapshot);
-        let snapshot = compile(Some(&before), &config, &self.machine.links, &mut state.names, generation);
+        let old = Arc::clone(&state.config);
+        let before = Some((&*before, &*old));
+        let snapshot = compile(before, &config, &self.machine.links, &mut state.names, generation);
         let too_large = oversized(&config, &snapshot.group_bytes());
         if !too_large.is_empty() {
             return Err(too_large.iter().map(ToString::to_string).collect());
@@ -158,7 +160,7 @@ fn all_have_numbers(config: &Config, mut names: Names) -> bool {
 }
 
 fn compile(
-    before: Option<&Snapshot>,
+    before: Option<(&Snapshot, &Config)>,
     config: &Config,
     links: &[Link],
     names: &mut Names,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{FrontendIndex, PoolIndex, ProbeIndex, words};
 
 /// One of `load_balancers`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadBalancer {
     /// `name`.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct LoadBalancer {
 }
 
 /// One of `load_balancers[].frontends`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     /// `name`.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct Frontend {
 }
 
 /// One of `load_balancers[].pools`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// `name`.
     pub name: String,
@@ -56,7 +56,7 @@ pub enum NoHealthyBackends {
 }
 
 /// One of `load_balancers[].pools[].backends`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// `name`, unique in the load balancer.
     pub name: String,
@@ -80,7 +80,7 @@ pub enum AdminState {
 }
 
 /// One of `load_balancers[].probes`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// `name`.
     pub name: String,
@@ -119,7 +119,7 @@ pub enum BalancingProtocol {
 }
 
 /// One of `load_balancers[].rules`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalancingRule {
     /// `name`.
     pub name: String,
@@ -170,7 +170,7 @@ pub enum SynProxyMode {
 }
 
 /// One of `load_balancers[].inbound_nat`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundNat {
     /// `name`.
     pub name: String,
@@ -193,7 +193,7 @@ pub struct InboundNat {
 }
 
 /// One of `load_balancers[].outbound`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboundRule {
     /// `name`.
     pub name: String,

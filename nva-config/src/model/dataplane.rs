@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::words;
 
 /// `dataplane`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataplane {
     /// `workers`. Default `[1]`.
     pub workers: Workers,

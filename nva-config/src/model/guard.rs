@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{PortIndex, Prefix, Trust, words};
 
 /// `gateway`: one of them, or a list of several.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// `peers`: outer sources that may send, and to which is sent; never empty, each of the family of every tunnel's address.
     pub peers: Vec<IpAddr>,
@@ -26,7 +26,7 @@ pub struct Gateway {
 }
 
 /// One of `gateway.tunnels`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// `name`.
     pub name: String,
@@ -62,7 +62,7 @@ pub enum Encapsulation {
 }
 
 /// `protection`; [`Default`] is that of an absent section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     /// `allowlist`.
     pub allowlist: Vec<Prefix>,

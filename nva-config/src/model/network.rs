@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{GroupIndex, MacAddress, PortIndex, PortRange, Prefix, words};
 
 /// One of `ports`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// `name`.
     pub name: String,
@@ -105,7 +105,7 @@ pub struct Neighbor {
 }
 
 /// `virtual_network`; absent: all empty.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VirtualNetwork {
     /// `address_space`: what the tag VirtualNetwork stands for, with 168.63.129.16 and `route_prefixes`.
     pub address_space: Vec<Prefix>,
@@ -120,7 +120,7 @@ pub struct VirtualNetwork {
 }
 
 /// One of `virtual_network.subnets`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// `name`.
     pub name: String,
@@ -131,7 +131,7 @@ pub struct Subnet {
 }
 
 /// One of `virtual_network.interfaces`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// `address`.
     pub address: IpAddr,

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Prefix, words};
 
 /// A service tag and what it stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceTag {
     /// The name as written.
     pub name: String,
@@ -14,7 +14,7 @@ pub struct ServiceTag {
 }
 
 /// One of `security_groups`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityGroup {
     /// `name`.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct SecurityGroup {
 }
 
 /// One of `security_groups[].rules`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityRule {
     /// `name`, unique in the group.
     pub name: String,

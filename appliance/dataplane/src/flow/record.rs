@@ -155,7 +155,7 @@ pub struct Flow {
     pub(super) neighbors: [u32; 2],
     /// Connection state; meaningless unless the protocol is TCP.
     pub tcp: TcpState,
-    /// The configuration under which the caller last decided the flow or its ways.
+    /// The configuration under which the caller last decided the flow or its ways, or the first that was like it to open flows.
     pub generation: u32,
     /// The tick at which the flow ends, modulo 2^32.
     pub(super) deadline: u32,

@@ -134,7 +134,7 @@ impl<F: Frame> Pipeline<F> {
             },
             rule: p.rule,
             backend: p.backend,
-            generation: self.snapshot.generation,
+            generation: self.snapshot.decided,
             idle_timeout_ms: target.map(|target| target.idle_timeout_ms),
             tcp_reset: target.is_some_and(|target| target.tcp_reset),
         };

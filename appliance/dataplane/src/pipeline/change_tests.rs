@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::testing::{FrameBuilder, STATION};
 use core::time::Duration;
-use nva_config::Source;
+use nva_config::{Config, Source};
 use pmd_shim::Burst;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ const PASSES_OUT: Verdict = Verdict::Forward(OUTSIDE);
 const DENIED: Verdict = Verdict::Drop(DropReason::DeniedByRule);
 
 /// Whether the group flushes, and the access of its one rule, which lets datagrams to port 53 in, or does not.
-fn snapshot(flush: bool, access: &str, generation: u32, names: &mut Names) -> Arc<Snapshot> {
+fn config(flush: bool, access: &str) -> Config {
     let text = format!(
         r#"
 version: 1
@@ -45,9 +45,18 @@ security_groups:
 "#
     );
     let source = Source { path: "change.yaml".into(), text: text.into_bytes() };
-    let config = nva_config::load(&[source], None).expect("a good configuration");
+    nva_config::load(&[source], None).expect("a good configuration")
+}
+
+fn snapshot(
+    before: Option<(&Snapshot, &Config)>,
+    config: &Config,
+    generation: u32,
+    names: &mut Names,
+) -> Arc<Snapshot> {
     let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1500 }];
-    Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &|_, _| false, names, generation }))
+    let options = BuildOptions { links: &links, down: &|_, _| false, names, generation };
+    Arc::new(Snapshot::build_after(before, config, options))
 }
 
 /// Nobody looks at what leaves.
@@ -72,6 +81,7 @@ impl Observer for Last {
 struct Rig {
     pipeline: Pipeline<VecFrame>,
     names: Names,
+    config: Config,
     generation: u32,
     now: Time,
 }
@@ -80,14 +90,26 @@ impl Rig {
     fn new(flush: bool) -> Self {
         let (mut names, now) = (Names::default(), Time::from_millis(5_000));
         let options = Options { flow_capacity: 100, seed: [7; 16], placement: Placement::ALONE };
-        let pipeline = Pipeline::new(snapshot(flush, "allow", 1, &mut names), &options, now);
-        Self { pipeline, names, generation: 1, now }
+        let config = config(flush, "allow");
+        let pipeline = Pipeline::new(snapshot(None, &config, 1, &mut names), &options, now);
+        Self { pipeline, names, config, generation: 1, now }
     }
 
     fn change(&mut self, flush: bool, access: &str) {
+        self.take_up(config(flush, access));
+    }
+
+    fn take_up(&mut self, config: Config) {
         self.generation += 1;
-        let new = snapshot(flush, access, self.generation, &mut self.names);
+        let before = (&*self.pipeline.snapshot, &self.config);
+        let new = snapshot(Some(before), &config, self.generation, &mut self.names);
         self.pipeline.adopt(new, self.now);
+        self.config = config;
+    }
+
+    /// Under which generation an open flow has to be decided so as not to be looked at again.
+    fn decided(&self) -> u32 {
+        self.pipeline.snapshot.decided
     }
 
     fn receive(&mut self, port: PortId, frame: Vec<u8>) -> Verdict {
@@ -123,6 +145,36 @@ fn established_flows_go_on_and_new_ones_meet_the_new_rules() {
     }
     rig.change(false, "allow");
     assert_eq!(rig.asks(1001), PASSES_IN);
+}
+
+#[test]
+fn open_flows_are_not_looked_at_again_for_rules_that_concern_new_ones_alone() {
+    let mut rig = Rig::new(false);
+    rig.opens(1000);
+    rig.change(false, "deny");
+    rig.change(false, "allow");
+    assert_eq!((rig.generation, rig.decided()), (3, 1));
+    // What they depend on, one after the other.
+    rig.change(true, "allow");
+    assert_eq!(rig.decided(), 4, "a group that flushes from now on");
+    rig.change(true, "deny");
+    assert_eq!(rig.decided(), 5, "a rule of one that flushes");
+    rig.change(true, "deny");
+    assert_eq!(rig.decided(), 5, "nothing");
+    rig.change(false, "deny");
+    assert_eq!(rig.decided(), 7, "a group that flushes no more");
+    let mut rerouted = rig.config.clone();
+    rerouted.routes.clear();
+    rig.take_up(rerouted);
+    assert_eq!(rig.decided(), 8, "a route");
+    assert_ne!(rig.answers(1000), PASSES_OUT);
+    let mut space = rig.config.clone();
+    space.virtual_network.address_space.clear();
+    rig.take_up(space);
+    assert_eq!(rig.decided(), 9, "what a tag stands for");
+    rig.change(false, "deny");
+    assert_eq!(rig.decided(), 10, "the route back");
+    assert_eq!((rig.answers(1000), rig.asks(1000)), (PASSES_OUT, PASSES_IN));
 }
 
 #[test]

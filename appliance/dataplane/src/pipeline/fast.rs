@@ -90,7 +90,7 @@ impl<F: Frame> Pipeline<F> {
         Lane {
             port,
             mark: Mark { port, origin: Origin::Forwarded }.to_bits(),
-            generation: self.snapshot.generation,
+            generation: self.snapshot.decided,
             deadlines: self.flows.deadlines(now),
             is_filtered: self.facts(port).trust == Trust::Untrusted,
         }

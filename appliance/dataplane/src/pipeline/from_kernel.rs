@@ -153,7 +153,7 @@ impl<F: Frame> Pipeline<F> {
             tcp,
             rule: None,
             backend: None,
-            generation: self.snapshot.generation,
+            generation: self.snapshot.decided,
             idle_timeout_ms: None,
             tcp_reset: false,
         };

@@ -92,7 +92,7 @@ impl<F: Frame> Pipeline<F> {
     /// Brings the flow up to date with a configuration that changed since its last packet. `true`: it ended with that.
     #[inline(always)]
     pub(super) fn is_over(&mut self, p: &mut Passage<'_>, id: FlowId, side: Side) -> Step<bool> {
-        if self.flows.flow(id).generation == self.snapshot.generation {
+        if self.flows.flow(id).generation == self.snapshot.decided {
             return ControlFlow::Continue(false);
         }
         ControlFlow::Continue(self.refresh(p, id, side)? == Refreshed::Over)
@@ -108,7 +108,7 @@ impl<F: Frame> Pipeline<F> {
             }
             self.judge_again(p, id)?;
         }
-        let generation = self.snapshot.generation;
+        let generation = self.snapshot.decided;
         let flow = self.flows.flow_mut(id);
         flow.forget_ways();
         // Groups are judged on the initiator's packets only, since the answers' direction has rules of its own. Until one
