@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod allocations;
+mod changes;
 mod classify;
 mod compare;
 mod measure;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
   cargo run --release -p perf                              every scenario, a table
   cargo run --release -p perf -- --only 1k --json out.json some scenarios, also as JSON
   cargo run --release -p perf -- --mode allocations        proves that a burst allocates nothing
+  cargo run --release -p perf -- --mode changes --only 1000 what it costs that rules change
   sudo target/release/perf compare                         the appliance beside its peers; see perf compare --help
   target/release/perf classify ../shared/data/classbench   filter sets beside rte_acl; see perf classify --help
   valgrind --tool=callgrind target/release/perf --mode count --only hit-1k-100-64 --packets 20000")]
@@ -71,6 +73,8 @@ enum Command {
 enum Mode {
     /// Nanoseconds of CPU time a packet.
     Time,
+    /// What a thousand changed rules a second cost, in nanoseconds of CPU time a packet.
+    Changes,
     /// Allocations a burst; fails when there is one.
     Allocations,
     /// Sends the packets once and prints nothing but their number: for an instruction counter around it.
@@ -105,6 +109,13 @@ const SCENARIOS: &[Scenario] = &[
     hit("hit-1k-100-mix", 1_000, 100, Sizes::Mixed),
     hit("hit-1m-100-64", 1_000_000, 100, Sizes::Small),
     hit("hit-1m-1000-64", 1_000_000, 1_000, Sizes::Small),
+    Scenario {
+        name: "some-1k-1000-64",
+        flows: 1_000,
+        rules: 1_000,
+        kind: Kind::SomeDenied,
+        sizes: Sizes::Small,
+    },
     routed("udp-1k-1000-64", 1_000, 1_000),
     routed("udp-1m-1000-64", 1_000_000, 1_000),
     routed("udp-4k-1000-64", 4_096, 1_000),
@@ -154,6 +165,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     match arguments.mode {
         Mode::Time => time(arguments, &chosen),
+        Mode::Changes => changes::run(&chosen, arguments.rounds, arguments.packets, arguments.seed),
         Mode::Allocations => {
             chosen.into_iter().try_for_each(|scenario| allocations::check(scenario, arguments.seed))
         }

@@ -9,11 +9,12 @@ use nva_dataplane::placement::Placement;
 use nva_dataplane::route::News;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
 use nva_dataplane::time::Time;
-use nva_dataplane::verdict::PortId;
+use nva_dataplane::verdict::{DropReason, PortId};
 use nva_dataplane::wire::{self, Packet, Parsed, Transport};
 use pmd_shim::exchange;
 use pmd_shim::memory::{LoopRx, Templates};
 use pmd_shim::{Burst, Frame, FrameSource, Pool, PoolFrame, PoolOptions, RxOffload, RxQueue};
+use std::cell::Cell;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ use std::sync::Arc;
 /// The untrusted and the trusted port.
 const OUTSIDE: PortId = PortId(0);
 const INSIDE: PortId = PortId(1);
+/// Their devices.
+const LINKS: [Link; 2] = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
+/// Of so many packets from outside one is of a stranger, where some are.
+const STRANGERS: usize = 5;
 /// Frames a burst, as from a poll-mode driver.
 pub(crate) const BURST: usize = 32;
 
@@ -44,6 +49,8 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     /// Data of established, balanced and translated connections, both directions mixed.
     Established,
+    /// The same, and in place of each fifth from outside the first datagram of a flow that only the default rule behind all others denies.
+    SomeDenied,
     /// Datagrams of flows that are routed as they are, both directions mixed.
     Routed,
     /// The same datagrams in tunnels of a gateway, which has two for each of [`traffic::GATEWAYS`].
@@ -168,17 +175,9 @@ impl Rig {
     pub(crate) fn at(scenario: &Scenario, seed: u64, post: Option<Post>) -> Result<Self, String> {
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
         let owner = pool.adopt().map_err(|e| e.to_string())?;
-        let mut text = config_text(scenario.rules, scenario.kind != Kind::Denied);
-        if scenario.kind == Kind::Tunnelled {
-            text += &gateways();
-        }
-        if matches!(scenario.kind, Kind::Cookies | Kind::Unproved) {
-            text = text.replace("backend_port: 8443}", "backend_port: 8443, syn_proxy: always}");
-        }
-        let config = load(&text)?;
-        let links = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
+        let config = load(&text(scenario))?;
         let mut names = Names::default();
-        let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
+        let options = BuildOptions { links: &LINKS, down: &|_, _| false, names: &mut names, generation: 1 };
         let snapshot = Arc::new(Snapshot::build(&config, options));
         let now = Time::from_millis(1_000);
         let capacity = scenario.flows.max(1024);
@@ -200,7 +199,7 @@ impl Rig {
             _owner: owner,
         };
         let tables = match scenario.kind {
-            Kind::Established => rig.establish(scenario, &pool, seed, &placement)?,
+            Kind::Established | Kind::SomeDenied => rig.establish(scenario, &pool, seed, &placement)?,
             Kind::Routed => rig.open(scenario, &pool, seed)?,
             Kind::Tunnelled => rig.open_tunnelled(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
@@ -271,9 +270,11 @@ impl Rig {
     pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
         let expected = match scenario.kind {
             Kind::Established | Kind::Routed | Kind::Tunnelled | Kind::Cookies => self.stepped,
+            Kind::SomeDenied => self.stepped - self.denied(),
             Kind::Denied | Kind::Unproved => 0,
         };
-        if self.sink.sent == expected {
+        let is_mixed = scenario.kind != Kind::SomeDenied || self.denied() != 0;
+        if self.sink.sent == expected && is_mixed {
             Ok(())
         } else {
             Err(format!(
@@ -283,6 +284,48 @@ impl Rig {
                 self.pipeline.counters().ports
             ))
         }
+    }
+
+    /// Packets that rules denied.
+    fn denied(&self) -> u64 {
+        self.pipeline.counters().ports.iter().map(|port| port.dropped_for(DropReason::DeniedByRule)).sum()
+    }
+
+    /// Takes up another configuration between two rounds.
+    pub(crate) fn take_up(&mut self, snapshot: &Arc<Snapshot>) {
+        self.pipeline.adopt(Arc::clone(snapshot), self.now);
+    }
+
+    /// The configuration that the path begins with, and `count` more, each of which differs from the one before it in one rule's port. The
+    /// scenario has rules.
+    pub(crate) fn editions(scenario: &Scenario, count: usize) -> Result<Vec<Arc<Snapshot>>, String> {
+        let mut names = Names::default();
+        let mut before: Option<(Arc<Snapshot>, Config)> = None;
+        let mut text = text(scenario);
+        let mut editions = Vec::with_capacity(count + 1);
+        for generation in 0..=count {
+            if generation != 0 {
+                let rule = (generation * 7) % scenario.rules;
+                let (old, new) = (10_000 + rule, 20_000 + generation);
+                text = text.replacen(
+                    &format!("destination_ports: [{old}]"),
+                    &format!("destination_ports: [{new}]"),
+                    1,
+                );
+            }
+            let config = load(&text)?;
+            let options = BuildOptions {
+                links: &LINKS,
+                down: &|_, _| false,
+                names: &mut names,
+                generation: generation as u32 + 1,
+            };
+            let from = before.as_ref().map(|(snapshot, config)| (&**snapshot, config));
+            let snapshot = Arc::new(Snapshot::build_after(from, &config, options));
+            editions.push(Arc::clone(&snapshot));
+            before = Some((snapshot, config));
+        }
+        Ok(editions)
     }
 
     /// Handshakes for every flow; gives each port's packets, in random order of flows.
@@ -308,7 +351,13 @@ impl Rig {
         }
         self.sink.keep = false;
         self.sink.sent = 0;
-        let outside = |flow: usize, size| traffic::from_client(indices[flow], Segment::Data, size);
+        let strangers = Cell::new(0);
+        let outside = |flow: usize, size| {
+            if scenario.kind == Kind::SomeDenied && flow % STRANGERS == 0 {
+                return traffic::unwanted(strangers.replace(strangers.get() + 1), size);
+            }
+            traffic::from_client(indices[flow], Segment::Data, size)
+        };
         let inside = |flow: usize, size| {
             let (backend, mac) = backends[flow];
             traffic::from_backend(indices[flow], backend, mac, Segment::Data, size)
@@ -452,6 +501,18 @@ fn gateways() -> String {
             "- {{port: inside, address: 10.2.0.1, peers: [10.2.0.200], tunnels: [{{name: i{n}, trust: trusted, vni: {trusted}, udp_port: 10800}}, \
              {{name: e{n}, trust: untrusted, vni: {untrusted}, udp_port: 10801}}]}}"
         );
+    }
+    text
+}
+
+/// The configuration of a scenario.
+fn text(scenario: &Scenario) -> String {
+    let mut text = config_text(scenario.rules, scenario.kind != Kind::Denied);
+    if scenario.kind == Kind::Tunnelled {
+        text += &gateways();
+    }
+    if matches!(scenario.kind, Kind::Cookies | Kind::Unproved) {
+        text = text.replace("backend_port: 8443}", "backend_port: 8443, syn_proxy: always}");
     }
     text
 }

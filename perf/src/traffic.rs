@@ -66,17 +66,25 @@ pub(crate) fn from_backend(
 /// A UDP frame of `size` bytes (without the frame check sequence) of flow `index`, between its client and one of 16 hosts on the
 /// inside: to the host, or back.
 pub(crate) fn datagram(index: usize, inward: bool, size: usize) -> Vec<u8> {
-    const SERVICE: u16 = 4_500;
+    datagram_of(index, 4_500, inward, size)
+}
+
+/// The first datagram of a flow to a service that no rule allows.
+pub(crate) fn unwanted(index: usize, size: usize) -> Vec<u8> {
+    datagram_of(index, 4_501, true, size)
+}
+
+fn datagram_of(index: usize, service: u16, inward: bool, size: usize) -> Vec<u8> {
     /// Blocked from outside: that flow has a port that no other has.
     const MEMCACHED: u16 = 11_211;
     let (client, port) = client(index);
     let port = if port == MEMCACHED { 62_000 } else { port };
     let host = [10, 2, 0, 4 + (index % 16) as u8];
     let builder = if inward {
-        PacketBuilder::ethernet2(ROUTER, STATION).ipv4(client, host, 64).udp(port, SERVICE)
+        PacketBuilder::ethernet2(ROUTER, STATION).ipv4(client, host, 64).udp(port, service)
     } else {
         let mac = [2, 0, 0, 0, 2, host[3]];
-        PacketBuilder::ethernet2(mac, STATION).ipv4(host, client, 64).udp(SERVICE, port)
+        PacketBuilder::ethernet2(mac, STATION).ipv4(host, client, 64).udp(service, port)
     };
     let payload = vec![0x5a; size.saturating_sub(42)];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
