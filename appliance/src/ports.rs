@@ -40,6 +40,7 @@ fn devices(args: &PortsArgs) -> Result<Vec<String>, Failure> {
 fn interfaces(port: &Port) -> Vec<String> {
     match port.driver {
         Driver::AfPacket | Driver::AfXdp => vec![port.device.clone()],
+        Driver::Vxlan => Vec::new(),
         #[cfg(feature = "dpdk")]
         Driver::Dpdk => pmd_shim::dpdk::kernel_interfaces(&port.device),
         #[cfg(not(feature = "dpdk"))]

@@ -129,8 +129,9 @@ fn driven_by(config: &Config, driver: Driver, is_there: bool) -> Vec<String> {
 
 /// The ports with other drivers, if some have DPDK's: its frames are of another family.
 fn mixed_drivers(config: &Config) -> Vec<String> {
-    let others = drivers(config, |driver| driver != Driver::Dpdk);
-    if others.len() < config.ports.len() { others } else { Vec::new() }
+    let others = drivers(config, |driver| !matches!(driver, Driver::Dpdk | Driver::Vxlan));
+    let has_dpdk = config.ports.iter().any(|port| port.driver == Driver::Dpdk);
+    if has_dpdk { others } else { Vec::new() }
 }
 
 fn drivers(config: &Config, is_meant: impl Fn(Driver) -> bool) -> Vec<String> {

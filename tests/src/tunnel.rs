@@ -82,8 +82,11 @@ fn label(ip: &mut [u8], port: u16) {
     ip[2..4].copy_from_slice(&port.to_be_bytes());
 }
 
-/// The service field of an inner packet.
+/// The service field of an inner packet; of what is no IP packet, none.
 fn service(inner: &[u8]) -> u8 {
+    if inner[12..14] == [8, 6] {
+        return 0;
+    }
     let first = u16::from_be_bytes([inner[14], inner[15]]);
     if inner[12..14] == [0x86, 0xdd] { (first >> 4) as u8 } else { first as u8 }
 }
@@ -92,8 +95,13 @@ fn service(inner: &[u8]) -> u8 {
 /// are alike, spread by multiplications, and brought into the range without the cloud's own port.
 ///
 /// # Panics
-/// When the frame is no IP packet.
+/// When the frame is neither an IP packet nor address resolution, of which the two stations count.
 pub fn source_port(inner: &[u8]) -> u16 {
+    if inner[12..14] == [8, 6] {
+        let station =
+            |at: usize| inner[at..at + 6].iter().fold(0u64, |word, octet| word << 8 | u64::from(*octet));
+        return spread(station(0) + station(6), 0, 0);
+    }
     let packet = SlicedPacket::from_ethernet(inner).expect("an inner frame");
     let half = |octets: &[u8]| octets.iter().rev().fold(0u64, |word, octet| word << 8 | u64::from(*octet));
     let (addresses, protocol, is_fragment) = match &packet.net {
@@ -117,6 +125,10 @@ pub fn source_port(inner: &[u8]) -> u16 {
     };
     let has_ports = matches!(protocol, 6 | 17);
     let ports = if has_ports { u64::from(ports.0.swap_bytes()) + u64::from(ports.1.swap_bytes()) } else { 0 };
+    spread(addresses, ports, protocol)
+}
+
+fn spread(addresses: u64, ports: u64, protocol: u8) -> u16 {
     let mixed = (addresses ^ u64::from(protocol) << 56).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ mixed >> 32 ^ ports).wrapping_mul(0x94d0_49bb_1331_11eb);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::prefix_set::prefix_ranges;
 use crate::route::{NextHop, RouteTable};
 use crate::sources::Sources;
-use crate::tunnel::Tunnels;
+use crate::tunnel::{self, Tunnels};
 use crate::verdict::PortId;
 use nva_config::{Config, Prefix, SecurityGroup, SynFlood, Trust};
 
@@ -26,7 +26,8 @@ pub struct Link {
 
 /// What [`Snapshot::build`] needs beside the configuration.
 pub struct BuildOptions<'a> {
-    /// Each port's device, in the order of `Config::ports`.
+    /// Each port's device, in the order of `Config::ports`. Segments have none: they take the address of the port that carries them, and what
+    /// fits into its packets.
     pub links: &'a [Link],
     /// Whether a backend (load balancer, backend) is taken as unhealthy.
     pub down: &'a dyn Fn(&str, &str) -> bool,
@@ -82,17 +83,7 @@ impl Snapshot {
     /// The same after an earlier generation and its configuration, with as much of its compiled rules as still holds: one rule among many
     /// thousands is changed without building the others anew, and without a look at the flows that are open.
     pub fn build_after(before: Option<(&Self, &Config)>, config: &Config, options: BuildOptions<'_>) -> Self {
-        let ports: Vec<PortFacts> = config
-            .ports
-            .iter()
-            .zip(options.links)
-            .map(|(port, link)| PortFacts {
-                name: port.name.clone(),
-                mac: link.mac,
-                mtu: port.mtu.min(link.mtu),
-                trust: port.trust,
-            })
-            .collect();
+        let ports = port_facts(config, options.links);
         let balancer = Balancer::build(config, options.down, options.names);
         let policy = Policy::build_after(before.map(|(before, _)| &before.policy), config, options.names);
         let is_for_new_flows = |(before, old): &(&Self, &Config)| {
@@ -103,7 +94,8 @@ impl Snapshot {
         let decided =
             before.filter(is_for_new_flows).map_or(options.generation, |(before, _)| before.decided);
         let routes = route_table(config, |_| true);
-        let tunnels = Tunnels::build(config, &ports, options.names);
+        let tunnels_before = before.map(|(before, _)| &before.tunnels);
+        let tunnels = Tunnels::build(tunnels_before, config, &ports, options.names);
         let guard = Guard::build(config);
         let sources = balancer.asks().then(|| sources(config, &guard, &routes, &policy));
         Self {
@@ -203,6 +195,24 @@ fn leaves_flows_alone(old: &Config, new: &Config) -> bool {
         && *protection == new.protection
         && security_groups.len() == new.security_groups.len()
         && security_groups.iter().zip(&new.security_groups).all(is_alike)
+}
+
+/// The ports as the path knows them; segments, which stand behind all others, by the port that carries each.
+fn port_facts(config: &Config, links: &[Link]) -> Vec<PortFacts> {
+    let mut all: Vec<PortFacts> = Vec::with_capacity(config.ports.len());
+    for (index, port) in config.ports.iter().enumerate() {
+        let link = match &port.vxlan {
+            None => links.get(index).copied(),
+            Some(segment) => all.get(segment.port.0).map(|carrier| Link {
+                mac: carrier.mac,
+                mtu: carrier.mtu.saturating_sub(tunnel::overhead(segment.local.is_ipv4())),
+            }),
+        };
+        // There is one for each port.
+        let Link { mac, mtu } = link.unwrap_or(Link { mac: Mac::default(), mtu: 0 });
+        all.push(PortFacts { name: port.name.clone(), mac, mtu: port.mtu.min(mtu), trust: port.trust });
+    }
+    all
 }
 
 /// The number of the port at this place in the configuration. There are never as many ports as would not fit.

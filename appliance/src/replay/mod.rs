@@ -108,7 +108,9 @@ impl Run {
         };
         let machine = Machine::new(config, options)?;
         let ports: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
-        let outputs = Outputs::create(&args.out, &ports, machine.pool.clone())?;
+        // What a segment sends is in the capture of the port that carries it.
+        let on_devices = config.ports.iter().filter(|port| port.vxlan.is_none()).count();
+        let outputs = Outputs::create(&args.out, &ports[..on_devices], machine.pool.clone())?;
         let verdicts = args.verdicts.as_deref().map(NewFile::create).transpose()?;
         Ok(Self { machine, outputs, verdicts, ports, links })
     }

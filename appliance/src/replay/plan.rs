@@ -24,6 +24,8 @@ pub(super) struct Known<'a> {
     of_two: bool,
     /// Ports; a [`PortId`] of the plan points into them.
     pub(super) ports: Vec<&'a str>,
+    /// Those of them that another port carries.
+    segments: Vec<&'a str>,
     /// Backends, sorted.
     pub(super) backends: Vec<&'a str>,
 }
@@ -37,14 +39,21 @@ impl<'a> Known<'a> {
         backends.sort_unstable();
         backends.dedup();
         let ports = config.ports.iter().map(|port| port.name.as_str()).collect();
-        Self { of_two: false, ports, backends }
+        let segments = config.ports.iter().filter(|port| port.vxlan.is_some());
+        let segments = segments.map(|port| port.name.as_str()).collect();
+        Self { of_two: false, ports, segments, backends }
     }
 
     /// The names of either of two configurations; ports in the order of the old one, then those that are only in the new one.
     pub(super) fn of_either(old: &'a Config, new: &'a Config) -> Self {
         let (mut known, new) = (Self::of(old), Self::of(new));
         known.of_two = true;
-        for (names, more) in [(&mut known.ports, new.ports), (&mut known.backends, new.backends)] {
+        let lists = [
+            (&mut known.ports, new.ports),
+            (&mut known.segments, new.segments),
+            (&mut known.backends, new.backends),
+        ];
+        for (names, more) in lists {
             let before = names.clone();
             names.extend(more.into_iter().filter(|name| !before.contains(name)));
         }
@@ -79,6 +88,10 @@ impl Plan {
         let mut inputs = Vec::new();
         for input in &args.inputs {
             match known.port(&input.port) {
+                Some(_) if known.segments.contains(&input.port.as_str()) => wrong.push(format!(
+                    "--in {0}: the port `{0}` is a segment; its frames are in the capture of the port that carries it",
+                    input.port
+                )),
                 Some(port) => inputs.push((port, input.path.clone())),
                 None => wrong.push(format!("--in {}: {}", input.port, known.no_port(&input.port))),
             }

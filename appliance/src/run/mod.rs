@@ -73,7 +73,8 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     let signals = signals()?;
     let config = configuration(args)?;
     let cores = cores::cores(&config.dataplane.workers)?;
-    let devices = config.ports.iter().map(|port| port.device.as_str());
+    let on_devices = config.ports.iter().filter(|port| port.vxlan.is_none());
+    let devices = on_devices.map(|port| port.device.as_str());
     for stranger in cores::strangers(devices, &cores) {
         complain(Style::stderr().warn(format_args!("{}: {stranger}", config.name)));
     }
@@ -105,7 +106,8 @@ where
     let socket = ControlSocket::bind(&path)?;
 
     let epoch = Instant::now();
-    let Opened { links, drivers, placements, queues, held, guards } = opened;
+    let Opened { links, mut drivers, placements, queues, held, guards } = opened;
+    drivers.extend(config.ports.iter().filter(|port| port.vxlan.is_some()).map(|_| "VXLAN".into()));
     let host = Host::open(&config, &links, cores.len())?;
     let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
     let Beginning { control, snapshot, boards } = Control::begin(config, machine, epoch);

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::Once;
 use super::names::Names;
+use super::{Once, overlay};
 use crate::model::{Encapsulation, Gateway, MappedFrontend, PortIndex, Prefix, Trust, Tunnel};
 use crate::raw::{self, Raw};
 use crate::report::{At, Place, Report, list};
@@ -36,6 +36,7 @@ pub(super) fn check(raw: &Raw, ports: &Names<'_>, report: &mut Report<'_>) -> Ve
     });
     let gateways = gateways.collect();
     check_encapsulations(raw, report);
+    overlay::check_ends(raw, report);
     gateways
 }
 
@@ -50,12 +51,15 @@ fn one(
     let facts = |index: Option<usize>| index.and_then(|index| whole.ports.items.get(index));
     if let Some(address) = &raw.address {
         check_address(address, facts(port), "the gateway's port", report);
+        overlay::warn_of_no_way(whole, port, &raw.peers.items, report);
     }
+    overlay::check_carrier(raw.port.as_ref(), facts(port), report);
     check_peers(raw, report);
     check_tunnels(raw, report);
     let mut tunnels = Vec::new();
     for (place, tunnel) in raw.tunnels.items.iter().enumerate() {
         let own_port = tunnel.port.as_ref().map(|name| ports.find(name, report));
+        overlay::check_carrier(tunnel.port.as_ref(), facts(own_port.flatten()), report);
         if tunnel.port.is_some() || tunnel.address.is_some() {
             let address = tunnel.address.as_ref().or(raw.address.as_ref());
             if let Some(address) = address {
@@ -114,7 +118,12 @@ fn mapped_frontends(raw: &raw::Gateway) -> Vec<MappedFrontend> {
 }
 
 /// The tunnel endpoint is an address of the port.
-fn check_address(address: &At<IpAddr>, port: Option<&raw::Port>, whose: &str, report: &mut Report<'_>) {
+pub(super) fn check_address(
+    address: &At<IpAddr>,
+    port: Option<&raw::Port>,
+    whose: &str,
+    report: &mut Report<'_>,
+) {
     let Some(port) = port else { return };
     let own = &port.addresses;
     if !own.complete || own.items.iter().any(|entry| entry.value.0 == address.value) {

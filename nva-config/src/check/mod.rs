@@ -10,6 +10,7 @@ mod listeners;
 mod names;
 mod network;
 mod outbound;
+mod overlay;
 mod policy;
 mod tags;
 mod virtual_network;
@@ -37,7 +38,7 @@ pub(crate) fn check(raw: &Raw, files: Option<&dyn Files>, report: &mut Report<'_
     Config {
         name: raw.name.clone().map_or(default.name, |name| name.value),
         dataplane: raw.dataplane.clone().unwrap_or_default(),
-        ports: network::ports(raw),
+        ports: network::ports(raw, &ports, report),
         routes: network::routes(raw, &connected, report),
         neighbors: network::neighbors(raw, &connected, report),
         virtual_network,

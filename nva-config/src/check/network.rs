@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::Once;
-use crate::model::{InterfaceAddress, Neighbor, Port, PortIndex, Prefix, Route};
+use super::names::Names;
+use super::{Once, overlay};
+use crate::model::{InterfaceAddress, Neighbor, Port, PortIndex, Prefix, Route, Segment};
 use crate::raw::{self, Raw};
 use crate::report::{At, Place, Report, quote};
 
@@ -136,11 +137,12 @@ fn check_host_services(port: &raw::Port, report: &mut Report<'_>) {
 }
 
 /// The ports, in the order of the file.
-pub(super) fn ports(raw: &Raw) -> Vec<Port> {
-    raw.ports.items.iter().filter_map(port).collect()
+pub(super) fn ports(raw: &Raw, names: &Names<'_>, report: &mut Report<'_>) -> Vec<Port> {
+    let segments = overlay::check(raw, names, report);
+    raw.ports.items.iter().zip(segments).filter_map(|(raw, segment)| port(raw, segment)).collect()
 }
 
-fn port(raw: &raw::Port) -> Option<Port> {
+fn port(raw: &raw::Port, vxlan: Option<Segment>) -> Option<Port> {
     let addresses = raw.addresses.items.iter().filter_map(|entry| {
         let (address, len) = entry.value;
         Some(InterfaceAddress { address, prefix: Prefix::containing(address, len).ok()? })
@@ -148,7 +150,11 @@ fn port(raw: &raw::Port) -> Option<Port> {
     Some(Port {
         name: raw.name.as_ref()?.value.clone(),
         driver: raw.driver?.value,
-        device: raw.device.as_ref()?.value.clone(),
+        device: match (&raw.vxlan, &raw.device) {
+            (Some(raw), _) => format!("VNI {} on {}", raw.value.vni?.value, raw.value.port.as_ref()?.value),
+            (None, device) => device.as_ref()?.value.clone(),
+        },
+        vxlan,
         mtu: raw.mtu?.value,
         addresses: addresses.collect(),
         trust: raw.trust?.value,

@@ -11,9 +11,12 @@ pub struct Port {
     pub name: String,
     /// `driver`. Default `af_packet`.
     pub driver: Driver,
-    /// `device`: a kernel interface; for DPDK a PCI address or a `--vdev` string.
+    /// `device`: a kernel interface; for DPDK a PCI address or a `--vdev` string. Of a segment, in words which one it is.
     pub device: String,
-    /// `mtu` in bytes of IP packet, 576..=9216, from 1280 with an IPv6 address. Default 1500.
+    /// `vxlan`: there for the driver of this name, and only for it. Such ports stand behind all others.
+    pub vxlan: Option<Segment>,
+    /// `mtu` in bytes of IP packet, 576..=9216, from 1280 with an IPv6 address. Default 1500. Of a segment it is never more than what its port
+    /// carries inside.
     pub mtu: u16,
     /// `addresses`: owned by the appliance; each with the prefix that is connected through it.
     pub addresses: Vec<InterfaceAddress>,
@@ -21,6 +24,23 @@ pub struct Port {
     pub trust: Trust,
     /// `host_services`: what reaches the kernel's sockets through this port's host interface. `None`: the port has no such interface.
     pub host_services: Option<Vec<HostService>>,
+}
+
+/// `ports[].vxlan`: the port is a segment of an overlay (RFC 7348).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// `port`: which carries it; never a segment itself.
+    pub port: PortIndex,
+    /// `vni`: 1..=0xff_ffff; of all segments and gateways' tunnels that end at an address, one has it.
+    pub vni: u32,
+    /// `local`: this end, one of that port's addresses.
+    pub local: IpAddr,
+    /// `remotes`: the other ends, of the same family; never empty.
+    pub remotes: Vec<IpAddr>,
+    /// `udp_port`: not 0. Default 4789.
+    pub udp_port: u16,
+    /// `learn`: remotes of stations are learnt; else every frame goes to all remotes. Default true.
+    pub learn: bool,
 }
 
 /// One of `ports[].host_services`: packets of this protocol to one of these ports of the port's own addresses go to the kernel's sockets.
@@ -71,6 +91,8 @@ pub enum Driver {
     AfXdp,
     /// `dpdk`.
     Dpdk,
+    /// `vxlan`: carried by another port.
+    Vxlan,
 }
 
 /// `ports[].trust` and `gateway.tunnels[].trust`.
@@ -141,6 +163,6 @@ pub struct Interface {
     pub application_security_groups: Vec<usize>,
 }
 
-words!(Driver { AfPacket = "af_packet", AfXdp = "af_xdp", Dpdk = "dpdk" });
+words!(Driver { AfPacket = "af_packet", AfXdp = "af_xdp", Dpdk = "dpdk", Vxlan = "vxlan" });
 words!(Trust { Untrusted = "untrusted", Trusted = "trusted" });
 words!(HostProtocol { Tcp = "tcp", Udp = "udp" });

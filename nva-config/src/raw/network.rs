@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::fields::{Fields, List, Opt, fields, placed};
 use super::scalar::{
-    address, count, host_services, interface_address, mac, name, prefix, prefixes, text, word,
+    address, boolean, count, host_services, interface_address, mac, name, port as port_number, prefix,
+    prefixes, text, word,
 };
 use crate::model::{Driver, HostService, MacAddress, Prefix, Trust};
 use crate::report::{At, Report, quote};
@@ -13,16 +14,31 @@ use crate::tree::Node;
 /// Bytes of a kernel interface's name, without the final NUL (`IFNAMSIZ`).
 const INTERFACE_NAME_MAX: usize = 15;
 
+/// The UDP port that IANA gave to VXLAN.
+const VXLAN_PORT: u16 = 4789;
+
 /// One of `ports`.
 pub(crate) struct Port {
     pub(crate) name: Opt<String>,
     pub(crate) driver: Opt<Driver>,
+    /// A segment has none.
     pub(crate) device: Opt<String>,
+    pub(crate) vxlan: Opt<Segment>,
     pub(crate) mtu: Opt<u16>,
     pub(crate) addresses: List<At<(IpAddr, u8)>>,
     pub(crate) trust: Opt<Trust>,
     /// `None`: the key was not written.
     pub(crate) host_services: Option<List<At<Vec<HostService>>>>,
+}
+
+/// `ports[].vxlan`.
+pub(crate) struct Segment {
+    pub(crate) port: Opt<String>,
+    pub(crate) vni: Opt<u32>,
+    pub(crate) local: Opt<IpAddr>,
+    pub(crate) remotes: List<At<IpAddr>>,
+    pub(crate) udp_port: Opt<u16>,
+    pub(crate) learn: Opt<bool>,
 }
 
 /// One of `routes`.
@@ -61,10 +77,14 @@ pub(crate) struct Interface {
 
 pub(super) fn port(node: &Node, report: &mut Report<'_>) -> Option<Port> {
     let mut fields = fields(node, report)?;
+    let name = fields.required("name", report, name);
+    let driver = fields.or("driver", Driver::AfPacket, report, word);
+    let is_segment = driver.is_some_and(|driver| driver.value == Driver::Vxlan);
     let port = Port {
-        name: fields.required("name", report, name),
-        driver: fields.or("driver", Driver::AfPacket, report, word),
-        device: fields.required("device", report, text),
+        name,
+        driver,
+        device: if is_segment { None } else { fields.required("device", report, text) },
+        vxlan: if is_segment { fields.required("vxlan", report, segment) } else { None },
         mtu: fields.or("mtu", 1500, report, count(576..=9216)),
         addresses: fields.list("addresses", report, placed(interface_address)),
         trust: fields.or("trust", Trust::Untrusted, report, word),
@@ -75,6 +95,20 @@ pub(super) fn port(node: &Node, report: &mut Report<'_>) -> Option<Port> {
     fields.finish(report);
     check_device(&port, report);
     Some(port)
+}
+
+fn segment(node: &Node, report: &mut Report<'_>) -> Option<Segment> {
+    let mut fields = fields(node, report)?;
+    let segment = Segment {
+        port: fields.required("port", report, name),
+        vni: fields.required("vni", report, count(1..=0xff_ffff)),
+        local: fields.required("local", report, address),
+        remotes: fields.filled_list("remotes", report, placed(address)),
+        udp_port: fields.or("udp_port", VXLAN_PORT, report, port_number),
+        learn: fields.or("learn", true, report, boolean),
+    };
+    fields.finish(report);
+    Some(segment)
 }
 
 /// A kernel interface has a name that the kernel can give.

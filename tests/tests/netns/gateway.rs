@@ -251,6 +251,88 @@ fn tcp_adapts_to_a_narrow_way_to_the_balancer() {
     }
 }
 
+/// A public load balancer, an appliance of its own: frontends on the gateway's inside, a backend behind its other port.
+fn public_balancer(chain: &Chain) -> String {
+    let driver = Driver::of_this_run();
+    let (outside, inside, dataplane) = (driver.keys("eth4"), driver.keys("eth3"), driver.dataplane());
+    let client = mac(&chain.client, "eth0");
+    format!(
+        r#"version: 1
+name: balancer
+dataplane: {{workers: [1], flow_capacity: 20_000{dataplane}}}
+ports:
+  - {{name: outside, {outside}, addresses: [198.51.100.1/24, "2001:db8:51::1/64"], trust: untrusted}}
+  - {{name: inside, {inside}, addresses: [10.3.0.1/24, "fd00:3::1/64"], trust: trusted}}
+neighbors:
+  - {{address: {}, mac: "{client}"}}
+  - {{address: "{}", mac: "{client}"}}
+virtual_network:
+  address_space: [10.0.0.0/8, "fd00::/8"]
+  subnets: [{{name: apps, prefixes: [10.3.0.0/24, "fd00:3::/64"], security_group: apps-nsg}}]
+security_groups:
+  - name: apps-nsg
+    rules:
+      - {{name: web, priority: 100, direction: inbound, access: allow, protocol: tcp, source: [Internet], source_ports: ["*"], destination: ["*"], destination_ports: [{OPEN}]}}
+load_balancers:
+  - name: public
+    frontends: [{{name: vip, address: {}}}, {{name: vip6, address: "{}"}}]
+    pools:
+      - {{name: web, backends: [{{name: web-2, address: 10.3.0.4}}]}}
+      - {{name: web6, backends: [{{name: web6-2, address: "fd00:3::4"}}]}}
+    rules:
+      - {{name: http, frontend: vip, protocol: tcp, port: 80, pool: web, backend_port: {OPEN}}}
+      - {{name: http6, frontend: vip6, protocol: tcp, port: 80, pool: web6, backend_port: {OPEN}}}
+"#,
+        CLIENT[0], CLIENT[1], SERVER[0], SERVER[1]
+    )
+}
+
+#[test]
+fn a_gateway_chained_with_a_load_balancer() {
+    let test = "a_gateway_chained_with_a_load_balancer";
+    if Driver::of_this_run() == Driver::Dpdk {
+        println!("skipped: {test}: two appliances beside each other with DPDK need cores of their own");
+        return;
+    }
+    let sizes = Sizes::usual();
+    let Some(chain) = Chain::build(test, 0, sizes) else { return };
+    // In the server's place there is the load balancer.
+    let gateway = &chain.lab.web[0];
+    gateway.ip("link del inside");
+    cable(&chain.lab.appliance, "eth4", gateway, "inside");
+    gateway.set("ipv6/conf/inside/disable_ipv6", "1");
+    chain.lab.appliance.set("ipv6/conf/eth4/disable_ipv6", "1");
+    gateway.ip(&format!("link set inside mtu {} master b800 up", sizes.inner));
+    chain.lab.appliance.ip("link set eth4 up");
+    gateway.run(|| offload::switch_off("inside"));
+    chain.lab.appliance.run(|| offload::switch_off("eth4"));
+    for address in SERVER {
+        let station = mac(&chain.lab.appliance, "eth4");
+        chain.client.ip(&format!("neighbor replace {address} lladdr {station} nud permanent dev eth0"));
+    }
+    let _server = Server::start(&chain.lab.web[1], 3, &[OPEN], &[]);
+    // What the gateway judges is the frontend's port.
+    let rules =
+        config(0, sizes, "").replace(&format!("destination_ports: [{OPEN}]"), "destination_ports: [80]");
+    write_config(&chain.lab.folder, &rules);
+    let inspector = Appliance::restart(&chain.lab);
+    let balancer = Appliance::start_beside(&chain.lab, "balancer", &public_balancer(&chain));
+    for vip in SERVER {
+        assert_eq!(upload(&chain.client, at(vip, 80), 5, BULK).expect("it ends"), BULK);
+        assert_eq!(download(&chain.client, at(vip, 80), 6, BULK).expect("it ends"), BULK);
+        assert_eq!(who_many(&chain.client, at(vip, 80), 40).get(&3), Some(&40));
+        let silence = Duration::from_millis(500);
+        let closed = at(vip, CLOSED);
+        assert!(chain.client.run(|| TcpStream::connect_timeout(&closed, silence)).is_err());
+    }
+    assert!(inspector.dropped("denied_by_rule") >= 2, "the gateway lets no other port through");
+    assert_eq!(balancer.dropped("denied_by_rule"), 0);
+    let flows = balancer.list("backends").iter().map(|one| number(&one["flows_created"])).sum::<u64>();
+    assert!(flows >= 2 * 42, "{flows}");
+    inspector.ports_conserve();
+    balancer.ports_conserve();
+}
+
 #[test]
 fn connections_live_through_reloads_and_sides_stay_apart() {
     let test = "connections_live_through_reloads_and_sides_stay_apart";

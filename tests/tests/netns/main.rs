@@ -25,6 +25,7 @@ mod gateway;
 mod geneve;
 mod host;
 mod mtu;
+mod overlay;
 mod refusals;
 mod reload;
 mod stand_still;

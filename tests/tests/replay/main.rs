@@ -13,6 +13,7 @@ mod headers;
 mod honesty;
 mod host;
 mod neighbors;
+mod overlay;
 mod policy;
 mod state;
 mod syn_proxy;

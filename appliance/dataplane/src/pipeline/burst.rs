@@ -77,11 +77,25 @@ impl<F: Frame> Leaving<F> {
     }
 
     pub(super) fn end<T: Transmit<F>>(mut self, counters: &mut Counters, tx: &mut T) {
+        self.settle(counters, tx);
+    }
+
+    /// Frames that are added from now on were received at `from`.
+    #[inline(always)]
+    pub(super) fn turn_to<T: Transmit<F>>(&mut self, from: PortId, counters: &mut Counters, tx: &mut T) {
+        if from != self.from {
+            self.settle(counters, tx);
+            self.from = from;
+        }
+    }
+
+    fn settle<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
         self.go(counters, tx);
+        let [gone, replied] = [&mut self.gone, &mut self.replied].map(core::mem::take);
         if let Some(counters) = counters.port(self.from) {
-            counters.received += self.gone;
-            counters.forwarded += self.gone - self.replied;
-            counters.replied += self.replied;
+            counters.received += gone;
+            counters.forwarded += gone - replied;
+            counters.replied += replied;
         }
     }
 }
@@ -101,6 +115,7 @@ impl<F: Frame> Pipeline<F> {
             return;
         };
         self.proxy.cookies.keep_up(now);
+        self.now = now;
         if self.snapshot.tunnels.are_at(port) {
             return self.process_tunnelled(now, port, burst, tx, observer);
         }
@@ -115,6 +130,7 @@ impl<F: Frame> Pipeline<F> {
     /// Takes frames that other workers [handed over](Transmit::hand_over); `handed` is empty afterwards.
     pub fn accept<T: Transmit<F>>(&mut self, now: Time, handed: &mut Burst<Handed<F>>, tx: &mut T) {
         let Some(&Handed { mark: mut common, .. }) = handed.first() else { return };
+        self.now = now;
         self.proxy.cookies.keep_up(now);
         for Handed { frame, slot, .. } in handed.iter() {
             frame.prefetch_header();
@@ -224,7 +240,9 @@ impl<F: Frame> Pipeline<F> {
         observer: &mut O,
     ) {
         let lane = self.lane(mark.port, now);
-        let has_syns = self.look_for_syns(burst, slots, &lane);
+        // Into a segment answers go through the stages.
+        let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
+        let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane);
         let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! The way out: next hop, limits of the link, and the frame's departure or wait.
 
+use super::segment::Sent;
 use super::{Departure, Mark, Origin, Passage, Pipeline, Step, Transmit};
 use crate::addr::{Addr, Mac};
 use crate::emit::icmp_error::IcmpError;
@@ -106,8 +107,8 @@ impl<F: Frame> Pipeline<F> {
         if frame.bytes().len() > usize::from(mtu) + ETHERNET_HEADER_LEN {
             return self.deliver_split(frame, port, mtu, tx);
         }
-        self.transmit(port, frame, origin, tx);
-        if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(port) }
+        let verdict = if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(port) };
+        self.transmit(port, frame, origin, tx).or(verdict)
     }
 
     #[cold]
@@ -116,13 +117,13 @@ impl<F: Frame> Pipeline<F> {
         if split(&mut frame, mtu, || tx.allocate(), &mut rest).is_err() {
             return Verdict::Drop(DropReason::TooBig);
         }
-        self.transmit(port, frame, Origin::Forwarded, tx);
+        let verdict = self.transmit(port, frame, Origin::Forwarded, tx).or(Verdict::Forward(port));
         for mut piece in rest {
             // The verdict is counted for the first piece; the others are no received frames.
             piece.set_mark(Mark { port, origin: Origin::Own }.to_bits());
-            self.transmit(port, piece, Origin::Own, tx);
+            let _ = self.transmit(port, piece, Origin::Own, tx);
         }
-        Verdict::Forward(port)
+        verdict
     }
 
     /// Hands a frame to its port, marked with what it was counted as.
@@ -133,7 +134,10 @@ impl<F: Frame> Pipeline<F> {
         mut frame: F,
         origin: Origin,
         tx: &mut T,
-    ) {
+    ) -> Sent {
+        if self.snapshot.tunnels.segment(port).is_some() {
+            return self.transmit_in_segment(port, frame, origin, tx);
+        }
         let received = Mark::from_bits(frame.mark());
         let origin = if received.origin.is_own() { received.origin } else { origin };
         frame.set_mark(Mark { port: received.port, origin }.to_bits());
@@ -141,6 +145,7 @@ impl<F: Frame> Pipeline<F> {
             counters.transmitted += 1;
         }
         tx.transmit(port, frame);
+        Sent::Left
     }
 
     /// Counts a frame anew that the transmit queue of `port` refused, and frees it.

@@ -12,7 +12,7 @@ use crate::emit::encap::{Label, encapsulate};
 use crate::emit::{forward, rewrite};
 use crate::flow::{Deadlines, Flow, Side};
 use crate::route::NeighborId;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, port_id};
 use crate::time::Time;
 use crate::tunnel::entropy;
 use crate::verdict::{PortId, Verdict};
@@ -75,7 +75,14 @@ pub(super) struct Exit {
 
 impl Exit {
     pub(super) fn all(snapshot: &Snapshot) -> Box<[Self]> {
-        snapshot.ports.iter().map(|port| Self { mac: port.mac.into(), mtu: port.mtu }).collect()
+        let ports = snapshot.ports.iter().enumerate();
+        ports
+            .map(|(index, port)| {
+                // Into a segment nothing fits here: the stages put it there.
+                let is_segment = snapshot.tunnels.segment(port_id(index)).is_some();
+                Self { mac: port.mac.into(), mtu: if is_segment { 0 } else { port.mtu } }
+            })
+            .collect()
     }
 
     /// The port's address.

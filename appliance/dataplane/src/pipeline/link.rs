@@ -50,11 +50,11 @@ impl<F: Frame> Pipeline<F> {
     ) -> Outcome {
         let verdict = match outcome {
             HostOutcome::Reply(learned) => {
-                self.transmit(port, frame, Origin::Replied, tx);
+                let sent = self.transmit(port, frame, Origin::Replied, tx);
                 if let Some(id) = learned {
                     self.release_waiting(id, tx);
                 }
-                Verdict::Reply(None)
+                sent.or(Verdict::Reply(None))
             }
             HostOutcome::Consume => Verdict::Consume,
             HostOutcome::Learned(id) => {

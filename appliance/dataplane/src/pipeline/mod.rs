@@ -27,6 +27,7 @@ mod place;
 #[cfg(test)]
 mod place_tests;
 mod prove;
+mod segment;
 mod spliced;
 mod syn_lane;
 #[cfg(test)]
@@ -149,6 +150,8 @@ pub struct Pipeline<F: Frame> {
     /// Homes are not what they were when older flows began.
     has_moved: bool,
     counters: Counters,
+    /// The time of the burst, or of the timers, that is worked on.
+    now: Time,
     /// Every packet goes through the stages.
     #[cfg(test)]
     is_without_fast_lane: bool,
@@ -242,6 +245,7 @@ impl<F: Frame> Pipeline<F> {
             placement: options.placement,
             has_moved: false,
             counters: Counters::default(),
+            now,
             #[cfg(test)]
             is_without_fast_lane: false,
             #[cfg(test)]
@@ -390,7 +394,9 @@ impl<F: Frame> Pipeline<F> {
                     Verdict::Reply(_) if p.port.is_tunnel() => {
                         return Some(self.reply_tunnelled(frame, p, verdict, tx));
                     }
-                    Verdict::Reply(_) => self.transmit(p.port, frame, Origin::Replied, tx),
+                    Verdict::Reply(_) => {
+                        return Some(self.transmit(p.port, frame, Origin::Replied, tx).or(verdict));
+                    }
                     Verdict::Hold => return Some(self.hold_fragment(frame, p)),
                     _ => {}
                 }

@@ -39,6 +39,7 @@ pub struct Handed<F> {
 impl<F: Frame> Pipeline<F> {
     /// Takes in what another worker [told](Transmit::tell).
     pub fn hear<T: Transmit<F>>(&mut self, now: Time, news: News, tx: &mut T) {
+        self.now = now;
         if let Some(neighbor) = self.neighbors.hear(news, now) {
             self.release_waiting(neighbor, tx);
         }

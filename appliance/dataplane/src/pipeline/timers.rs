@@ -19,6 +19,7 @@ const BUDGET: usize = 64;
 impl<F: Frame> Pipeline<F> {
     /// Runs the timers that are due, a bounded number of them. Call it once a burst, and while there is none.
     pub fn advance<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
+        self.now = now;
         self.neighbor_timers(now, tx);
         self.expire_fragments(now);
         self.expire_flows(now, tx);
@@ -75,7 +76,8 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn originate<T: Transmit<F>>(&mut self, port: PortId, mut frame: F, tx: &mut T) {
         frame.set_mark(Mark { port, origin: Origin::Own }.to_bits());
         self.counters.originated += 1;
-        self.transmit(port, frame, Origin::Own, tx);
+        // Nobody waits for it, and no frame is counted by it.
+        let _ = self.transmit(port, frame, Origin::Own, tx);
     }
 
     /// A packet waited for a neighbour in vain: its sender is told, with the packet as it was sent.
@@ -88,8 +90,8 @@ impl<F: Frame> Pipeline<F> {
             _ => {}
         }
         let mut verdict = Verdict::Drop(DropReason::UnresolvedNeighbor);
-        if mark.port.is_tunnel() {
-            // It has its outer headers on, and its sender is behind the same peer.
+        if mark.port.is_tunnel() || matches!(mark.origin, Origin::Forwarded | Origin::Replied) {
+            // It was on its way already, and has its outer headers on.
             return self.recount(mark.port, Verdict::Hold, verdict);
         }
         if let Some(mut packet) = self.parse_again(&frame, mark) {
@@ -102,7 +104,7 @@ impl<F: Frame> Pipeline<F> {
                 verdict = decided;
             }
             if let Verdict::Reply(_) = verdict {
-                self.transmit(mark.port, frame, Origin::Replied, tx);
+                verdict = self.transmit(mark.port, frame, Origin::Replied, tx).or(verdict);
             }
         }
         self.recount(mark.port, Verdict::Hold, verdict);

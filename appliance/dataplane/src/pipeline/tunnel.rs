@@ -85,6 +85,7 @@ impl<F: Frame> Pipeline<F> {
                 None => self.facts(port).trust,
             };
             lane.turn_to(port, trust);
+            leaving.turn_to(if port.is_tunnel() { carrier } else { port }, &mut self.counters, tx);
             let outcome = match port.is_tunnel() {
                 true => self.fast_tunnelled(&mut frame, slot, &lane),
                 false => self.fast(&mut frame, slot, &lane),
@@ -126,6 +127,10 @@ impl<F: Frame> Pipeline<F> {
                 false => self.snapshot.tunnels.find(port, frame.bytes(), station, verify),
             };
             match found {
+                Found::Inside(arrival) if !arrival.port.is_tunnel() => {
+                    *at = arrival.port;
+                    self.take_out_of_segment(frame, &arrival, slot, &mut arrivals.others);
+                }
                 Found::Inside(arrival) => {
                     *at = arrival.port;
                     self.snapshot.tunnels.prefetch(arrival.port);
@@ -182,6 +187,10 @@ impl<F: Frame> Pipeline<F> {
             _ => Found::Outside,
         };
         match found {
+            Found::Inside(arrival) if !arrival.port.is_tunnel() => {
+                *at = arrival.port;
+                self.take_out_of_segment(frame, &arrival, slot, others);
+            }
             Found::Inside(arrival) => {
                 *at = arrival.port;
                 self.take_out(frame, &arrival, slot, others);
@@ -401,7 +410,7 @@ impl<F: Frame> Pipeline<F> {
         };
         let Some(carrier) = carrier else { return Verdict::Drop(DropReason::TooBig) };
         if mac.is_some() {
-            self.transmit(carrier, frame, origin, tx);
+            let _left = self.transmit(carrier, frame, origin, tx);
             return if origin == Origin::Replied { Verdict::Reply(None) } else { Verdict::Forward(carrier) };
         }
         let mark = Mark::from_bits(frame.mark());

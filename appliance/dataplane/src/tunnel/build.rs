@@ -2,7 +2,7 @@
 
 use super::geneve::OPTIONS_LEN;
 use super::vni::{Row, VniTable};
-use super::{End, Ends, Frontends, Path, Tunnel, Tunnels, vxlan};
+use super::{End, Ends, Frontends, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
 use crate::addr::Addr;
 use crate::emit::encap::Outer;
 use crate::emit::geneve;
@@ -12,6 +12,7 @@ use crate::snapshot::{PortFacts, port_id, route_table};
 use crate::verdict::PortId;
 use hashbrown::HashMap;
 use nva_config::{Config, Encapsulation, Gateway, Trust};
+use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// No port: where what is closed leads to.
@@ -43,8 +44,14 @@ struct PathKey {
 }
 
 impl Tunnels {
-    /// Compiles the gateways of a configuration. `ports` are those that carry tunnels.
-    pub(crate) fn build(config: &Config, ports: &[PortFacts], names: &mut Names) -> Self {
+    /// Compiles the gateways and the segments of a configuration. `ports` are those that carry tunnels. What `before` learnt holds on where
+    /// nothing changed.
+    pub(crate) fn build(
+        before: Option<&Self>,
+        config: &Config,
+        ports: &[PortFacts],
+        names: &mut Names,
+    ) -> Self {
         let mut build = Build {
             config,
             ports,
@@ -60,6 +67,7 @@ impl Tunnels {
         for gateway in &config.gateways {
             build.gateway(gateway, names);
         }
+        let segments = (0..config.ports.len()).map(|index| build.segment(before, index)).collect();
         let (tunnels, facts) = build.numbered(names.tunnels());
         Self {
             ends: build.ends.into(),
@@ -67,6 +75,7 @@ impl Tunnels {
             tunnels,
             facts,
             paths: build.paths.into(),
+            segments,
             stations: ports.iter().map(|port| port.mac).collect(),
             frontends: Frontends::build(config),
         }
@@ -76,7 +85,7 @@ impl Tunnels {
 /// For each port the routes that lead out of it: what leaves by a tunnel leaves by the tunnel's port, wherever the others would send
 /// it.
 fn routes(config: &Config) -> Vec<RouteTable> {
-    if config.gateways.is_empty() {
+    if config.gateways.is_empty() && config.ports.iter().all(|port| port.vxlan.is_none()) {
         return Vec::new();
     }
     (0..config.ports.len()).map(|index| route_table(config, |next| next.port == port_id(index))).collect()
@@ -117,7 +126,13 @@ impl Build<'_> {
                 .iter()
                 .filter_map(|peer| Some(((*peer).into(), names.tunnel(&name_of(gateway, tunnel, *peer))?)));
             let peers = peers.collect();
-            let end = self.end(gateway, tunnel);
+            let end = self.end(
+                port_id(tunnel.port.0),
+                tunnel.address,
+                tunnel.udp_port,
+                &gateway.peers,
+                is_geneve(gateway),
+            );
             rows.push(end.map(|end| Row { end, vni: tunnel.vni, udp_port: tunnel.udp_port, peers }));
         }
         for (place, (tunnel, row)) in gateway.tunnels.iter().zip(&rows).enumerate() {
@@ -137,9 +152,42 @@ impl Build<'_> {
         self.rows.extend(rows.into_iter().flatten().take(networks));
     }
 
-    /// The number of the address at which a tunnel ends; `None` where there is no such port.
-    fn end(&mut self, gateway: &Gateway, tunnel: &nva_config::Tunnel) -> Option<u16> {
-        let (port, address, udp_port) = (port_id(tunnel.port.0), tunnel.address, tunnel.udp_port);
+    /// The segment that the port at this place is.
+    fn segment(&mut self, before: Option<&Tunnels>, index: usize) -> Option<Segment> {
+        let configured = self.config.ports.get(index)?.vxlan.as_ref()?;
+        let carrier = port_id(configured.port.0);
+        let own = port_id(index);
+        let end = self.end(carrier, configured.local, configured.udp_port, &configured.remotes, false)?;
+        let peers = configured.remotes.iter().map(|remote| ((*remote).into(), own)).collect();
+        self.rows.push(Row { end, vni: configured.vni, udp_port: configured.udp_port, peers });
+        let remote = |address: Addr| Remote {
+            address,
+            path: self.path(PathKey {
+                carrier,
+                address: configured.local.into(),
+                peer: address,
+                dscp: None,
+                is_summed: true,
+                is_geneve: false,
+            }),
+        };
+        let mut remotes: SmallVec<[Remote; 2]> =
+            configured.remotes.iter().map(|one| (*one).into()).map(remote).collect();
+        remotes.sort_by_key(|remote| {
+            self.paths.get(remote.path as usize).is_none_or(|path| path.next_hop.is_none())
+        });
+        Some(Segment::new(configured, carrier, remotes, before.and_then(|before| before.segment(own))))
+    }
+
+    /// The number of an address, at which tunnels to these peers end; `None` where there is no such port.
+    fn end(
+        &mut self,
+        port: PortId,
+        address: IpAddr,
+        udp_port: u16,
+        peers: &[IpAddr],
+        is_geneve: bool,
+    ) -> Option<u16> {
         let own = self.config.ports.get(port.index())?;
         let listens = own.host_services.iter().flatten().any(|service| {
             service.protocol == nva_config::HostProtocol::Udp
@@ -166,10 +214,10 @@ impl Build<'_> {
         });
         let end = ends.get_mut(place)?;
         set(&mut end.udp_ports, udp_port);
-        if is_geneve(gateway) && !end.geneve.contains(&udp_port) {
+        if is_geneve && !end.geneve.contains(&udp_port) {
             end.geneve.push(udp_port);
         }
-        for peer in gateway.peers.iter().map(|peer| Addr::from(*peer)) {
+        for peer in peers.iter().map(|peer| Addr::from(*peer)) {
             if !end.peers.contains(&peer) {
                 end.peers.push(peer);
             }

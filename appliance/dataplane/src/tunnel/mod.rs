@@ -23,6 +23,7 @@ pub mod ecn;
 pub mod entropy;
 mod frontends;
 pub mod geneve;
+mod overlay;
 mod vni;
 pub mod vxlan;
 
@@ -32,9 +33,10 @@ mod tests;
 pub use build::configured;
 pub use decap::{Arrival, Found, station};
 pub use frontends::Frontends;
+pub use overlay::{Remote, Segment};
 
 use crate::addr::{Addr, Mac};
-use crate::emit::encap::Outer;
+use crate::emit::encap::{self, Outer};
 use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
 use crate::verdict::PortId;
@@ -102,6 +104,8 @@ pub struct Tunnels {
     /// The same.
     facts: Box<[PortFacts]>,
     paths: Box<[Path]>,
+    /// By [`PortId::index`]; those of ports on devices are `None`.
+    segments: Box<[Option<Segment>]>,
     /// The Ethernet addresses of all ports.
     stations: SmallVec<[Mac; 4]>,
     /// What inner addresses stand for.
@@ -152,6 +156,18 @@ impl Tunnels {
     #[inline(always)]
     pub fn prefetch(&self, port: PortId) {
         prefetch(&self.tunnels, port.tunnel_index());
+    }
+
+    /// The segment that a port is.
+    #[inline(always)]
+    pub fn segment(&self, port: PortId) -> Option<&Segment> {
+        self.segments.get(port.index())?.as_ref()
+    }
+
+    /// The way to a remote of a segment.
+    #[inline]
+    pub fn path_to(&self, remote: &Remote) -> Option<&Path> {
+        self.paths.get(remote.path as usize)
     }
 
     /// The way to the tunnel's peer.
@@ -217,4 +233,9 @@ impl Tunnels {
     pub fn count(&self) -> usize {
         self.tunnels.len()
     }
+}
+
+/// By how many bytes an outer VXLAN packet over this family is longer than the inner one.
+pub(crate) const fn overhead(is_v4: bool) -> u16 {
+    if is_v4 { encap::LEN_V4 as u16 } else { encap::LEN_V6 as u16 }
 }

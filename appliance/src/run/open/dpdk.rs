@@ -1,6 +1,6 @@
 //! Ports by DPDK.
 
-use super::{FRAMES, Opened, data_room, failed, shut_out};
+use super::{FRAMES, Opened, data_room, failed, on_devices, shut_out};
 use crate::output::Failure;
 use crate::run::cores::on_core;
 use core_affinity::CoreId;
@@ -24,21 +24,19 @@ type Dpdk = Opened<DpdkRx, DpdkTx, MbufPool>;
 /// # Errors
 /// A [`Failure`] of exit code 1 that says what to do. Interfaces from which the kernel was shut out until then stay so.
 pub(in crate::run) fn open(config: &Config, cores: &[CoreId], seed: [u8; 16]) -> Result<Dpdk, Failure> {
-    let interfaces: Vec<(&str, String)> = config
-        .ports
-        .iter()
+    let interfaces: Vec<(&str, String)> = on_devices(config)
         .flat_map(|port| kernel_interfaces(&port.device).into_iter().map(|name| (port.name.as_str(), name)))
         .collect();
     shut_out(&interfaces)?;
     let eal = Eal::start(&eal_options(config)).map_err(Failure::failed)?;
-    let rings = config.ports.len() * 2 * usize::from(RING_FRAMES);
+    let rings = on_devices(config).count() * 2 * usize::from(RING_FRAMES);
     let options = PoolOptions { frames: FRAMES + rings, data_room: data_room(config) };
     let pool = |core: &CoreId| on_core(*core, || MbufPool::new(eal, options))?.map_err(Failure::failed);
     let pools: Vec<MbufPool> = cores.iter().map(pool).collect::<Result<_, _>>()?;
     let mut opened = Opened::of(&pools, interfaces.into_iter().map(|(_, name)| name).collect(), seed);
     let key = key(seed);
     let mut tables = Vec::new();
-    for port in &config.ports {
+    for port in on_devices(config) {
         let entries = open_one(eal, port, key, &pools, &mut opened);
         tables.push(entries.map_err(|error| failed(&port.name, &error))?);
     }

@@ -1,6 +1,6 @@
 //! Ports on interfaces of the kernel.
 
-use super::{FRAMES, Opened, data_room, failed, shut_out};
+use super::{FRAMES, Opened, data_room, failed, on_devices, shut_out};
 use crate::output::Failure;
 use crate::run::cores::on_core;
 use crate::run::steering::steering;
@@ -23,11 +23,11 @@ type Kernel = Opened<PortRx, PortTx, Pool>;
 /// A [`Failure`] of exit code 1 that says what to do. Ports from which the kernel was shut out until then stay so.
 pub(in crate::run) fn open(config: &Config, cores: &[CoreId], seed: [u8; 16]) -> Result<Kernel, Failure> {
     let devices: Vec<(&str, String)> =
-        config.ports.iter().map(|port| (port.name.as_str(), port.device.clone())).collect();
+        on_devices(config).map(|port| (port.name.as_str(), port.device.clone())).collect();
     shut_out(&devices)?;
     let pools = pools(config, cores)?;
     let mut opened = Opened::of(&pools, devices.into_iter().map(|(_, device)| device).collect(), seed);
-    for port in &config.ports {
+    for port in on_devices(config) {
         open_one(port, &pools, &mut opened)?;
     }
     Ok(opened)

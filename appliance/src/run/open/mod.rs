@@ -11,7 +11,7 @@ pub(super) use kernel::open as open_kernel;
 
 use crate::output::{Failure, complain};
 use crate::ports::no_routable_addresses;
-use nva_config::Config;
+use nva_config::{Config, Port};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::placement::Placement;
 use nva_dataplane::snapshot::Link;
@@ -98,6 +98,11 @@ fn shut_out(interfaces: &[(&str, String)]) -> Result<(), Failure> {
     interfaces
         .iter()
         .try_for_each(|(port, device)| ingress::hold(device).map_err(|error| failed(port, &error)))
+}
+
+/// The ports that have queues; segments, which stand behind them, have none.
+fn on_devices(config: &Config) -> impl Iterator<Item = &Port> {
+    config.ports.iter().filter(|port| port.vxlan.is_none())
 }
 
 fn failed(port: &str, error: &dyn Display) -> Failure {
