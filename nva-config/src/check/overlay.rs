@@ -99,8 +99,6 @@ fn check_remotes(segment: &raw::Segment, local: IpAddr, report: &mut Report<'_>)
             "is the segment's own end; list the others"
         } else if text.is_ipv4() != local.is_ipv4() {
             "is of another IP version than the local end; list remotes of the same"
-        } else if text.is_multicast() {
-            "is a group; list each remote by its own address"
         } else {
             continue;
         };

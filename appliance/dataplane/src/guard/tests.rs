@@ -29,6 +29,7 @@ fn port(name: &str, trust: Trust, addresses: &[(&str, &str)]) -> Port {
         addresses: addresses.iter().map(owned).collect(),
         trust,
         host_services: None,
+        vxlan: None,
     }
 }
 
