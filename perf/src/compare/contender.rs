@@ -46,7 +46,7 @@ pub(crate) struct Contender {
     /// Where its configuration and its sockets are; gone after its process.
     _folder: Option<Folder>,
     /// The kernel's own thread for soft interrupts that are too many, on the contender's core.
-    soft: Vec<u32>,
+    soft: Vec<Watched>,
 }
 
 enum What {
@@ -156,8 +156,7 @@ impl Contender {
     }
 
     fn of(name: &str, kind: Kind, cores: Cores, what: What, folder: Option<Folder>) -> Result<Self, String> {
-        let soft = format!("ksoftirqd/{}", cores.worker);
-        let soft = proc::processes(&soft).into_iter().take(1).collect();
+        let soft = Watched::soft_interrupts(cores.worker);
         Ok(Self { name: name.to_owned(), kind, core: cores.worker, what, _folder: folder, soft })
     }
 
@@ -185,16 +184,14 @@ impl Contender {
         let mut threads: Vec<Watched> = match &self.what {
             What::Process(process, name) => {
                 let pid = process.pid();
-                proc::threads(pid, name)?.into_iter().map(|tid| Watched { pid, tid, core }).collect()
+                proc::threads(pid, name)?.into_iter().map(|tid| Watched::new(pid, tid, core)).collect()
             }
-            What::Kernel(threads) => {
-                threads.iter().map(|pid| Watched { pid: *pid, tid: *pid, core }).collect()
-            }
+            What::Kernel(threads) => threads.iter().map(|pid| Watched::new(*pid, *pid, core)).collect(),
         };
         if threads.is_empty() {
             return Err(format!("{} has no worker any more", self.name));
         }
-        threads.extend(self.soft.iter().map(|pid| Watched { pid: *pid, tid: *pid, core }));
+        threads.extend(&self.soft);
         Ok(threads)
     }
 

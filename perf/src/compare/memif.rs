@@ -21,7 +21,7 @@ use super::rules::rules;
 use super::scrap::Folder;
 use super::search::{Search, Trial};
 use super::traffic::Kind;
-use super::{Cores, Environment, nva, testpmd};
+use super::{Cores, Environment, nva};
 use crate::traffic::STATION;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -51,10 +51,6 @@ pub(crate) fn memif(bench: &mut Bench, environment: &Environment) -> Result<Vec<
     let figure =
         |what: String, unit, relation, goal| Figure { comparison: "memif", what, unit, relation, goal };
     let whole = || figure("testpmd macswap in its place".into(), "", Relation::Ratio, None);
-    if !environment.has(testpmd::PROGRAM) {
-        let because = format!("{} is not installed: apt-get install {}", testpmd::PROGRAM, testpmd::PACKAGE);
-        return Ok(vec![whole().skipped(because)]);
-    }
     if !nva::drives_dpdk(&environment.nva)? {
         let because = "this nva is built without DPDK: cargo build --release -p nva --features dpdk";
         return Ok(vec![whole().skipped(because)]);
@@ -187,7 +183,7 @@ impl Wire {
     fn window(&mut self, rate: f64) -> Result<(Outcome, Vec<Disturbance>), String> {
         let mut watched = self.contender.threads()?;
         let pid = self.generator.process.pid();
-        watched.push(Watched { pid, tid: pid, core: self.cores.generator });
+        watched.push(Watched::new(pid, pid, self.cores.generator));
         let watch = Watch::begin(&watched, &[self.cores.worker, self.cores.generator])?;
         let outcome = self.trial(Order { rate, warm_up: WARM_UP, time: WINDOW })?;
         let mut disturbances = watch.end()?.disturbances();

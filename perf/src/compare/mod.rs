@@ -62,6 +62,7 @@ use std::time::{Duration, Instant};
   sudo target/release/perf compare workers handover    two of the comparisons
   sudo target/release/perf compare kernel --pairs 2    a quick look
   sudo target/release/perf compare afxdp --pairs 16    more pairs: a narrower interval
+  sudo target/release/perf compare vxlan synproxy      beside the kernel's tunnels, and its SYN proxy under a flood
   sudo target/release/perf compare --json >out.json    for programs; progress stays on the terminal
   cargo build --release -p nva -p perf --features nva/dpdk,perf/dpdk
   sudo target/release/perf compare null pcap memif     those over DPDK's ports")]
@@ -140,6 +141,20 @@ impl Name {
         Figure { comparison, what: what.into(), unit: "", relation: Relation::Ratio, goal: None }
     }
 
+    /// What it cannot be without, each with its Debian package.
+    const fn programs(self) -> &'static [(&'static str, &'static str)] {
+        const ETHTOOL: (&str, &str) = ("ethtool", "ethtool");
+        const NFT: (&str, &str) = ("nft", "nftables");
+        const TESTPMD: (&str, &str) = (testpmd::PROGRAM, testpmd::PACKAGE);
+        match self {
+            Self::Pcap | Self::Workers | Self::Handover => &[],
+            Self::Null | Self::Memif => &[TESTPMD],
+            Self::Afpacket | Self::Afxdp => &[ETHTOOL, TESTPMD],
+            Self::Kernel => &[ETHTOOL],
+            Self::Vxlan | Self::Synproxy => &[ETHTOOL, NFT],
+        }
+    }
+
     /// Whether it is over DPDK's ports, which this program may be built without.
     const fn needs_dpdk(self) -> bool {
         matches!(self, Self::Null | Self::Pcap | Self::Memif)
@@ -175,12 +190,16 @@ pub(crate) struct Environment {
     pub(crate) nva: PathBuf,
 }
 
-impl Environment {
-    /// Whether a program can be found.
-    pub(crate) fn has(&self, program: &str) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    }
+/// Whether a program can be found.
+fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// What a comparison cannot be without and that is not there.
+fn lacking(name: Name) -> Option<String> {
+    let absent = name.programs().iter().find(|(program, _)| !has(program));
+    absent.map(|(program, package)| missing(program, package))
 }
 
 /// What is to be done about a program that is not there.
@@ -202,7 +221,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
             cores.worker
         ));
     }
-    raise_priority();
+    let _priority = Priority::raise();
     let canary = Canary::new(args.seed);
     let mut bench = Bench {
         pairs: args.pairs.into(),
@@ -260,12 +279,33 @@ fn announce(names: &[Name], bench: &Bench) {
     eprintln!("perf: {what}: about {expected}; nothing is begun after {at_most}");
 }
 
-/// Goes before other programs, with all that it starts: what they would take of the cores would only make pairs void. Who may not do that
-/// measures as well, on a machine that has to be calmer.
-fn raise_priority() {
-    // A session is weighed as a whole where the kernel groups by sessions.
-    let _ = std::fs::write("/proc/self/autogroup", "-20");
-    let _ = rustix::process::setpriority_process(None, -20);
+/// Priority before other programs, also for all that is started: what they would take of the cores would only make pairs void. Who may not
+/// have it measures as well, on a machine that has to be calmer.
+struct Priority {
+    /// What the session had, which is weighed as a whole where the kernel groups by sessions; given back when this is dropped.
+    before: Option<String>,
+}
+
+impl Priority {
+    const SESSION: &str = "/proc/self/autogroup";
+
+    fn raise() -> Self {
+        let before = std::fs::read_to_string(Self::SESSION).ok();
+        let before =
+            before.and_then(|text| text.rsplit_once("nice ").map(|(_, nice)| nice.trim().to_owned()));
+        let _ = std::fs::write(Self::SESSION, "-20");
+        let _ = rustix::process::setpriority_process(None, -20);
+        Self { before }
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        if let Some(nice) = &self.before {
+            // The session's other programs are no business of ours any more, whether this works or not.
+            let _ = std::fs::write(Self::SESSION, nice);
+        }
+    }
 }
 
 fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> Result<Vec<Row>, String> {
@@ -275,6 +315,7 @@ fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> R
             let because = "this perf is built without DPDK: cargo build --release -p perf --features dpdk";
             Ok(vec![name.row("all of it").skipped(because)])
         }
+        _ if let Some(because) = lacking(name) => Ok(vec![name.row("all of it").skipped(because)]),
         Name::Workers => workers::workers(bench, cores),
         Name::Handover => workers::handover(bench, cores),
         Name::Afpacket => veth::testpmd(bench, &environment()?, Driver::AfPacket),

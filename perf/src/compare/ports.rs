@@ -72,7 +72,7 @@ impl Program {
         let tid = proc::threads(pid, worker)?.first().copied();
         let tid = tid.ok_or_else(|| format!("there is no thread {worker}"))?;
         let program =
-            Self { process, tongue, worker: Watched { pid, tid, core }, interrupt: interrupt.clone() };
+            Self { process, tongue, worker: Watched::new(pid, tid, core), interrupt: interrupt.clone() };
         program.process.suspend()?;
         Ok(program)
     }
@@ -168,10 +168,6 @@ fn side(environment: &Environment, interrupt: &Interrupt, more: &[String]) -> Re
 pub(crate) fn null(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
     let modes = [("macswap", Some(Goal::AtMost(1.2))), ("io", None)];
     let rows = modes.map(|(mode, goal)| (mode, figure("null", &format!("MAC swap by testpmd {mode}"), goal)));
-    if !environment.has(testpmd::PROGRAM) {
-        let because = format!("{} is not installed: apt-get install {}", testpmd::PROGRAM, testpmd::PACKAGE);
-        return Ok(rows.into_iter().map(|(_, figure)| figure.skipped(&because)).collect());
-    }
     let _pages = Hugepages::reserve(2 * PROCESS_MIB)?;
     let interrupt = bench.interrupt.clone();
     let cores = environment.cores;

@@ -75,13 +75,27 @@ pub(crate) struct Watched {
     pub(crate) tid: u32,
     /// The core that it is pinned to.
     pub(crate) core: usize,
+    /// Whether it is no disturbance that it waits for its core.
+    pub(crate) may_wait: bool,
 }
 
 impl Watched {
+    /// A thread of a process, pinned to `core`.
+    pub(crate) fn new(pid: u32, tid: u32, core: usize) -> Self {
+        Self { pid, tid, core, may_wait: false }
+    }
+
     /// The calling thread, which is pinned to `core`.
     pub(crate) fn this_thread(core: usize) -> Self {
         let tid = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
-        Self { pid: std::process::id(), tid, core }
+        Self::new(std::process::id(), tid, core)
+    }
+
+    /// The kernel's own thread for soft interrupts that are too many, on this core. It waits for whoever has priority, mostly in vain:
+    /// the next interrupt does its work.
+    pub(crate) fn soft_interrupts(core: usize) -> Vec<Self> {
+        let found = proc::processes(&format!("ksoftirqd/{core}")).into_iter().take(1);
+        found.map(|pid| Self { may_wait: true, ..Self::new(pid, pid, core) }).collect()
     }
 }
 
@@ -106,6 +120,8 @@ pub(crate) struct Interval {
     pub(crate) cores: Vec<CoreTicks>,
     /// The core of each thread.
     pub(crate) placed: Vec<usize>,
+    /// Of each, whether it is no disturbance that it waits.
+    pub(crate) may_wait: Vec<bool>,
 }
 
 impl Watch {
@@ -128,7 +144,8 @@ impl Watch {
         let ticks = proc::core_ticks(&self.cores)?;
         let cores = ticks.iter().zip(&self.ticks).map(|(now, before)| now.since(before));
         let placed = self.threads.iter().map(|thread| thread.core).collect();
-        Ok(Interval { wall, threads: threads.collect(), cores: cores.collect(), placed })
+        let may_wait = self.threads.iter().map(|thread| thread.may_wait).collect();
+        Ok(Interval { wall, threads: threads.collect(), cores: cores.collect(), placed, may_wait })
     }
 }
 
@@ -137,11 +154,16 @@ fn schedules(threads: &[Watched]) -> Result<Vec<Schedule>, String> {
 }
 
 impl Interval {
-    /// How long a thread waited for others than those that are watched with it on its core.
+    /// How long a thread waited for others than those that are watched with it on its core. Its time of waiting is told when it ends, all of
+    /// it at once: what is longer than the interval began before.
     fn waited_ns(&self, index: usize) -> u64 {
+        if self.may_wait[index] {
+            return 0;
+        }
         let beside = |other: &usize| *other != index && self.placed[*other] == self.placed[index];
         let ran: u64 = (0..self.threads.len()).filter(beside).map(|other| self.threads[other].ran_ns).sum();
-        self.threads[index].waited_ns.saturating_sub(ran)
+        let wall = u64::try_from(self.wall.as_nanos()).unwrap_or(u64::MAX);
+        self.threads[index].waited_ns.min(wall).saturating_sub(ran)
     }
 
     /// What disturbed it. Interrupts and soft interrupts are not others: packets are received in them.
@@ -281,6 +303,7 @@ mod tests {
             threads: vec![schedule],
             cores: vec![core],
             placed: vec![1],
+            may_wait: vec![false],
         }
     }
 
@@ -298,9 +321,15 @@ mod tests {
         // Two that are watched may wait for each other.
         shot.threads.push(Schedule { ran_ns: 20_000_000, waited_ns: 470_000_000 });
         shot.placed.push(1);
+        shot.may_wait.push(false);
         assert_eq!(shot.disturbances(), []);
         shot.placed[1] = 0;
         assert_eq!(shot.disturbances(), [Disturbance::Waited(0.94)]);
+        // It waited since before.
+        shot.threads[1].waited_ns = 9_000_000_000;
+        assert_eq!(shot.disturbances(), [Disturbance::Waited(1.0)]);
+        shot.may_wait[1] = true;
+        assert_eq!(shot.disturbances(), [Disturbance::Waited(0.04)]);
 
         let mut shot = half_a_second();
         shot.cores[0].stolen = 2;

@@ -170,8 +170,7 @@ impl Road {
             .run(|| Flood::new(NEAR, &freight.packets, freight.frame_len, freight.stamp_at))?
             .map_err(|error| error.to_string())?;
         let contender = join(&middle)?;
-        let soft = proc::processes(&format!("ksoftirqd/{}", cores.generator)).into_iter().take(1);
-        let soft = soft.map(|pid| Watched { pid, tid: pid, core: cores.generator }).collect();
+        let soft = Watched::soft_interrupts(cores.generator);
         let interrupt = interrupt.clone();
         let road = Self { contender, flood, freight, source, sink, _middle: middle, cores, interrupt, soft };
         road.prove()?;
@@ -399,6 +398,7 @@ mod tests {
             threads: vec![ran(400_000_000), ran(10_000_000), ran(90_000_000), ran(400_000_000)],
             cores: vec![core(30), core(9)],
             placed: vec![1, 1, 0, 0],
+            may_wait: vec![false, true, true, false],
         };
         // The soft interrupts' own thread on the other core is among the ticks already.
         assert_eq!(cost(&interval, 2), Duration::from_millis(500));

@@ -9,7 +9,7 @@ use super::report::{Figure, Row};
 use super::road::{Freight, LOSS_MAX, Load, Road};
 use super::rules::{Form, nft, rules};
 use super::steady::NEAR_FULL;
-use super::{Environment, missing, nva, testpmd};
+use super::{Environment, has, missing, nva};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -30,9 +30,6 @@ pub(crate) fn testpmd(
     let figure =
         |what: String, unit, goal| Figure { comparison, what, unit, relation: Relation::Ratio, goal };
     let whole = || figure(what.clone(), "", None);
-    if !environment.has(testpmd::PROGRAM) {
-        return Ok(vec![whole().skipped(missing(testpmd::PROGRAM, testpmd::PACKAGE))]);
-    }
     if !nva::drives(&environment.nva, driver) {
         return Ok(vec![whole().skipped(format!("this nva has no driver {}", driver.name()))]);
     }
@@ -97,7 +94,7 @@ fn against(
     let (driver, _, form, goal) = kernel;
     let figure = |detail: String, unit, goal| kernel_figure(format!("{what}: {detail}"), unit, goal);
     let whole = || kernel_figure(what.to_owned(), "", None);
-    if form.is_some() && !environment.has("nft") {
+    if form.is_some() && !has("nft") {
         return Ok(vec![whole().skipped(missing("nft", "nftables"))]);
     }
     if !nva::drives(&environment.nva, driver) {
@@ -170,10 +167,18 @@ fn delays(road: &Road, loss_free: f64) -> Result<Shot, String> {
     road.drive(|drive| {
         let mut shot = Shot { figures: Vec::new(), disturbances: Vec::new() };
         for share in SHARES {
-            let (window, histogram) = drive.delays(Load::Rate(share * loss_free), WINDOW)?;
+            let rate = share * loss_free;
+            let (window, histogram) = drive.delays(Load::Rate(rate), WINDOW)?;
             shot.disturbances.extend(window.disturbances());
             for quantile in QUANTILES {
-                let delay = histogram.quantile_ns(quantile).ok_or("no stamped frame arrived")?;
+                let none = || {
+                    let name = road.contender().name();
+                    format!(
+                        "{name}: no frame with a stamp arrived of {rate:.0} a second ({} without)",
+                        window.arrived
+                    )
+                };
+                let delay = histogram.quantile_ns(quantile).ok_or_else(none)?;
                 shot.figures.push(delay / 1e3);
             }
         }

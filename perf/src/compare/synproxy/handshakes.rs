@@ -98,7 +98,7 @@ impl Handshakes {
     /// Its threads.
     pub(super) fn threads(&self) -> Result<Vec<Watched>, String> {
         let (pid, core) = (self.process.pid(), self.core);
-        Ok(proc::threads(pid, "")?.into_iter().map(|tid| Watched { pid, tid, core }).collect())
+        Ok(proc::threads(pid, "")?.into_iter().map(|tid| Watched::new(pid, tid, core)).collect())
     }
 
     /// Has it make some.

@@ -12,7 +12,7 @@ use super::pairs::{Bench, Pairs, Relation, Shot};
 use super::quiet::{Watch, Watched};
 use super::report::{Figure, Row};
 use super::road::{Load, Road};
-use super::{Environment, missing, nva, steady};
+use super::{Environment, nva, steady};
 use handshakes::{Handshakes, Order};
 use hosts::{DIRECT, SPLICED};
 use std::time::Duration;
@@ -35,9 +35,6 @@ const WHOLE: u64 = 1_000_000_000;
 
 /// Takes the comparison.
 pub(crate) fn synproxy(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
-    if !environment.has("nft") {
-        return Ok(vec![ratio("all of it", "", None).skipped(missing("nft", "nftables"))]);
-    }
     let cores = environment.cores;
     bench.progress("synproxy: starts the kernel's");
     let seed = bench.seed;

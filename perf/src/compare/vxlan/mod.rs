@@ -11,7 +11,7 @@ use super::road::{LEFT, RIGHT, Road};
 use super::rules::{Form, nft, rules};
 use super::space::Space;
 use super::steady;
-use super::{Cores, Environment, missing, nva};
+use super::{Cores, Environment, nva};
 use frames::{EXTERNAL, INTERNAL, PEER, freight};
 use std::net::Ipv4Addr;
 
@@ -22,9 +22,6 @@ const DRIVERS: [(Driver, f64); 2] = [(Driver::AfXdp, 3.0), (Driver::AfPacket, 1.
 
 /// Takes the comparison.
 pub(crate) fn vxlan(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
-    if !environment.has("nft") {
-        return Ok(vec![figure("all of it".into(), "", None).skipped(missing("nft", "nftables"))]);
-    }
     let cores = environment.cores;
     bench.progress("vxlan: starts the kernel's");
     let peer = Road::build("kernel", freight(), cores, &bench.interrupt, |space| kernel(space, cores))?;
