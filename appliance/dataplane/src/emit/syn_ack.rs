@@ -90,13 +90,15 @@ fn write<F: Frame, const H: usize, const N: usize, const O: usize>(
     put(bytes, 0, link);
     put(bytes, 8, link_end);
     let addresses = if is_v6 {
-        let [a, b, c, d] = [8, 16, 24, 32].map(|at| plain::word(bytes, L3 + at));
+        let (a, b) = (plain::word(bytes, L3 + 8), plain::word(bytes, L3 + 16));
+        let (c, d) = (plain::word(bytes, L3 + 24), plain::word(bytes, L3 + 32));
         put(bytes, L3, 0x60u32.to_le_bytes());
         put(bytes, L3 + 4, ((N - l4) as u16).to_be_bytes());
         put(bytes, L3 + 6, [protocol::TCP, TTL]);
-        for (at, word) in [(8, c), (16, d), (24, a), (32, b)] {
-            put(bytes, L3 + at, word.to_le_bytes());
-        }
+        put(bytes, L3 + 8, c.to_le_bytes());
+        put(bytes, L3 + 16, d.to_le_bytes());
+        put(bytes, L3 + 24, a.to_le_bytes());
+        put(bytes, L3 + 32, b.to_le_bytes());
         Sum::new().add_word(a).add_word(b).add_word(c).add_word(d)
     } else {
         const DONT_FRAGMENT: u8 = 0x40;

@@ -24,7 +24,13 @@ impl FlowHash {
     /// No record was found that may be the key's.
     #[inline(always)]
     pub(crate) fn is_without_guess(self) -> bool {
-        self.guess == NO_GUESS
+        self.guess >= LACKED
+    }
+
+    /// As its bucket was read, there was surely none.
+    #[inline(always)]
+    pub(crate) fn was_lacked(self) -> bool {
+        self.guess == LACKED
     }
 
     /// The same for another table.
@@ -36,6 +42,8 @@ impl FlowHash {
 
 /// Leads to no record.
 pub(super) const NO_GUESS: u32 = u32::MAX;
+/// Neither does this: there was no such reference.
+pub(super) const LACKED: u32 = u32::MAX - 1;
 
 /// The secret words.
 #[derive(Clone)]

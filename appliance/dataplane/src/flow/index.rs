@@ -141,22 +141,24 @@ impl Index {
         prefetch(&self.buckets, self.places(hash).second);
     }
 
-    /// The references that may be meant, as far as the first bucket knows.
+    /// The references that may be meant, as far as the first bucket knows. `false`: there is surely none.
     #[inline(always)]
-    pub(super) fn hints(&self, hash: FlowHash, mut hint: impl FnMut(u32)) {
+    pub(super) fn hints(&self, hash: FlowHash, mut hint: impl FnMut(u32)) -> bool {
         let places = self.places(hash);
         let bucket = &self.buckets[places.first];
         let mut lanes = bucket.matching(places.tag);
         let Some(lane) = lanes.next() else {
-            if bucket.overflowed() != 0 {
+            let is_elsewhere = bucket.overflowed() != 0;
+            if is_elsewhere {
                 self.prefetch_second(hash);
             }
-            return;
+            return is_elsewhere;
         };
         hint(bucket.reference(lane));
         for lane in lanes {
             hint(bucket.reference(lane));
         }
+        true
     }
 
     /// There is surely no reference of this hash.

@@ -1,6 +1,6 @@
 //! The flow table of one worker.
 
-use super::hash::{FlowHash, Secret};
+use super::hash::{FlowHash, LACKED, Secret};
 use super::index::Index;
 use super::record::{Cold, Flow, FlowId, FlowView, NewFlow, Side};
 use super::tcp::TcpEvent;
@@ -134,10 +134,12 @@ impl FlowTable {
     /// [`find`](Self::find).
     #[inline(always)]
     pub fn prefetch_record(&self, hash: &mut FlowHash) {
-        self.index.hints(*hash, |reference| {
+        let mut guess = hash.guess;
+        let may_be = self.index.hints(*hash, |reference| {
             prefetch(&self.flows, referee(reference).0 as usize);
-            hash.guess = reference;
+            guess = reference;
         });
+        hash.guess = if may_be { guess } else { LACKED };
     }
 
     /// There is surely no flow for a packet of this hash. `false`: there may be one.

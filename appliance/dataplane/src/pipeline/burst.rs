@@ -121,6 +121,7 @@ impl<F: Frame> Pipeline<F> {
         }
         let mut slots = [Slot::OTHER; BURST];
         let mut others = ArrayVec::new();
+        self.syns.lacked_as_of = self.counters.flows_created;
         self.parse(burst, station, &mut slots, &mut others);
         self.prefetch_records(&mut slots[..burst.len()]);
         let mark = Mark { port, origin: Origin::Received };
@@ -137,6 +138,7 @@ impl<F: Frame> Pipeline<F> {
             self.flows.prefetch_index(slot.hash);
         }
         let mut others = ArrayVec::new();
+        self.syns.lacked_as_of = self.counters.flows_created;
         for Handed { frame, slot, mark } in handed.iter_mut() {
             if slot.plain.is_some() {
                 frame.prefetch();

@@ -85,9 +85,14 @@ impl<F: Frame> Pipeline<F> {
 
     /// Where a plain packet goes that surely has no flow here, as the stages would say, before it is looked at any more. `None`: it is for
     /// the stages.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at_once_elsewhere(&self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
-        if self.placement.is_alone() || !self.flows.lacks(slot.hash) {
+        if self.placement.is_alone() { None } else { self.surely_elsewhere(frame, slot, mark) }
+    }
+
+    #[inline(never)]
+    fn surely_elsewhere(&self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
+        if !self.flows.lacks(slot.hash) {
             return None;
         }
         let [src, dst] = slot.plain?.addresses(frame.bytes())?;

@@ -159,7 +159,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// A proof is good for one connection. What it proves about its sender counts in any case.
     pub(super) fn redeem(&mut self, p: &Passage<'_>, proof: &Proof) -> Step<()> {
-        self.proxy.reflection.proved(p.packet.key.src, p.now);
+        self.proxy.reflection.proved(p.packet.key.src);
         if p.packet.fragment.is_some() || !self.proxy.spent.spend(proof.cookie, proof.name) {
             self.counters.syn.cookies_invalid += 1;
             return drop_for(DropReason::InvalidCookie);

@@ -16,7 +16,7 @@ use crate::lb::Asking;
 use crate::policy::{Context, Decision, Policy};
 use crate::snapshot::Snapshot;
 use crate::sources::{SourceId, Sources};
-use crate::synproxy::{self, Batch, Cookies, Offer, SynOptions, cookie, options};
+use crate::synproxy::{self, Batch, Cookies, Offer, Place, Proxy, Reflection, SynOptions, cookie, options};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
@@ -46,6 +46,8 @@ pub(super) struct SynLane {
     /// The groups' decisions depend on source ports too, so that none is remembered.
     is_judged_by_port: bool,
     batch: Batch,
+    /// How many flows had been made when the burst's buckets were read.
+    pub(super) lacked_as_of: u64,
     /// By the frame's place in the burst.
     candidates: Box<[Candidate; BURST]>,
     /// How often what ended how.
@@ -64,6 +66,8 @@ struct Candidate {
     refused: Option<DropReason>,
     /// It counts towards the limits of SYNs.
     is_limited: bool,
+    /// Where answers to its source are counted.
+    place: Place,
     backend: Option<BackendId>,
     /// Of the groups, where there is a backend.
     decision: Decision,
@@ -102,6 +106,7 @@ struct Known<'a> {
     snapshot: &'a Snapshot,
     sources: &'a Sources,
     cookies: &'a Cookies,
+    reflection: &'a Reflection,
     lane: &'a Lane,
     /// SYNs from this port are limited.
     is_limiting: bool,
@@ -114,6 +119,7 @@ const OTHER: Candidate = Candidate {
     mode: SynProxyMode::Off,
     refused: None,
     is_limited: false,
+    place: Place::NONE,
     backend: None,
     decision: UNDECIDED,
     options: SynOptions::NONE,
@@ -122,6 +128,25 @@ const OTHER: Candidate = Candidate {
 const NO_GATE: Gate = Gate { at: [0; 3], asking: None };
 const NOT_JUDGED: Judged = Judged { source: SourceId(0), backend: BackendId(0), port: 0, decision: None };
 
+impl Candidate {
+    /// It ends so after its backend and its rule were found.
+    #[inline(always)]
+    fn ended(&self, verdict: Verdict) -> Outcome {
+        Outcome { verdict, rule: self.decision.rule, backend: self.backend }
+    }
+
+    #[inline(always)]
+    fn dropped(&self, reason: DropReason) -> Outcome {
+        self.ended(Verdict::Drop(reason))
+    }
+}
+
+/// It ends so before.
+#[inline(always)]
+fn dropped(reason: DropReason) -> Outcome {
+    Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None }
+}
+
 impl SynLane {
     pub(super) fn new() -> Self {
         Self {
@@ -129,6 +154,7 @@ impl SynLane {
             judged: Box::new([NOT_JUDGED; JUDGED]),
             is_judged_by_port: false,
             batch: Batch::default(),
+            lacked_as_of: 0,
             candidates: Box::new([OTHER; BURST]),
             #[cfg(test)]
             ended: std::collections::BTreeMap::new(),
@@ -170,12 +196,12 @@ impl SynLane {
         };
         let standing = known.sources.standing(source);
         let checked = known.snapshot.guard.check_standing(standing, known.lane.port(), known.lane.trust());
-        let [seq, ack] = [4, 8].map(|at| plain::half_word(head, l4 + at).swap_bytes());
+        let seq = plain::half_word(head, l4 + 4).swap_bytes();
         if !is_syn {
             if !is_well_formed::<N>(head, rest, end) {
                 return false;
             }
-            let numbers = (seq, ack.wrapping_sub(1));
+            let numbers = (seq, plain::half_word(head, l4 + 8).swap_bytes().wrapping_sub(1));
             candidate.hash = match V6 {
                 true => batch.add_shown_v6(known.cookies, &key_v6(head), numbers),
                 false => batch.add_shown_v4(known.cookies, &key_v4(head), numbers),
@@ -194,6 +220,8 @@ impl SynLane {
             }
             candidate.is_limited = known.is_limiting && !standing.is_allowlisted;
             candidate.options = options;
+            candidate.place = known.reflection.place(key.src);
+            known.reflection.prefetch(candidate.place);
             candidate.hash = match V6 {
                 true => batch.add_syn_v6(known.cookies, &key_v6(head), seq),
                 false => batch.add_syn_v4(known.cookies, &key_v4(head), seq),
@@ -268,7 +296,8 @@ impl<F: Frame> Pipeline<F> {
         let Self { snapshot, syns, proxy, .. } = self;
         let Some(sources) = &snapshot.sources else { return false };
         let is_limiting = snapshot.syn_flood.is_some() && lane.is_untrusted();
-        let known = Known { snapshot, sources, cookies: &proxy.cookies, lane, is_limiting };
+        let Proxy { cookies, reflection, .. } = proxy;
+        let known = Known { snapshot, sources, cookies, reflection, lane, is_limiting };
         syns.batch.clear();
         let mut is_any = false;
         for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
@@ -281,10 +310,13 @@ impl<F: Frame> Pipeline<F> {
                 }
                 _ => false,
             };
-            if !is_candidate {
+            if is_candidate {
+                is_any = true;
+                // Of a flood, those that come next are candidates too.
+                burst.get(place + 2).into_iter().for_each(Frame::prefetch);
+            } else {
                 syns.candidates[place].what = What::Other;
             }
-            is_any |= is_candidate;
         }
         if is_any {
             syns.batch.compute();
@@ -302,8 +334,12 @@ impl<F: Frame> Pipeline<F> {
         now: Time,
     ) -> Option<Outcome> {
         let what = self.syns.candidates[place % BURST].what;
+        if what == What::Other {
+            return None;
+        }
         // Another packet of the burst may have made its flow.
-        if what == What::Other || !self.flows.lacks(slot.hash) {
+        let is_lacked = slot.hash.was_lacked() && self.syns.lacked_as_of == self.counters.flows_created;
+        if !is_lacked && !self.flows.lacks(slot.hash) {
             return None;
         }
         let kind = slot.plain?.kind;
@@ -335,13 +371,15 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         let shown = plain::half_word(head, N - TCP_HEADER_LEN + 8).swap_bytes().wrapping_sub(1);
-        let [before, own] = [0, 1].map(|n| self.syns.batch.hash::<V6>(candidate.hash.wrapping_add(n)));
-        if cookie::is_shown(before, shown) || cookie::is_shown(own, shown) {
+        let hash = |place: u8| self.syns.batch.hash::<V6>(place);
+        if cookie::is_shown(hash(candidate.hash), shown)
+            || cookie::is_shown(hash(candidate.hash.wrapping_add(1)), shown)
+        {
             return None;
         }
         let reason = candidate.refused.unwrap_or(DropReason::InvalidCookie);
         self.counters.syn.cookies_invalid += u64::from(candidate.refused.is_none());
-        Some(Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None })
+        Some(dropped(reason))
     }
 
     /// A SYN that is asked for a proof, if all stages let it.
@@ -362,28 +400,23 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         // From here on it is certain that it ends here.
-        let ends = |reason, candidate: Option<&Candidate>| {
-            let (rule, backend) =
-                candidate.map_or((None, None), |found| (found.decision.rule, found.backend));
-            Some(Outcome { verdict: Verdict::Drop(reason), rule, backend })
-        };
         if let Some(reason) = candidate.refused {
-            return ends(reason, None);
+            return Some(dropped(reason));
         }
         if candidate.is_limited && !proxy.floods.allow(source, now) {
-            return ends(DropReason::SynRate, None);
+            return Some(dropped(DropReason::SynRate));
         }
         if is_auto {
             let is_flooded = proxy.floods.see(key::<V6, N>(head).dst, now);
             debug_assert!(is_flooded, "it was flooded a moment ago");
         }
-        let Some(backend) = candidate.backend else { return ends(DropReason::NoHealthyBackend, None) };
+        let Some(backend) = candidate.backend else { return Some(dropped(DropReason::NoHealthyBackend)) };
         if candidate.decision.access == Access::Deny {
             counters.hit_rule(candidate.decision.rule, now);
-            return ends(DropReason::DeniedByRule, Some(candidate));
+            return Some(candidate.dropped(DropReason::DeniedByRule));
         }
-        if !proxy.reflection.allow(source, now) {
-            return ends(DropReason::SynRate, Some(candidate));
+        if !proxy.reflection.allow_at(candidate.place, now) {
+            return Some(candidate.dropped(DropReason::SynRate));
         }
         let family = if V6 { Family::V6 } else { Family::V4 };
         let offer = proxy.profiles.offer_of(backend, proxy.mss_max(family));
@@ -395,11 +428,10 @@ impl<F: Frame> Pipeline<F> {
             false => syn_ack::answer_v4(frame, &answer, station),
         };
         if written == Err(NotWritten) {
-            return ends(DropReason::Malformed, Some(candidate));
+            return Some(candidate.dropped(DropReason::Malformed));
         }
         counters.syn.cookies_sent += 1;
-        let (rule, backend) = (candidate.decision.rule, candidate.backend);
-        Some(Outcome { verdict: Verdict::Reply(None), rule, backend })
+        Some(candidate.ended(Verdict::Reply(None)))
     }
 }
 
@@ -432,6 +464,7 @@ fn agree_rarely<const V6: bool>(
 }
 
 #[inline(always)]
+#[expect(clippy::manual_map, reason = "a closure that is used twice is not inlined")]
 fn agree<const V6: bool>(
     cookies: &Cookies,
     (hash, flags): (u64, u8),
@@ -439,24 +472,33 @@ fn agree<const V6: bool>(
     offer: &Offer,
 ) -> SynAck {
     let family = if V6 { Family::V6 } else { Family::V4 };
-    let theirs = syn.timestamps.filter(|_| offer.timestamps);
-    let scales = syn.window_scale.zip(offer.window_scale);
-    let more = theirs.map(|_| synproxy::More {
-        scale: scales.map(|(own, _)| own),
-        promised: scales.map(|(_, promised)| promised),
-        sack: syn.sack_permitted && offer.sack,
-        ecn: flags & (ECE | CWR) == ECE | CWR && offer.ecn,
-    });
+    let theirs = match syn.timestamps {
+        Some((theirs, _)) if offer.timestamps => Some(theirs),
+        _ => None,
+    };
+    let (scale, promised) = match (syn.window_scale, offer.window_scale) {
+        (Some(own), Some(promised)) => (Some(own), Some(promised)),
+        _ => (None, None),
+    };
+    let sack = syn.sack_permitted & offer.sack;
+    let ecn = (flags & (ECE | CWR) == ECE | CWR) & offer.ecn & theirs.is_some();
+    let more = match theirs {
+        Some(_) => Some(synproxy::More { scale, promised, sack, ecn }),
+        None => None,
+    };
     let cookie = cookies.bake_of(hash, family, syn.mss, more);
     SynAck {
         seq: cookie.seq,
-        flags: if more.is_some_and(|more| more.ecn) { ECE } else { 0 },
+        flags: if ecn { ECE } else { 0 },
         mss: offer.mss,
-        more: more.zip(theirs).map(|(more, (theirs, _))| More {
-            timestamps: (cookie.timestamp, theirs),
-            window_scale: more.promised,
-            sack_permitted: more.sack,
-        }),
+        more: match theirs {
+            Some(theirs) => Some(More {
+                timestamps: (cookie.timestamp, theirs),
+                window_scale: promised,
+                sack_permitted: sack,
+            }),
+            None => None,
+        },
     }
 }
 
@@ -484,7 +526,8 @@ fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynO
         let first = plain::word(linux, 0);
         let last = u64::from(plain::half_word(linux, 16));
         if (first ^ LINUX[0]) & LOOKED_AT[0] | (last ^ LINUX[1]) & LOOKED_AT[1] == 0 {
-            let [value, echo] = [8, 12].map(|at| plain::half_word(linux, at).swap_bytes());
+            let value = plain::half_word(linux, 8).swap_bytes();
+            let echo = plain::half_word(linux, 12).swap_bytes();
             return Some(SynOptions {
                 mss: Some(((first >> 16) as u16).swap_bytes()),
                 window_scale: Some(((last >> 24) as u8).min(options::SCALE_MAX)),
@@ -516,7 +559,13 @@ fn key_v4<const N: usize>(head: &[u8; N]) -> KeyV4 {
 
 #[inline(always)]
 fn key_v6<const N: usize>(head: &[u8; N]) -> KeyV6 {
-    let addresses = [8, 16, 24, 32].map(|at| plain::word(head, L3 + at));
+    let [src, dst] = [L3 + 8, L3 + 24];
+    let addresses = [
+        plain::word(head, src),
+        plain::word(head, src + 8),
+        plain::word(head, dst),
+        plain::word(head, dst + 8),
+    ];
     KeyV6 { addresses, ports: plain::half_word(head, L4_OVER_V6), protocol: protocol::TCP }
 }
 

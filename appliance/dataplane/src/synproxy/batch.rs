@@ -2,7 +2,7 @@
 
 use super::cookie::{Cookies, words_v4, words_v6};
 use crate::intrinsics::{Avx512, Wide};
-use crate::siphash::{Key, sip24_lanes};
+use crate::siphash::{Key, sip24, sip24_lanes};
 use crate::wire::plain::{KeyV4, KeyV6};
 use pmd_shim::BURST;
 
@@ -45,8 +45,10 @@ impl<const N: usize> Group<N> {
         let place = self.len;
         if let Some(block) = self.blocks.get_mut(place / LANES) {
             let lane = place % LANES;
-            block.key.iter_mut().zip(key).for_each(|(lanes, key)| lanes[lane] = key);
-            block.words.iter_mut().zip(words).for_each(|(lanes, word)| lanes[lane] = word);
+            (block.key[0][lane], block.key[1][lane]) = (key[0], key[1]);
+            for (n, word) in words.into_iter().enumerate() {
+                block.words[n][lane] = word;
+            }
             self.len += 1;
         }
         place as u8
@@ -63,22 +65,30 @@ impl<const N: usize> Group<N> {
     }
 }
 
-/// What a processor does in the same steps for all lanes.
+/// What a processor with AVX-512 does in the same steps for all lanes.
 struct Compute<'a, const N: usize>(&'a mut [Block<N>]);
 
-impl<const N: usize> Compute<'_, N> {
+impl<const N: usize> Wide for Compute<'_, N> {
     #[inline(always)]
-    fn all(self) {
+    fn run(self, _: Avx512) {
         for block in self.0 {
             block.hashes = sip24_lanes(&block.key, &block.words);
         }
     }
 }
 
-impl<const N: usize> Wide for Compute<'_, N> {
-    #[inline(always)]
-    fn run(self, _: Avx512) {
-        self.all();
+/// One after the other: without rotations of vectors that is less work.
+#[inline(never)]
+fn one_by_one<const N: usize>(group: &mut Group<N>) {
+    let used = group.len;
+    for (block, first) in group.blocks.iter_mut().zip((0..used).step_by(LANES)) {
+        for lane in 0..LANES.min(used - first) {
+            let mut words = [0; N];
+            for (n, word) in words.iter_mut().enumerate() {
+                *word = block.words[n][lane];
+            }
+            block.hashes[lane] = sip24([block.key[0][lane], block.key[1][lane]], words);
+        }
     }
 }
 
@@ -134,8 +144,8 @@ impl Batch {
                 cpu.run(Compute(self.v6.blocks()));
             }
             None => {
-                Compute(self.v4.blocks()).all();
-                Compute(self.v6.blocks()).all();
+                one_by_one(&mut self.v4);
+                one_by_one(&mut self.v6);
             }
         }
     }
@@ -144,5 +154,75 @@ impl Batch {
     #[inline(always)]
     pub fn hash<const V6: bool>(&self, place: u8) -> u64 {
         if V6 { self.v6.hash(place) } else { self.v4.hash(place) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Addr;
+    use crate::synproxy::Question;
+    use crate::time::Time;
+    use crate::wire::{FlowKey, protocol};
+
+    /// Whatever the processor, and however many there are, each hash is that of its own question.
+    #[test]
+    fn hashes_are_those_of_the_questions() {
+        let cookies = Cookies::new([9; 16], 0, Time::from_millis(100_000));
+        let cpus = [None, Avx512::detect()];
+        for (cpu, count) in cpus.into_iter().flat_map(|cpu| [1u32, 7, 8, 9, 32, 64].map(|count| (cpu, count)))
+        {
+            let mut batch = Batch { cpu, ..Batch::default() };
+            let key = |n: u32, v6: bool| {
+                let address = |low| {
+                    if v6 {
+                        Addr::from_bits(0x2001 << 112 | low)
+                    } else {
+                        Addr::v4((low as u32).to_be_bytes())
+                    }
+                };
+                let (src, dst) = (address(u128::from(n) * 77), address(5));
+                FlowKey { src, dst, src_port: n as u16, dst_port: 443, protocol: protocol::TCP }
+            };
+            let v4 = |n| KeyV4::of(&key(n, false)).expect("over IPv4");
+            let syns: Vec<[u8; 2]> = (0..count)
+                .map(|n| {
+                    [
+                        batch.add_syn_v4(&cookies, &v4(n), n * 9),
+                        batch.add_syn_v6(&cookies, &KeyV6::of(&key(n, true)), n * 9),
+                    ]
+                })
+                .collect();
+            batch.compute();
+            for (n, places) in (0..count).zip(syns) {
+                let hash = |v6| cookies.hash(&Question { key: key(n, v6), isn: n * 9 }, cookies.parity());
+                assert_eq!(
+                    (batch.hash::<false>(places[0]), batch.hash::<true>(places[1])),
+                    (hash(false), hash(true))
+                );
+            }
+            batch.clear();
+            let shown: Vec<[u8; 2]> = (0..count)
+                .map(|n| {
+                    [
+                        batch.add_shown_v4(&cookies, &v4(n), (n, n)),
+                        batch.add_shown_v6(&cookies, &KeyV6::of(&key(n, true)), (n, n)),
+                    ]
+                })
+                .collect();
+            batch.compute();
+            for (n, [v4, v6]) in (0..count).zip(shown) {
+                let hash = |v6, isn: u32| cookies.hash(&Question { key: key(n, v6), isn }, n);
+                let before = n.wrapping_sub(1);
+                assert_eq!(
+                    (batch.hash::<false>(v4), batch.hash::<false>(v4 + 1)),
+                    (hash(false, before), hash(false, n))
+                );
+                assert_eq!(
+                    (batch.hash::<true>(v6), batch.hash::<true>(v6 + 1)),
+                    (hash(true, before), hash(true, n))
+                );
+            }
+        }
     }
 }

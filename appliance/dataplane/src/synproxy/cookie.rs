@@ -181,10 +181,16 @@ impl Cookies {
     /// The same, of the question's [hash](super::Batch::add_syn).
     #[inline(always)]
     pub fn bake_of(&self, hash: u64, family: Family, mss: Option<u16>, more: Option<More>) -> Cookie {
-        let (class, part) = mss.map_or((Class::LEAST, 0), |mss| Class::of(mss, family));
+        let (class, part) = match mss {
+            Some(mss) => Class::of(mss, family),
+            None => (Class::LEAST, 0),
+        };
         let class = if more.is_some() { class } else { class.rough() };
         let low = u32::from(class.bits()) << 1 | self.parity();
-        let timestamp = more.map_or(0, |more| self.stamp(hash) | more.bits() | u32::from(part) << 10);
+        let timestamp = match more {
+            Some(more) => self.stamp(hash) | more.bits() | u32::from(part) << 10,
+            None => 0,
+        };
         Cookie { seq: hash as u32 & HASHED | low, timestamp }
     }
 
@@ -239,7 +245,7 @@ impl Cookies {
     }
 
     #[inline(always)]
-    fn hash(&self, question: &Question, parity: u32) -> u64 {
+    pub(super) fn hash(&self, question: &Question, parity: u32) -> u64 {
         let Question { key, isn } = question;
         let secret = self.key(parity);
         match KeyV4::of(key) {
@@ -274,10 +280,19 @@ fn last_word(ports: u32, isn: u32) -> u64 {
     u64::from(ports.swap_bytes().rotate_left(16)) | u64::from(isn) << 32
 }
 
+#[inline(always)]
+fn scale_bits(scale: Option<u8>) -> u32 {
+    match scale {
+        Some(scale) => u32::from(scale).min(NO_SCALE - 1),
+        None => NO_SCALE,
+    }
+}
+
 impl More {
+    #[inline(always)]
     fn bits(self) -> u32 {
-        let scale = |scale: Option<u8>| scale.map_or(NO_SCALE, |scale| u32::from(scale).min(NO_SCALE - 1));
-        scale(self.scale) | u32::from(self.sack) << 4 | u32::from(self.ecn) << 5 | scale(self.promised) << 6
+        let (scale, promised) = (scale_bits(self.scale), scale_bits(self.promised));
+        scale | u32::from(self.sack) << 4 | u32::from(self.ecn) << 5 | promised << 6
     }
 
     fn from_bits(bits: u32) -> Self {

@@ -29,7 +29,7 @@ pub use flood::Floods;
 pub use half_open::{Due, HalfOpen, HalfOpens};
 pub use options::SynOptions;
 pub use profile::{Offer, Profile, Profiles, Scale};
-pub use reflection::Reflection;
+pub use reflection::{Place, Reflection};
 pub use spent::Spent;
 pub use splice::{Lacks, Splice, Terms};
 

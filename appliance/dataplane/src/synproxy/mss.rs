@@ -44,10 +44,13 @@ impl Class {
     }
 
     /// The class of a size, and the part of the way to the next class that is below it.
-    #[inline]
+    #[inline(always)]
     pub fn of(mss: u16, family: Family) -> (Self, u16) {
         let sizes = sizes(family);
-        let above = sizes[1..].iter().filter(|least| mss >= **least).count();
+        let mut above = 0;
+        for least in sizes.iter().skip(1) {
+            above += usize::from(mss >= *least);
+        }
         let from = sizes.get(above).copied().unwrap_or(0);
         let inverse = inverses(family).get(above).copied().unwrap_or(0);
         let part = (u64::from(mss.saturating_sub(from)) * inverse) >> INVERSE_SHIFT;

@@ -48,7 +48,7 @@ impl Profile {
     const UNKNOWN: Self = Self { mss: 0, window_scale: None, sack: None, timestamps: None, ecn: None };
 
     /// What to offer to a client of this backend; `mss_max` fits the links.
-    #[inline]
+    #[inline(always)]
     pub fn offer(&self, mss_max: u16) -> Offer {
         Offer {
             mss: if self.mss == 0 { mss_max } else { self.mss.min(mss_max) },

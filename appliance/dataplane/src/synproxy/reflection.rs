@@ -6,6 +6,7 @@
 
 use crate::addr::{Addr, Family};
 use crate::hash::fold;
+use crate::intrinsics::prefetch;
 use crate::time::Time;
 
 /// Answers at once to an address that has proved nothing.
@@ -24,6 +25,13 @@ pub struct Reflection {
     secret: [u64; 2],
 }
 
+/// Where an address's bucket is, and whose it then is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    index: u32,
+    owner: u32,
+}
+
 /// A bucket: whose it is, how full, and when that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bucket {
@@ -31,6 +39,11 @@ struct Bucket {
     level: u16,
     /// In 1/256 of a second, modulo 2^16.
     at: u16,
+}
+
+impl Place {
+    /// Of no address in particular.
+    pub const NONE: Self = Self { index: 0, owner: 0 };
 }
 
 impl Reflection {
@@ -46,43 +59,61 @@ impl Reflection {
     /// Whether one more answer may go to an address; counts it if so.
     #[inline]
     pub fn allow(&mut self, to: Addr, now: Time) -> bool {
-        let (bucket, owner, at) = self.find(to, now);
+        self.allow_at(self.place(to), now)
+    }
+
+    /// Asks for the bucket at a place.
+    #[inline(always)]
+    pub fn prefetch(&self, place: Place) {
+        prefetch(&self.places, place.index as usize);
+    }
+
+    /// As [`allow`](Self::allow), for the address whose place this is.
+    #[inline(always)]
+    pub fn allow_at(&mut self, Place { index, owner }: Place, now: Time) -> bool {
+        let at = tick(now);
+        let bucket = &mut self.places[index as usize % PLACES];
         // What leaks goes by the bucket's own clock, which comes round every four minutes: later than any bucket needs to be empty.
         let leaked = at.wrapping_sub(bucket.at);
         bucket.level = bucket.level.saturating_sub(leaked);
         bucket.at = at;
-        if bucket.owner == owner {
-            if bucket.level >= BURST {
-                return false;
-            }
-            bucket.level += 1;
-        } else if bucket.level == 0 {
-            (bucket.owner, bucket.level) = (owner, 1);
-        } else {
-            bucket.level -= 1;
+        let is_own = bucket.owner == owner;
+        if is_own & (bucket.level >= BURST) {
+            return false;
         }
+        // Without branches, as forged addresses go either way.
+        let is_taken = is_own | (bucket.level == 0);
+        bucket.owner = if is_taken { owner } else { bucket.owner };
+        bucket.level = if is_taken { bucket.level + 1 } else { bucket.level - 1 };
         true
     }
 
     /// An address proved that it is there.
     #[inline]
-    pub fn proved(&mut self, from: Addr, now: Time) {
-        let (bucket, owner, _) = self.find(from, now);
+    pub fn proved(&mut self, from: Addr) {
+        let Place { index, owner } = self.place(from);
+        let bucket = &mut self.places[index as usize % PLACES];
         if bucket.owner == owner {
             bucket.level = 0;
         }
     }
 
-    #[inline]
-    fn find(&mut self, address: Addr, now: Time) -> (&mut Bucket, u32, u16) {
+    /// The place of an address.
+    #[inline(always)]
+    pub fn place(&self, address: Addr) -> Place {
         let bits = address.bits();
         // A network of IPv6 is as good a victim as its hosts.
         let low = if address.family() == Family::V4 { bits as u64 } else { 0 };
         let hash = fold(low ^ self.secret[0], (bits >> 64) as u64 ^ self.secret[1]);
         let hash = fold(hash, self.secret[0] ^ 0xa076_1d64_78bd_642f);
-        let at = (now.0 / TICK_NS) as u16;
-        (&mut self.places[hash as usize % PLACES], (hash >> 32) as u32, at)
+        Place { index: (hash as usize % PLACES) as u32, owner: (hash >> 32) as u32 }
     }
+}
+
+/// The time of buckets.
+#[inline(always)]
+fn tick(now: Time) -> u16 {
+    (now.0 / TICK_NS) as u16
 }
 
 #[cfg(test)]
@@ -114,7 +145,7 @@ mod tests {
         let now = Time::from_millis(5_000);
         for _ in 0..100_000 {
             assert!(reflection.allow(client(1), now));
-            reflection.proved(client(1), now);
+            reflection.proved(client(1));
         }
     }
 
