@@ -13,7 +13,7 @@ use crate::route::{NextHop, RouteTable};
 use crate::sources::Sources;
 use crate::tunnel::{self, Tunnels};
 use crate::verdict::PortId;
-use nva_config::{Config, Prefix, SecurityGroup, SynFlood, Trust};
+use nva_config::{Config, Prefix, SecurityGroup, SynFlood, SynProxyMode, Trust};
 
 /// What a port's device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,9 @@ pub struct Snapshot {
     pub(crate) homes: Homes,
     pub(crate) syn_flood: Option<SynFlood>,
     pub(crate) tunnels: Tunnels,
-    /// Where clients prove themselves.
+    /// When clients of any frontend prove themselves.
+    pub(crate) asks: SynProxyMode,
+    /// Where they do.
     pub(crate) sources: Option<Sources>,
     pub(crate) cookie_secret: Option<[u8; 16]>,
     names: Names,
@@ -97,7 +99,8 @@ impl Snapshot {
         let tunnels_before = before.map(|(before, _)| &before.tunnels);
         let tunnels = Tunnels::build(tunnels_before, config, &ports, options.names);
         let guard = Guard::build(config);
-        let sources = balancer.asks().then(|| sources(config, &guard, &routes, &policy));
+        let asks = balancer.asks();
+        let sources = (asks != SynProxyMode::Off).then(|| sources(config, &guard, &routes, &policy));
         Self {
             generation: options.generation,
             decided,
@@ -111,6 +114,7 @@ impl Snapshot {
                 .map(|n| (port_id(n.port.0), n.address.into(), Mac(n.mac.0)))
                 .collect(),
             guard,
+            asks,
             sources,
             balancer,
             policy,

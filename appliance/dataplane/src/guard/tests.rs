@@ -315,3 +315,51 @@ fn memcached_is_not_heard_from_outside() {
     off.protection.amplification.block_memcached = false;
     assert_eq!(check(&off, UNTRUSTED, ("192.0.2.1", 11_211), ("10.2.0.4", 4000)), Ok(()));
 }
+
+/// What is known of a source beforehand refuses what the whole check refuses, in whichever port it comes and however ports are checked.
+#[test]
+fn a_standing_says_what_the_check_says() {
+    let sources = [
+        "0.0.0.1",
+        "127.0.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "169.254.1.1",
+        "168.63.129.16",
+        "203.0.113.1",
+        "203.0.113.10",
+        "203.0.113.255",
+        "203.0.113.9",
+        "10.2.0.1",
+        "10.2.0.255",
+        "10.200.0.1",
+        "172.16.0.0",
+        "198.18.0.1",
+        "198.18.7.1",
+        "198.51.100.1",
+        "8.8.8.8",
+    ];
+    for mode in [AntiSpoofing::Strict, AntiSpoofing::Loose, AntiSpoofing::Off] {
+        let mut config = config();
+        config.protection.anti_spoofing = mode;
+        let guard = Guard::build(&config);
+        let frontend = address("203.0.113.10");
+        assert!(
+            guard.takes(frontend)
+                && !guard.takes(address("203.0.113.255"))
+                && !guard.takes(address("8.8.8.8"))
+        );
+        for (source, port) in sources.iter().flat_map(|source| [(source, UNTRUSTED), (source, TRUSTED)]) {
+            let trust = config.ports[port.index()].trust;
+            let packet = udp((source, 1000), ("203.0.113.10", 443));
+            let route = route(packet.key.src);
+            let standing = guard.standing(packet.key.src, route);
+            let expected = guard.check(&packet, &[], port, trust, route);
+            assert_eq!(
+                guard.check_standing(standing, port, trust),
+                expected,
+                "{source} by {port:?}, {mode:?}"
+            );
+        }
+    }
+}

@@ -236,9 +236,11 @@ impl Balancer {
         self.choose(asking.choice, key)
     }
 
-    /// Whether clients of any service prove themselves.
-    pub fn asks(&self) -> bool {
-        self.services.iter().any(|service| service.syn_proxy != SynProxyMode::Off)
+    /// When clients of any service prove themselves.
+    pub fn asks(&self) -> SynProxyMode {
+        let is_any = |mode| self.services.iter().any(|service| service.syn_proxy == mode);
+        let modes = [SynProxyMode::Always, SynProxyMode::Auto];
+        modes.into_iter().find(|mode| is_any(*mode)).unwrap_or(SynProxyMode::Off)
     }
 
     /// The frontends whose clients prove themselves while they are flooded.

@@ -244,7 +244,7 @@ impl<F: Frame> Pipeline<F> {
         let lane = self.lane(mark.port, now);
         // Into a segment answers go through the stages.
         let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
-        let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane);
+        let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane, now);
         let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {

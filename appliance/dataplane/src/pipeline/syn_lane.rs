@@ -16,7 +16,9 @@ use crate::lb::Asking;
 use crate::policy::{Context, Decision, Policy};
 use crate::snapshot::Snapshot;
 use crate::sources::{SourceId, Sources};
-use crate::synproxy::{self, Batch, Cookies, Offer, Place, Proxy, Reflection, SynOptions, cookie, options};
+use crate::synproxy::{
+    self, Batch, Cookies, Floods, Offer, Place, Proxy, Reflection, SynOptions, cookie, options,
+};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
@@ -107,7 +109,9 @@ struct Known<'a> {
     sources: &'a Sources,
     cookies: &'a Cookies,
     reflection: &'a Reflection,
+    floods: &'a Floods,
     lane: &'a Lane,
+    now: Time,
     /// SYNs from this port are limited.
     is_limiting: bool,
 }
@@ -189,6 +193,10 @@ impl SynLane {
         if ports as u16 == 0 || ports >> 16 == 0 {
             return false;
         }
+        // What is flooded now stays so for this burst.
+        if asking.mode == SynProxyMode::Auto && !known.is_due::<V6, N>(head, is_syn) {
+            return false;
+        }
         let candidate = &mut candidates[place % BURST];
         let source = match V6 {
             true => known.sources.of_v6(source::<V6, N>(head)),
@@ -231,6 +239,18 @@ impl SynLane {
         candidate.mode = asking.mode;
         candidate.refused = checked.err();
         true
+    }
+}
+
+impl Known<'_> {
+    /// Whether clients of a frontend that asks while it is flooded are asked now.
+    #[inline(never)]
+    fn is_due<const V6: bool, const N: usize>(&self, head: &[u8; N], is_syn: bool) -> bool {
+        let frontend = key::<V6, N>(head).dst;
+        match is_syn {
+            true => self.floods.is_flooded(frontend, self.now),
+            false => self.floods.may_show(frontend, self.now),
+        }
     }
 }
 
@@ -292,12 +312,21 @@ impl<F: Frame> Pipeline<F> {
     /// Looks at those packets of a burst for which no record was found, and computes the hashes of their cookies. `false`: none is for the
     /// lane.
     #[inline(never)]
-    pub(super) fn look_for_syns(&mut self, burst: &Burst<F>, slots: &[Slot; BURST], lane: &Lane) -> bool {
+    pub(super) fn look_for_syns(
+        &mut self,
+        burst: &Burst<F>,
+        slots: &[Slot; BURST],
+        lane: &Lane,
+        now: Time,
+    ) -> bool {
         let Self { snapshot, syns, proxy, .. } = self;
         let Some(sources) = &snapshot.sources else { return false };
+        if snapshot.asks != SynProxyMode::Always && !proxy.floods.may_any_show(now) {
+            return false;
+        }
         let is_limiting = snapshot.syn_flood.is_some() && lane.is_untrusted();
-        let Proxy { cookies, reflection, .. } = proxy;
-        let known = Known { snapshot, sources, cookies, reflection, lane, is_limiting };
+        let Proxy { cookies, reflection, floods, .. } = proxy;
+        let known = Known { snapshot, sources, cookies, reflection, floods, lane, now, is_limiting };
         syns.batch.clear();
         let mut is_any = false;
         for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
@@ -325,7 +354,8 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Ends a packet's way as the stages would. `None`: it is for the stages, and nothing was changed.
-    #[inline(always)]
+    // Not inlined, so that the fast lane has the registers to itself.
+    #[inline(never)]
     pub(super) fn syn(
         &mut self,
         frame: &mut F,
@@ -346,8 +376,8 @@ impl<F: Frame> Pipeline<F> {
         let outcome = match (what, kind == Kind::TcpV6) {
             (What::Syn, false) => self.ask_at_once::<false, V4>(frame, place, lane, now),
             (What::Syn, true) => self.ask_at_once::<true, V6>(frame, place, lane, now),
-            (_, false) => self.refuse::<false, V4>(frame, place, now),
-            (_, true) => self.refuse::<true, V6>(frame, place, now),
+            (_, false) => self.refuse::<false, V4>(frame, place),
+            (_, true) => self.refuse::<true, V6>(frame, place),
         }?;
         #[cfg(test)]
         {
@@ -359,17 +389,9 @@ impl<F: Frame> Pipeline<F> {
 
     /// A segment that should show a cookie, and shows none that is right.
     #[inline(always)]
-    fn refuse<const V6: bool, const N: usize>(
-        &mut self,
-        frame: &F,
-        place: usize,
-        now: Time,
-    ) -> Option<Outcome> {
+    fn refuse<const V6: bool, const N: usize>(&mut self, frame: &F, place: usize) -> Option<Outcome> {
         let head: &[u8; N] = frame.bytes().first_chunk()?;
         let candidate = &self.syns.candidates[place % BURST];
-        if candidate.mode == SynProxyMode::Auto && !self.proxy.floods.may_show(key::<V6, N>(head).dst, now) {
-            return None;
-        }
         let shown = plain::half_word(head, N - TCP_HEADER_LEN + 8).swap_bytes().wrapping_sub(1);
         let hash = |place: u8| self.syns.batch.hash::<V6>(place);
         if cookie::is_shown(hash(candidate.hash), shown)
@@ -395,10 +417,6 @@ impl<F: Frame> Pipeline<F> {
         let head: &[u8; N] = frame.bytes().first_chunk()?;
         let (candidate, source) = (&syns.candidates[place % BURST], source::<V6, N>(head));
         let station = exits.get(lane.port().index()).map(Exit::mac)?;
-        let is_auto = candidate.mode == SynProxyMode::Auto;
-        if is_auto && !proxy.floods.is_flooded(key::<V6, N>(head).dst, now) {
-            return None;
-        }
         // From here on it is certain that it ends here.
         if let Some(reason) = candidate.refused {
             return Some(dropped(reason));
@@ -406,7 +424,7 @@ impl<F: Frame> Pipeline<F> {
         if candidate.is_limited && !proxy.floods.allow(source, now) {
             return Some(dropped(DropReason::SynRate));
         }
-        if is_auto {
+        if candidate.mode == SynProxyMode::Auto {
             let is_flooded = proxy.floods.see(key::<V6, N>(head).dst, now);
             debug_assert!(is_flooded, "it was flooded a moment ago");
         }

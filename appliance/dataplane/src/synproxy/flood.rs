@@ -77,6 +77,8 @@ pub struct Floods {
     all: Meter,
     frontends: HashMap<Addr, Watch>,
     others: Watch,
+    /// When any of them was last flooded.
+    latest: Option<Time>,
     sources: Box<[Source]>,
     secret: [u64; 2],
 }
@@ -99,6 +101,7 @@ impl Floods {
             all: Meter::default(),
             frontends: HashMap::new(),
             others: Watch::default(),
+            latest: None,
             sources: vec![Source::default(); PLACES].into_boxed_slice(),
             secret: [secret as u64 | 1, (secret >> 64) as u64],
         }
@@ -155,6 +158,7 @@ impl Floods {
         let Some(watch) = self.frontends.get_mut(&frontend).filter(|_| threshold != 0) else { return false };
         let was_flooded = watch.is_flooded(now);
         let is_flooded = watch.see(threshold, now);
+        self.latest = self.latest.max(watch.hot);
         if is_flooded {
             if !was_flooded {
                 // What it got is its own flood, and not that of others.
@@ -163,10 +167,19 @@ impl Floods {
             }
             return true;
         }
-        self.others.see(threshold, now)
+        let is_flooded = self.others.see(threshold, now);
+        self.latest = self.latest.max(self.others.hot);
+        is_flooded
     }
 
-    /// Whether one more SYN to a frontend is surely of a flood, which [`see`](Self::see) will say too. Counts nothing.
+    /// Whether there is any frontend of which [`may_show`](Self::may_show) could be true. Of none that is not, is
+    /// [`is_flooded`](Self::is_flooded).
+    #[inline]
+    pub fn may_any_show(&self, now: Time) -> bool {
+        self.latest.is_some_and(|hot| now.since(hot) < CALM + SHOWN)
+    }
+
+    /// Whether one more SYN to a frontend is surely of a flood, which [`see`](Self::see) will say too at the same time. Counts nothing.
     #[inline]
     pub fn is_flooded(&self, frontend: Addr, now: Time) -> bool {
         let watch = self.frontends.get(&frontend);
