@@ -353,7 +353,7 @@ impl Rig {
         self.sink.sent = 0;
         let strangers = Cell::new(0);
         let outside = |flow: usize, size| {
-            if scenario.kind == Kind::SomeDenied && flow % STRANGERS == 0 {
+            if scenario.kind == Kind::SomeDenied && flow.is_multiple_of(STRANGERS) {
                 return traffic::unwanted(strangers.replace(strangers.get() + 1), size);
             }
             traffic::from_client(indices[flow], Segment::Data, size)
