@@ -4,7 +4,7 @@ use crate::ends::{BOTH, Ends, V4, V6, at, rule};
 use nva_tests::packet::{Packet, arp_reply, arp_request, echo, echo_reply, error, icmp, other, tcp, udp};
 use nva_tests::ports::Port::{Trusted, Untrusted};
 use nva_tests::ports::{changed, network};
-use nva_tests::script::{Expect, Script, drops, forwards, holds, refuses, replies};
+use nva_tests::script::{Expect, Script, consumes, drops, forwards, holds, refuses, replies};
 use nva_tests::tunnel::{INNER, Tunnel, back, inner};
 use std::time::Duration;
 
@@ -512,7 +512,7 @@ fn an_unknown_peer_address_is_asked_for() {
     let asks = arp_request(station, "10.2.0.1", "10.2.0.200");
     script.send(Trusted, &EXTERNAL.arrives(&frame), holds().forwarded_later().and(Trusted, &asks));
     let says = arp_reply(peer, "10.2.0.200", station, "10.2.0.1");
-    script.send(Trusted, &says, nva_tests::script::consumes().and(Trusted, &INTERNAL.leaves(&frame)));
+    script.send(Trusted, &says, consumes().and(Trusted, &INTERNAL.leaves(&frame)));
     crosses(&mut script, EXTERNAL, INTERNAL, &inner(&request(V4).from("198.51.100.9:1").syn(1)), None);
     script.run();
 }
@@ -575,4 +575,66 @@ fn two_pools_are_two_ports() {
     let elsewhere = Tunnel { own: "10.2.0.1", ..OUTER_POOL };
     script.send(Trusted, &elsewhere.arrives(&syn), drops("tunnel_unknown_vni"));
     script.run();
+}
+
+/// What a router on the way to a peer says of a packet that it could not pass on.
+fn narrow(outer: Tunnel, quoted: &Packet, mtu: u32) -> Packet {
+    let is_v4 = !outer.own.contains(':');
+    let (router, (kind, code)) = if is_v4 { ("10.2.0.254", (3, 4)) } else { ("fd00:2::fe", (2, 0)) };
+    let mut quote = quoted.ip_bytes();
+    quote.truncate(540);
+    icmp(router, outer.own, kind, code, mtu).data(&quote)
+}
+
+#[test]
+fn a_narrow_way_to_a_peer_is_learnt_and_forgotten() {
+    for ((external, internal), ends) in OUTER.into_iter().flat_map(|outer| BOTH.map(|ends| (outer, ends))) {
+        let over = if external.own.contains(':') { 70 } else { 50 };
+        let mut script = Script::new("RFC 1191 and RFC 8201, of outer packets", &gateway());
+        let headers = ends.either(28, 48);
+        let sized = |len: usize| udp(&ends.client(53), &at(ends.frontend, 53)).data(&vec![7; len - headers]);
+        let full = inner(&sized(1500 - over));
+        crosses(&mut script, external, internal, &full, None);
+        let sent = internal.leaves(&full);
+        // It would have fitted; it is of no tunnel, of no peer; and what is no packet of ours at all.
+        let stranger = if over == 70 { "fd00:2::c9" } else { "10.2.0.201" };
+        let odd = udp(&at(internal.own, 1_000), &at(internal.peer, 10_800)).data(&[8; 1_400]);
+        for (quoted, mtu) in [
+            (&sent, 1500),
+            (&internal.vni(900).leaves(&full), 1400),
+            (&internal.udp_port(4789).leaves(&full), 1400),
+            (&internal.peer(stranger).leaves(&full), 1400),
+            (&odd, 1300),
+            (&internal.leaves(&inner(&sized(1300))), 1400),
+        ] {
+            script.send(Trusted, &narrow(internal, quoted, mtu), drops("invalid_state"));
+        }
+        crosses(&mut script, external, internal, &full, None);
+        script.send(Trusted, &narrow(internal, &sent, 1400), consumes());
+        let told = back(&too_big(ends, &sized(1500 - over), (1400 - over) as u32));
+        let expect = || refuses("too_big", Trusted, &external.leaves(&told));
+        script.send(Trusted, &external.arrives(&full), expect());
+        crosses(&mut script, external, internal, &inner(&sized(1400 - over)), None);
+        // A wider one does not count meanwhile.
+        script.send(Trusted, &narrow(internal, &sent, 1450), consumes());
+        script.send(Trusted, &external.arrives(&full), expect());
+        script.wait(Duration::from_secs(600));
+        crosses(&mut script, external, internal, &full, None);
+        script.run();
+    }
+}
+
+#[test]
+fn no_router_makes_a_way_narrower_than_every_host_takes() {
+    for (said, room) in [(0, 1442), (100, 594), (643, 594), (1006, 956)] {
+        let mut script = Script::new("a floor, and plateaus for routers that do not say it", &gateway());
+        let sized = |len: usize| udp("198.51.100.9:53", "203.0.113.10:53").data(&vec![7; len - 28]);
+        let full = inner(&sized(1450));
+        crosses(&mut script, EXTERNAL, INTERNAL, &full, None);
+        script.send(Trusted, &narrow(INTERNAL, &INTERNAL.leaves(&full), said), consumes());
+        let told = back(&too_big(V4, &sized(1450), room));
+        script.send(Trusted, &EXTERNAL.arrives(&full), refuses("too_big", Trusted, &EXTERNAL.leaves(&told)));
+        crosses(&mut script, EXTERNAL, INTERNAL, &inner(&sized(room as usize)), None);
+        script.run();
+    }
 }

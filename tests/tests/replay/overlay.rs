@@ -1,7 +1,7 @@
 //! Segments of an overlay as ports: address resolution in them, stations behind several remotes, and who may speak.
 
 use crate::ends::{V4, at};
-use nva_tests::packet::{Packet, arp_reply, arp_request, echo, echo_reply, error, tcp, udp};
+use nva_tests::packet::{Packet, arp_reply, arp_request, echo, echo_reply, error, icmp, tcp, udp};
 use nva_tests::ports::Port::{Trusted, Untrusted};
 use nva_tests::ports::{Mac, changed, network};
 use nva_tests::script::{Script, consumes, drops, forwards, holds, refuses, replies};
@@ -171,4 +171,33 @@ fn a_remote_that_does_not_answer_loses_what_waits() {
     }
     script.wait(core::time::Duration::from_secs(1)).to_the_end();
     script.run();
+}
+
+#[test]
+fn a_narrow_way_to_a_remote_is_learnt() {
+    for outer in OUTER {
+        let is_v6 = outer.0.own.contains(':');
+        let over = if is_v6 { 70 } else { 50 };
+        let neighbor = "neighbors:\n  - {address: 10.9.0.4, mac: \"02:00:00:00:09:04\"}\n";
+        let config = overlay(outer, ", learn: false").replacen("neighbors:\n", neighbor, 1);
+        let mut script = Script::new("packet too big about an outer packet", &config);
+        let sized = |len: usize| udp(&V4.client(40_000), &at("10.9.0.4", 53)).data(&vec![7; len - 28]);
+        let (first, second) = outer;
+        let passes = |script: &mut Script, packet: &Packet| {
+            let leaves = inward(&packet.clone().hop());
+            let expect =
+                forwards(Trusted, &second.leaves(&leaves)).and(Trusted, &first.leaves(&leaves)).into("pool");
+            script.send(Untrusted, packet, expect);
+        };
+        let full = sized(1500 - over);
+        passes(&mut script, &full);
+        let mut quote = second.leaves(&inward(&full.clone().hop())).ip_bytes();
+        quote.truncate(60);
+        let (router, kind, code) = if is_v6 { ("fd00:2::fe", 2, 0) } else { ("10.2.0.254", 3, 4) };
+        script.send(Trusted, &icmp(router, first.own, kind, code, 1400).data(&quote), consumes());
+        let told = error("203.0.113.1", &full, 3, 4, (1400 - over) as u32);
+        script.send(Untrusted, &full, refuses("too_big", Untrusted, &told));
+        passes(&mut script, &sized(1400 - over));
+        script.run();
+    }
 }

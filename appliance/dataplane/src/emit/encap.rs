@@ -62,6 +62,11 @@ impl Outer {
         }
     }
 
+    /// These are its ends.
+    pub(crate) fn is_between(&self, src: Addr, dst: Addr) -> bool {
+        self.src == src && self.dst == dst
+    }
+
     /// The length of the outer IP header in bytes.
     #[inline(always)]
     pub(super) const fn ip_len(&self) -> usize {

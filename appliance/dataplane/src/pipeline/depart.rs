@@ -53,13 +53,20 @@ impl<F: Frame> Pipeline<F> {
         ControlFlow::Continue(departure)
     }
 
+    /// The longest IP packet that leaves by a port, a tunnel or a segment.
+    #[inline(always)]
+    pub(super) fn room(&self, port: PortId) -> u16 {
+        let (mtu, tunnels) = (self.facts(port).mtu, &self.snapshot.tunnels);
+        if tunnels.least_room(self.now) == u16::MAX { mtu } else { tunnels.room(port, mtu, self.now) }
+    }
+
     /// Time to live and size against the way out.
     #[inline(always)]
     pub(super) fn fits(&mut self, frame: &mut F, p: &Passage<'_>, departure: Departure) -> Step<()> {
         if p.packet.ttl <= 1 && !p.port.is_tunnel() {
             return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
         }
-        let mtu = self.facts(departure.port).mtu;
+        let mtu = self.room(departure.port);
         if p.packet.ip_len() > usize::from(mtu) && p.packet.dont_fragment {
             let error = IcmpError::FragmentationNeeded { mtu };
             return self.answer_with_error(frame, p, error, DropReason::TooBig);
@@ -102,7 +109,7 @@ impl<F: Frame> Pipeline<F> {
         tx: &mut T,
     ) -> Verdict {
         let facts = self.facts(port);
-        let (station, mtu) = (facts.mac, facts.mtu);
+        let (station, mtu) = (facts.mac, self.room(port));
         rewrite::set_link(frame.bytes_mut(), station, mac);
         if frame.bytes().len() > usize::from(mtu) + ETHERNET_HEADER_LEN {
             return self.deliver_split(frame, port, mtu, tx);

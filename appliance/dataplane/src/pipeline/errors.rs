@@ -8,9 +8,15 @@ use crate::emit::rewrite::{self, Translation};
 use crate::emit::splice::splice_quoted;
 use crate::flow::{Flow, Side};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{self, Transport};
+use crate::wire::{self, Quoted, Transport};
 use core::ops::ControlFlow;
 use pmd_shim::Frame;
+
+/// Destination unreachable: fragmentation needed and DF set (RFC 792).
+const UNREACHABLE: u8 = 3;
+const FRAGMENTATION_NEEDED: u8 = 4;
+/// The type of ICMPv6's error (RFC 4443, 3.2).
+const PACKET_TOO_BIG: u8 = 2;
 
 /// The least MTU that an ICMPv6 packet too big may name (RFC 8200, 5).
 const IPV6_MIN_MTU: u32 = 1280;
@@ -53,6 +59,7 @@ impl<F: Frame> Pipeline<F> {
         if quoted.key.src != p.packet.key.dst || !plausible_mtu(frame.bytes(), p) {
             return drop_for(DropReason::InvalidState);
         }
+        self.error_about_tunnel(frame, p, &quoted)?;
         // Who would answer the quoted packet is, as a sender, on the error's own way.
         let answer = quoted.key.reversed();
         let Some((id, side)) = self.flows.find(&answer, self.flows.hash(&answer)) else {
@@ -87,6 +94,29 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
+impl<F: Frame> Pipeline<F> {
+    /// An error about an outer packet of ours that is too big for some link makes the way to that end of the tunnel narrower, and ends here.
+    fn error_about_tunnel(&mut self, frame: &F, p: &Passage<'_>, quoted: &Quoted) -> Step<()> {
+        let Transport::Icmp(icmp) = p.packet.transport else { return ControlFlow::Continue(()) };
+        let field =
+            wire::chunk(frame.bytes(), usize::from(p.packet.l4) + 4).copied().map_or(0, u32::from_be_bytes);
+        let mtu = match (p.packet.family, icmp.kind, icmp.code) {
+            (Family::V4, UNREACHABLE, FRAGMENTATION_NEEDED) => field & 0xffff,
+            (Family::V6, PACKET_TOO_BIG, _) => field,
+            _ => return ControlFlow::Continue(()),
+        };
+        if !self.snapshot.tunnels.end_at(p.port, quoted.key.src, quoted.key.dst) {
+            return ControlFlow::Continue(());
+        }
+        self.guard(frame, p)?;
+        // To look all tunnels through takes a while.
+        let link = self.facts(p.port).mtu;
+        let is_ours = self.icmp_errors.allow(p.now)
+            && self.snapshot.tunnels.learn_mtu(p.port, quoted, payload(frame, p), mtu, link, p.now);
+        if is_ours { decided(Verdict::Consume) } else { drop_for(DropReason::InvalidState) }
+    }
+}
+
 /// What is changed in the header that an error quotes, when the error goes the way of `side`'s packets: the quoted packet went
 /// the other way, and is put back to what its sender sent.
 fn quoted_translation(flow: &Flow, side: Side) -> Translation {
@@ -98,7 +128,6 @@ fn quoted_translation(flow: &Flow, side: Side) -> Translation {
 
 /// A packet too big that names less than the least MTU of IPv6 is an attack on it (RFC 8201, 4).
 fn plausible_mtu(bytes: &[u8], p: &Passage<'_>) -> bool {
-    const PACKET_TOO_BIG: u8 = 2;
     let Transport::Icmp(icmp) = p.packet.transport else { return true };
     if p.packet.family != Family::V6 || icmp.kind != PACKET_TOO_BIG {
         return true;

@@ -36,6 +36,8 @@ pub(super) struct Lane {
     deadlines: Deadlines,
     /// Datagrams are held against the amplification filters.
     is_filtered: bool,
+    /// Longer packets may not fit a way that routers have called narrow.
+    room: u16,
 }
 
 impl Lane {
@@ -100,6 +102,7 @@ impl<F: Frame> Pipeline<F> {
             generation: self.snapshot.decided,
             deadlines: self.flows.deadlines(now),
             is_filtered: self.facts(port).trust == Trust::Untrusted,
+            room: self.snapshot.tunnels.least_room(now),
         }
     }
 
@@ -146,7 +149,7 @@ impl<F: Frame> Pipeline<F> {
         let tunnel = self.snapshot.tunnels.open(way.port)?;
         let path = self.snapshot.tunnels.path(tunnel)?;
         let exit = self.exits.get(tunnel.carrier.index())?;
-        if bytes.len() > usize::from(tunnel.mtu) + L3
+        if bytes.len() > usize::from(tunnel.mtu.min(lane.room)) + L3
             || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
         {
             return None;

@@ -359,7 +359,7 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn pass_through(&self, frame: &mut F, p: &Passage<'_>) {
         let tunnels = &self.snapshot.tunnels;
         let Some(tunnel) = tunnels.open(p.port).filter(|tunnel| tunnel.clamps_mss) else { return };
-        let mtu = tunnel.mtu.min(self.facts(tunnel.twin).mtu);
+        let mtu = self.room(p.port).min(self.room(tunnel.twin));
         mss::clamp(frame.bytes_mut(), p.packet, mtu);
     }
 
@@ -372,7 +372,7 @@ impl<F: Frame> Pipeline<F> {
         now: Time,
         tx: &mut T,
     ) -> Verdict {
-        let mtu = usize::from(self.facts(departure.port).mtu);
+        let mtu = usize::from(self.room(departure.port));
         let envelope = match self.open_envelope(&mut frame, departure.port) {
             Ok(envelope) => envelope,
             Err(reason) => return Verdict::Drop(reason),

@@ -1,11 +1,10 @@
 //! From the configuration's gateways to tables.
 
-use super::geneve::OPTIONS_LEN;
+use super::pmtu::Learnt;
 use super::vni::{Row, VniTable};
 use super::{End, Ends, Frontends, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
 use crate::addr::Addr;
 use crate::emit::encap::Outer;
-use crate::emit::geneve;
 use crate::names::{Names, TunnelName};
 use crate::route::{NextHop, RouteTable};
 use crate::snapshot::{PortFacts, port_id, route_table};
@@ -14,6 +13,7 @@ use hashbrown::HashMap;
 use nva_config::{Config, Encapsulation, Gateway, Trust};
 use smallvec::SmallVec;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// No port: where what is closed leads to.
 const NOWHERE: PortId = PortId(u16::MAX);
@@ -74,6 +74,7 @@ impl Tunnels {
             vnis: VniTable::build(&build.rows),
             tunnels,
             facts,
+            learnt: Arc::new(Learnt::new(build.paths.len())),
             paths: build.paths.into(),
             segments,
             stations: ports.iter().map(|port| port.mac).collect(),
@@ -237,10 +238,7 @@ impl Build<'_> {
         });
         let link = self.ports.get(carrier.index()).map_or(0, |port| port.mtu);
         let mtu = gateway.mtu.map_or(link, |mtu| mtu.min(link));
-        let overhead = self.paths.get(path as usize).map_or(0, |path| match path.is_geneve {
-            true => geneve::overhead(&path.outer, OPTIONS_LEN),
-            false => path.outer.overhead(),
-        });
+        let overhead = self.paths.get(path as usize).map_or(0, Path::overhead);
         Tunnel {
             vni: tunnel.vni,
             udp_port: tunnel.udp_port,

@@ -24,6 +24,7 @@ pub mod entropy;
 mod frontends;
 pub mod geneve;
 mod overlay;
+mod pmtu;
 mod vni;
 pub mod vxlan;
 
@@ -41,7 +42,9 @@ use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
 use crate::verdict::PortId;
 use nva_config::Trust;
+use pmtu::Learnt;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use vni::VniTable;
 
 /// A tunnel to one peer.
@@ -104,6 +107,8 @@ pub struct Tunnels {
     /// The same.
     facts: Box<[PortFacts]>,
     paths: Box<[Path]>,
+    /// How narrow ways turned out to be.
+    learnt: Arc<Learnt>,
     /// By [`PortId::index`]; those of ports on devices are `None`.
     segments: Box<[Option<Segment>]>,
     /// The Ethernet addresses of all ports.
