@@ -1,5 +1,9 @@
 //! What fuzzers try, as functions, so that their findings stay as ordinary tests.
 
+mod splice;
+
+pub use splice::{splice, splice_seeds};
+
 use crate::packet::{
     OnWire, Packet, advertisement, arp_reply, arp_request, checksum, echo, echo_reply, error, other,
     solicitation, tcp, udp,
@@ -390,6 +394,7 @@ mod tests {
         assert!(replay("frames", frames) >= frame_seeds().len(), "the corpus is there");
         assert!(replay("config", config) >= config_seeds().len(), "the corpus is there");
         assert!(replay("import", import) >= import_seeds().len(), "the corpus is there");
+        assert!(replay("splice", splice) >= splice_seeds().len(), "the corpus is there");
     }
 
     #[test]

@@ -131,6 +131,16 @@ impl Rig {
         self.pipeline.flow_count()
     }
 
+    /// Clients that proved themselves to the SYN proxy.
+    pub fn proved(&self) -> u64 {
+        self.pipeline.counters().syn.cookies_valid
+    }
+
+    /// Its handshakes with backends on their way.
+    pub fn half_open(&self) -> usize {
+        self.pipeline.proxy().half_opens.len()
+    }
+
     /// Takes a burst through the path; checks the sums.
     pub fn receive(&mut self, port: Port, burst: &mut Burst<PoolFrame>) {
         self.received[id(port).index()] += burst.len() as u64;

@@ -151,25 +151,36 @@ pub struct SynCounters {
     pub refused: u64,
     /// Handshakes that the backend did not answer.
     pub unanswered: u64,
+    /// Resets for segments of connections that were not known.
+    pub resets: u64,
     /// Handshakes on their way at this moment.
     pub half_open: u64,
 }
 
 impl SynCounters {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// All of them, in the order of reports.
     pub const fn numbers(&self) -> [u64; Self::COUNT] {
-        let Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open } =
-            *self;
-        [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open]
+        let Self {
+            cookies_sent,
+            cookies_valid,
+            cookies_invalid,
+            spliced,
+            refused,
+            unanswered,
+            resets,
+            half_open,
+        } = *self;
+        [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, resets, half_open]
     }
 
     /// From [`numbers`](Self::numbers).
     pub const fn from_numbers(numbers: [u64; Self::COUNT]) -> Self {
-        let [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open] = numbers;
-        Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open }
+        let [cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, resets, half_open] =
+            numbers;
+        Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, resets, half_open }
     }
 }
 

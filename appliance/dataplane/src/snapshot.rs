@@ -11,6 +11,7 @@ use crate::policy::Policy;
 use crate::prefix_set::prefix_ranges;
 use crate::route::{NextHop, RouteTable};
 use crate::sources::Sources;
+use crate::synproxy::Demands;
 use crate::tunnel::{self, Tunnels};
 use crate::verdict::PortId;
 use nva_config::{Config, Prefix, SecurityGroup, SynFlood, SynProxyMode, Trust};
@@ -72,6 +73,7 @@ pub struct Snapshot {
     pub(crate) asks: SynProxyMode,
     /// Where they do.
     pub(crate) sources: Option<Sources>,
+    pub(crate) demands: Demands,
     pub(crate) cookie_secret: Option<[u8; 16]>,
     names: Names,
 }
@@ -116,6 +118,7 @@ impl Snapshot {
             guard,
             asks,
             sources,
+            demands: Demands::build(config),
             balancer,
             policy,
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),

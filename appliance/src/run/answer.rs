@@ -3,11 +3,11 @@
 use super::control::Control;
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
-    Amount, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Protection, Response, Rule,
-    Rules, Stats, SynProxy, TcpOptions, Traffic, Tunnel, Worker,
+    Amount, Asking, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Protection, Response,
+    Rule, Rules, Stats, SynProxy, TcpOptions, Traffic, Tunnel, Worker,
 };
 use crossbeam::channel::bounded;
-use nva_config::{AdminState, Config, Direction};
+use nva_config::{AdminState, Config, Direction, SynProxyMode, Trust};
 use nva_dataplane::addr::Addr;
 use nva_dataplane::counters::{Counters, RuleHits, SynCounters, TunnelCounters};
 use nva_dataplane::flow::{Class, Tally};
@@ -145,8 +145,17 @@ pub(super) fn backends(control: &Control) -> Response<Backends> {
 
 /// What protects.
 pub(super) fn protection(control: &Control) -> Response<Protection> {
-    let SynCounters { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, half_open } =
-        control.reading().counters.syn;
+    let SynCounters {
+        cookies_sent,
+        cookies_valid,
+        cookies_invalid,
+        spliced,
+        refused,
+        unanswered,
+        resets,
+        half_open,
+    } = control.reading().counters.syn;
+    let (config, _) = control.configuration();
     Response::Ok(Protection {
         syn_proxy: SynProxy {
             cookies_sent,
@@ -155,9 +164,32 @@ pub(super) fn protection(control: &Control) -> Response<Protection> {
             spliced,
             refused,
             unanswered,
+            resets,
             half_open,
         },
+        asking: asking(&config),
     })
+}
+
+/// Everything whose clients prove themselves, or do while it is flooded, in the order of the configuration.
+fn asking(config: &Config) -> Vec<Asking> {
+    let subnets = config.virtual_network.subnets.iter();
+    let subnets = subnets.map(|subnet| (format!("subnet {}", subnet.name), subnet.syn_proxy));
+    let services = config.load_balancers.iter().flat_map(|balancer| {
+        let rules = balancer.rules.iter().map(|rule| ("rule", &rule.name, rule.syn_proxy));
+        let entries = balancer.inbound_nat.iter().map(|nat| ("inbound NAT", &nat.name, nat.syn_proxy));
+        rules.chain(entries).map(|(kind, name, mode)| (format!("{kind} {}/{name}", balancer.name), mode))
+    });
+    let gateways = config.gateways.iter().filter_map(|gateway| {
+        let outer = gateway.tunnels.iter().find(|tunnel| tunnel.trust == Trust::Untrusted)?;
+        Some((format!("tunnel {}", outer.name), gateway.syn_proxy))
+    });
+    let all = subnets.chain(services).chain(gateways);
+    let threshold = config.protection.syn_flood.map_or(0, |limits| limits.proxy_threshold);
+    let may_ask = |mode| mode == SynProxyMode::Always || mode == SynProxyMode::Auto && threshold != 0;
+    all.filter(|(_, mode)| may_ask(*mode))
+        .map(|(of, mode)| Asking { of, mode: mode.as_str().to_owned() })
+        .collect()
 }
 
 fn tcp_options(bits: u64) -> Option<TcpOptions> {

@@ -450,6 +450,17 @@ pub(crate) struct TcpOptions {
 pub(crate) struct Protection {
     /// The SYN proxy.
     pub(crate) syn_proxy: SynProxy,
+    /// Whose clients prove themselves.
+    pub(crate) asking: Vec<Asking>,
+}
+
+/// Something whose clients prove themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asking {
+    /// What it is: a rule or an inbound NAT entry with its load balancer, a subnet, a gateway's untrusted tunnel.
+    pub(crate) of: String,
+    /// When: `auto` or `always`.
+    pub(crate) mode: String,
 }
 
 /// The SYN proxy, since the start.
@@ -467,6 +478,8 @@ pub(crate) struct SynProxy {
     pub(crate) refused: u64,
     /// Handshakes that the backend did not answer.
     pub(crate) unanswered: u64,
+    /// Resets for segments of connections that were not known.
+    pub(crate) resets: u64,
     /// Handshakes on their way now.
     pub(crate) half_open: u64,
 }

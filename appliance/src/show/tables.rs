@@ -1,7 +1,7 @@
 //! The reports as tables.
 
 use crate::output::{Align, Style, Table};
-use crate::run::protocol::{Backend, Flows, Protection, Rule, Stats, TcpOptions};
+use crate::run::protocol::{Asking, Backend, Flows, Protection, Rule, Stats, TcpOptions};
 use crate::run::{counted, summary};
 use std::fmt::Write;
 use std::time::Duration;
@@ -141,10 +141,20 @@ pub(super) fn protection(report: &Protection, style: Style) -> String {
         ("connections spliced", syn.spliced),
         ("refused by the backend", syn.refused),
         ("not answered by the backend", syn.unanswered),
+        ("resets for connections not known", syn.resets),
     ] {
         table.row([what, &number.to_string()]);
     }
-    table.render(style, 0)
+    let mut text = table.render(style, 0);
+    if !report.asking.is_empty() {
+        let mut asking = Table::new(&[("asks for proofs", Align::Left), ("when", Align::Left)]);
+        for Asking { of, mode } in &report.asking {
+            asking.row([of, mode]);
+        }
+        text.push('\n');
+        text.push_str(&asking.render(style, 0));
+    }
+    text
 }
 
 /// `nva show flows`.

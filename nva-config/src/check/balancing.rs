@@ -163,12 +163,7 @@ impl<'r> Scope<'r> {
         if let (Some(frontend), Some(pool), Some(name)) = (frontend, pool, &raw.pool) {
             self.check_pool_family(frontend, pool, name.at, report);
         }
-        if let (Some(proxy), Some(floating)) = (raw.syn_proxy, listener.floating_ip)
-            && proxy.value == SynProxyMode::Always
-            && floating.value
-        {
-            report.problem(proxy.at, "`always` cannot go with `floating_ip`, as the backend answers past the appliance; use off or auto, or remove `floating_ip`");
-        }
+        check_syn_proxy(raw.syn_proxy, listener, report);
         Some(BalancingRule {
             name: listener.name.as_ref()?.value.clone(),
             frontend: FrontendIndex(frontend?),
@@ -195,6 +190,7 @@ impl<'r> Scope<'r> {
                 self.raw.pools.items.get(pool).and_then(|pool| pool.backends.items.get(index)?.address);
             self.check_family(frontend, address, name.at, report);
         }
+        check_syn_proxy(raw.syn_proxy, listener, report);
         let (pool, index) = home?;
         Some(InboundNat {
             name: listener.name.as_ref()?.value.clone(),
@@ -206,6 +202,7 @@ impl<'r> Scope<'r> {
             idle_timeout: listener.idle_timeout?.value,
             tcp_reset: listener.tcp_reset?.value,
             floating_ip: listener.floating_ip?.value,
+            syn_proxy: raw.syn_proxy?.value,
         })
     }
 
@@ -250,6 +247,16 @@ impl<'r> Scope<'r> {
             format!("the backend {there} at {place} is of another IP version than the frontend {here}");
         report.problem(at, format!("{message}; use backends of the same"));
         false
+    }
+}
+
+/// Nobody can speak for a backend whose answers do not come by.
+fn check_syn_proxy(proxy: Opt<SynProxyMode>, listener: &raw::Listener, report: &mut Report<'_>) {
+    if let (Some(proxy), Some(floating)) = (proxy, listener.floating_ip)
+        && proxy.value == SynProxyMode::Always
+        && floating.value
+    {
+        report.problem(proxy.at, "`always` cannot go with `floating_ip`, as the backend answers past the appliance; use off or auto, or remove `floating_ip`");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::names::Names;
 use super::{Once, overlay};
-use crate::model::{Encapsulation, Gateway, MappedFrontend, PortIndex, Prefix, Trust, Tunnel};
+use crate::model::{Encapsulation, Gateway, MappedFrontend, PortIndex, Prefix, SynProxyMode, Trust, Tunnel};
 use crate::raw::{self, Raw};
 use crate::report::{At, Place, Report, list};
 
@@ -56,6 +56,7 @@ fn one(
     overlay::check_carrier(raw.port.as_ref(), facts(port), report);
     check_peers(raw, report);
     check_tunnels(raw, report);
+    check_syn_proxy(raw, report);
     let mut tunnels = Vec::new();
     for (place, tunnel) in raw.tunnels.items.iter().enumerate() {
         let own_port = tunnel.port.as_ref().map(|name| ports.find(name, report));
@@ -90,6 +91,7 @@ fn one(
         dscp: raw.dscp?.value,
         zero_checksum_ipv6: raw.zero_checksum_ipv6?.value,
         clamp_mss: raw.clamp_mss?.value,
+        syn_proxy: raw.syn_proxy?.value,
     })
 }
 
@@ -224,6 +226,15 @@ fn check_alike(raw: &raw::Gateway, report: &mut Report<'_>) {
             let message = "with Geneve both tunnels have one; give both the same, or neither";
             report.problem(other.at, format!("the UDP port {} is not {}; {message}", other.value, one.value));
         }
+    }
+}
+
+/// What the proxy says by itself came in no envelope.
+fn check_syn_proxy(raw: &raw::Gateway, report: &mut Report<'_>) {
+    if let Some(proxy) = raw.syn_proxy.filter(|proxy| proxy.value != SynProxyMode::Off)
+        && is_geneve(raw)
+    {
+        report.problem(proxy.at, "the SYN proxy cannot go with `encapsulation: geneve`, as a packet goes back in the envelope that it came in, and those of the proxy came in none; use off, or vxlan");
     }
 }
 

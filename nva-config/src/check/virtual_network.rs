@@ -97,8 +97,9 @@ fn subnets(raw: &List<raw::Subnet>, groups: &Names<'_>, report: &mut Report<'_>)
     for subnet in &raw.items {
         let security_group = group(subnet.security_group.as_ref(), groups, report);
         let prefixes = subnet.prefixes.items.iter().flat_map(|p| p.value.iter().copied()).collect();
-        if let Some(name) = &subnet.name {
-            subnets.push(Subnet { name: name.value.clone(), prefixes, security_group });
+        if let (Some(name), Some(syn_proxy)) = (&subnet.name, subnet.syn_proxy) {
+            let name = name.value.clone();
+            subnets.push(Subnet { name, prefixes, security_group, syn_proxy: syn_proxy.value });
         }
     }
     subnets

@@ -163,7 +163,7 @@ pub enum Distribution {
 pub enum SynProxyMode {
     /// `off`.
     Off,
-    /// `auto`: only while the frontend is flooded. The default.
+    /// `auto`: only while what the key is given for is flooded.
     Auto,
     /// `always`.
     Always,
@@ -190,6 +190,8 @@ pub struct InboundNat {
     pub tcp_reset: bool,
     /// `floating_ip`. Default false.
     pub floating_ip: bool,
+    /// `syn_proxy`. Default off.
+    pub syn_proxy: SynProxyMode,
 }
 
 /// One of `load_balancers[].outbound`.

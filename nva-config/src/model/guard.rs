@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{PortIndex, Prefix, Trust, words};
+use super::{PortIndex, Prefix, SynProxyMode, Trust, words};
 
 /// `gateway`: one of them, or a list of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Gateway {
     pub zero_checksum_ipv6: bool,
     /// `clamp_mss`: the maximum segment size that a SYN announces is made to fit the tunnels. Default false.
     pub clamp_mss: bool,
+    /// `syn_proxy`, for connections that begin in the untrusted tunnel. Default off.
+    pub syn_proxy: SynProxyMode,
 }
 
 /// One of `gateway.tunnels`.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{GroupIndex, MacAddress, PortIndex, PortRange, Prefix, words};
+use super::{GroupIndex, MacAddress, PortIndex, PortRange, Prefix, SynProxyMode, words};
 
 /// One of `ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +150,8 @@ pub struct Subnet {
     pub prefixes: Vec<Prefix>,
     /// `security_group`; `None`: that level lets everything through.
     pub security_group: Option<GroupIndex>,
+    /// `syn_proxy`, for connections from the untrusted side. Default off.
+    pub syn_proxy: SynProxyMode,
 }
 
 /// One of `virtual_network.interfaces`.

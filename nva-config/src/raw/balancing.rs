@@ -89,6 +89,7 @@ pub(crate) struct Rule {
 pub(crate) struct Nat {
     pub(crate) listener: Listener,
     pub(crate) backend: Opt<String>,
+    pub(crate) syn_proxy: Opt<SynProxyMode>,
 }
 
 /// One of `outbound`.
@@ -243,6 +244,7 @@ fn nat(node: &Node, report: &mut Report<'_>) -> Option<Nat> {
     let nat = Nat {
         listener: listener(node, &mut fields, report),
         backend: fields.required("backend", report, name),
+        syn_proxy: fields.or("syn_proxy", SynProxyMode::Off, report, word),
     };
     fields.finish(report);
     Some(nat)

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::fields::{Fields, List, Opt, elements, fields, placed};
 use super::scalar::{address, boolean, count, name, port, prefix, prefixes, text, word};
 use crate::model::{
-    Amplification, AntiSpoofing, ConnectionLimits, Encapsulation, Prefix, Protection, SynFlood, Trust,
+    Amplification, AntiSpoofing, ConnectionLimits, Encapsulation, Prefix, Protection, SynFlood, SynProxyMode,
+    Trust,
 };
 use crate::report::{At, Report, quote};
 use crate::tree::{Entry, Node, Value};
@@ -33,6 +34,7 @@ pub(crate) struct Gateway {
     pub(crate) dscp: Opt<Option<u8>>,
     pub(crate) zero_checksum_ipv6: Opt<bool>,
     pub(crate) clamp_mss: Opt<bool>,
+    pub(crate) syn_proxy: Opt<SynProxyMode>,
 }
 
 /// One of `gateway.tunnels`.
@@ -60,6 +62,7 @@ pub(super) fn gateway(node: &Node, report: &mut Report<'_>) -> Option<Gateway> {
         dscp: fields.or("dscp", None, report, dscp),
         zero_checksum_ipv6: fields.or("zero_checksum_ipv6", false, report, boolean),
         clamp_mss: fields.or("clamp_mss", false, report, boolean),
+        syn_proxy: fields.or("syn_proxy", SynProxyMode::Off, report, word),
     };
     fields.finish(report);
     Some(gateway)

@@ -7,7 +7,7 @@ use super::scalar::{
     address, boolean, count, host_services, interface_address, mac, name, port as port_number, prefix,
     prefixes, text, word,
 };
-use crate::model::{Driver, HostService, MacAddress, Prefix, Trust};
+use crate::model::{Driver, HostService, MacAddress, Prefix, SynProxyMode, Trust};
 use crate::report::{At, Report, quote};
 use crate::tree::Node;
 
@@ -66,6 +66,7 @@ pub(crate) struct Subnet {
     pub(crate) name: Opt<String>,
     pub(crate) prefixes: List<At<Vec<Prefix>>>,
     pub(crate) security_group: Opt<String>,
+    pub(crate) syn_proxy: Opt<SynProxyMode>,
 }
 
 /// One of `virtual_network.interfaces`.
@@ -157,6 +158,7 @@ fn subnet(node: &Node, report: &mut Report<'_>) -> Option<Subnet> {
         name: fields.required("name", report, name),
         prefixes: fields.filled_list("prefixes", report, placed(prefixes)),
         security_group: fields.optional("security_group", report, name),
+        syn_proxy: fields.or("syn_proxy", SynProxyMode::Off, report, word),
     };
     fields.finish(report);
     Some(subnet)

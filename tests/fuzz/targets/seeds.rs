@@ -1,4 +1,4 @@
-//! Writes the small seed corpus anew: `seeds FOLDER` fills FOLDER/frames, FOLDER/config and FOLDER/import.
+//! Writes the small seed corpus anew: `seeds FOLDER` fills a folder of FOLDER for each target.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ fn main() -> std::io::Result<()> {
         ("frames", nva_tests::hostile::frame_seeds()),
         ("config", nva_tests::hostile::config_seeds()),
         ("import", nva_tests::hostile::import_seeds()),
+        ("splice", nva_tests::hostile::splice_seeds()),
     ] {
         let folder = folder.join(target);
         std::fs::create_dir_all(&folder)?;

@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) drain_period: &'static str,
     /// When clients of the open port prove themselves: a value of `syn_proxy`.
     pub(crate) syn_proxy: &'static str,
+    /// The same of clients that speak to a backend's own address.
+    pub(crate) routed_syn_proxy: &'static str,
     /// Hosts whose hardware addresses are known from the start: each an address and a hardware address.
     pub(crate) neighbors: Vec<(&'static str, String)>,
 }
@@ -98,6 +100,7 @@ impl Default for Config {
             down: [false; 2],
             drain_period: "30s",
             syn_proxy: "auto",
+            routed_syn_proxy: "off",
             neighbors: Vec::new(),
         }
     }
@@ -111,7 +114,7 @@ impl Config {
 
     /// The file.
     pub(crate) fn text(&self) -> String {
-        let Self { mtu: [mtu1, mtu2, mtu3], behind, drain_period, .. } = self;
+        let Self { mtu: [mtu1, mtu2, mtu3], behind, drain_period, routed_syn_proxy, .. } = self;
         let rule = Self::rule(*behind);
         let (web, web6) = (self.backends("", WEB), self.backends("-v6", WEB6));
         let driver = Driver::of_this_run();
@@ -128,7 +131,7 @@ ports:
 virtual_network:
   address_space: [10.0.0.0/8, "fd00::/8"]
   subnets:
-    - {{name: web, prefixes: [10.2.0.0/24, 10.3.0.0/24, "fd00:2::/64", "fd00:3::/64"], security_group: web-nsg}}
+    - {{name: web, prefixes: [10.2.0.0/24, 10.3.0.0/24, "fd00:2::/64", "fd00:3::/64"], security_group: web-nsg, syn_proxy: {routed_syn_proxy}}}
 security_groups:
   - name: web-nsg
     rules:

@@ -212,6 +212,30 @@ fn a_gateway_load_balancer_with_long_frames() {
 }
 
 #[test]
+fn clients_prove_themselves_in_the_tunnel_that_they_came_by() {
+    let (test, sizes) = ("clients_prove_themselves_in_the_tunnel_that_they_came_by", Sizes::usual());
+    for family in [0, 1] {
+        let Some(chain) = Chain::build(test, family, sizes) else { return };
+        let _server = Server::start(&chain.server, 1, &[OPEN], &[]);
+        let _outside = Server::start(&chain.client, 2, &[OPEN], &[]);
+        let appliance = chain.start(family, sizes, "  syn_proxy: always\n");
+        let mut connections = 0;
+        for (client, server) in CLIENT.into_iter().zip(SERVER) {
+            assert_eq!(upload(&chain.client, at(server, OPEN), 5, BULK).expect("it ends"), BULK);
+            assert_eq!(download(&chain.client, at(server, OPEN), 6, BULK).expect("it ends"), BULK);
+            assert_eq!(who_many(&chain.client, at(server, OPEN), 40).get(&1), Some(&40));
+            connections += 42;
+            // Who is behind the frontend has nothing to prove.
+            assert_eq!(upload(&chain.server, at(client, OPEN), 7, BULK).expect("it ends"), BULK);
+        }
+        let proxy = &appliance.show("protection")["syn_proxy"];
+        let of = |name: &str| number(&proxy[name]);
+        assert_eq!((of("cookies_valid"), of("spliced"), of("half_open")), (connections, connections, 0));
+        appliance.ports_conserve();
+    }
+}
+
+#[test]
 fn tcp_adapts_to_a_narrow_way_to_the_balancer() {
     let test = "tcp_adapts_to_a_narrow_way_to_the_balancer";
     let usual = Sizes::usual();

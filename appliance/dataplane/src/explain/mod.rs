@@ -13,7 +13,7 @@ use crate::route::NextHop;
 use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, PortId};
 use crate::wire::{Cast, FlowKey, IcmpClass, Packet, Transport, protocol};
-use nva_config::{Access, AntiSpoofing, Config, Direction, Prefix, Trust};
+use nva_config::{Access, AntiSpoofing, Config, Direction, Prefix, SynProxyMode, Trust};
 
 /// A walk through the stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Explanation {
 /// What one stage said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// `protection`, `local`, `frontends`, `load_balancer`, `interface_group`, `subnet_group` or `route`.
+    /// `protection`, `local`, `frontends`, `load_balancer`, `interface_group`, `subnet_group`, `syn_proxy` or `route`.
     pub stage: &'static str,
     /// For people, one thought each: what it decides first.
     pub lines: Vec<String>,
@@ -113,7 +113,43 @@ impl Walk<'_> {
         let translated = target.map_or(*key, |target| target.translated_key(key));
         let location = target.map_or(key.dst, |target| target.address);
         self.groups(&translated, location, target.is_some())?;
+        self.syn_proxy(key, self.demand(port, key));
         self.route(location)
+    }
+
+    /// What is demanded of the connection, where it has to be proved.
+    fn demand(&self, port: PortId, key: &FlowKey) -> Option<(SynProxyMode, String)> {
+        let snapshot = self.snapshot;
+        if port.is_tunnel() {
+            let demand = snapshot.tunnels.demand(port)?;
+            return Some((demand.mode, format!("the gateway of tunnel {}", snapshot.facts(port).name)));
+        }
+        if snapshot.balancer.is_frontend(key.dst) {
+            return Some((snapshot.balancer.syn_proxy(key), format!("the frontend {}", key.dst)));
+        }
+        if snapshot.facts(port).trust == Trust::Trusted {
+            return None;
+        }
+        let demand = snapshot.demands.of_subnet(key.dst)?;
+        let subnets = &self.config.virtual_network.subnets;
+        let holds = |prefix: &Prefix| prefix.contains(key.dst.into());
+        let name = subnets.iter().find(|subnet| subnet.prefixes.iter().any(holds)).map(|s| s.name.as_str());
+        Some((demand.mode, format!("the subnet {}", name.unwrap_or("?"))))
+    }
+
+    /// What the SYN proxy does with the first packet of a connection. Nothing is said where it never asks.
+    fn syn_proxy(&mut self, key: &FlowKey, demand: Option<(SynProxyMode, String)>) {
+        let Some((mode, of)) = demand.filter(|_| key.protocol == protocol::TCP) else { return };
+        let answered = "a SYN is answered with a cookie, and passes once the client has shown it";
+        let threshold = self.snapshot.syn_flood.map_or(0, |limits| limits.proxy_threshold);
+        let lines = match mode {
+            SynProxyMode::Always => vec![format!("{of} asks every client for a proof: {answered}")],
+            SynProxyMode::Auto if threshold != 0 => vec![format!(
+                "while {of} gets more than {threshold} SYNs a second it asks for proofs: {answered}"
+            )],
+            SynProxyMode::Auto | SynProxyMode::Off => return,
+        };
+        self.say("syn_proxy", lines);
     }
 
     /// The stages of a packet in a tunnel.
@@ -141,6 +177,7 @@ impl Walk<'_> {
             }
             self.groups(&seen, dst, dst != key.dst)?;
         }
+        self.syn_proxy(key, self.demand(port, key));
         let (out, peer) = (snapshot.facts(out), snapshot.tunnels.path(tunnel));
         match peer.filter(|path| path.next_hop.is_some()) {
             Some(path) => {

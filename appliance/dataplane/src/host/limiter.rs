@@ -23,6 +23,13 @@ impl Limiter {
         Self { share, ahead, schedule: now }
     }
 
+    /// Whether one more would pass at `now`.
+    #[inline]
+    pub fn is_ready(&self, now: Time) -> bool {
+        let mut later = *self;
+        later.allow(now)
+    }
+
     /// Whether one more may pass at `now`; takes its token if so.
     #[inline]
     pub fn allow(&mut self, now: Time) -> bool {

@@ -244,7 +244,7 @@ impl Balancer {
     }
 
     /// The frontends whose clients prove themselves while they are flooded.
-    pub(crate) fn asking(&self) -> impl Iterator<Item = Addr> {
+    pub(crate) fn asking(&self) -> impl Iterator<Item = Addr> + '_ {
         self.services
             .iter()
             .filter(|service| service.syn_proxy == SynProxyMode::Auto)

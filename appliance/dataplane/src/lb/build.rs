@@ -113,6 +113,7 @@ impl Balancer {
         let id = names.backend(&load_balancer.name, &pool.name, &backend.name);
         let service = Service {
             floating_ip: nat.floating_ip,
+            syn_proxy: nat.syn_proxy,
             kind: ServiceKind::InboundNat(backend.name.clone()),
             ..described(load_balancer, frontend, &nat.name, pool, (nat.protocol, nat.port, nat.backend_port))
         };
@@ -122,7 +123,7 @@ impl Balancer {
             floating_ip: nat.floating_ip,
             idle_timeout_ms: millis(nat.idle_timeout),
             tcp_reset: nat.tcp_reset,
-            syn_proxy: SynProxyMode::Off,
+            syn_proxy: nat.syn_proxy,
         };
         self.add_service(service, rewrite);
     }

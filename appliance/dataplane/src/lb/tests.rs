@@ -54,6 +54,7 @@ fn config() -> Config {
         idle_timeout: Duration::from_secs(60),
         tcp_reset: false,
         floating_ip: false,
+        syn_proxy: SynProxyMode::Off,
     };
     let https = rule("https", BalancingProtocol::Tcp, 443, 8443);
     let load_balancers = vec![LoadBalancer {

@@ -28,8 +28,7 @@ impl<F: Frame> Pipeline<F> {
         self.limit_syns(p)?;
         self.local(frame, p)?;
         let proving = self.proving(frame, p)?;
-        let tcp =
-            if let Proving::Proved(proof) = &proving { Some(opening_of(p, proof)?) } else { opening(p)? };
+        let tcp = opening_as(p, &proving)?;
         let target = self.balance(p)?;
         let key = target.map_or(p.packet.key, |target| target.translated_key(&p.packet.key));
         let location = target.map_or(key.dst, |target| target.address);
@@ -51,7 +50,7 @@ impl<F: Frame> Pipeline<F> {
         }
         let id = self.open(p, &key, target, tcp, departure)?;
         if let Proving::Proved(proof) = &proving {
-            return self.accept_proof(p, id, proof);
+            return self.accept_proof(frame, p, id, proof);
         }
         self.carry(frame, p, id, Side::Initiator);
         ControlFlow::Continue(departure)
@@ -156,6 +155,14 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
+/// The state of the connection that a packet opens: its own, or that of the client's SYN, whose cookie it shows.
+pub(super) fn opening_as(p: &Passage<'_>, proving: &Proving) -> Step<Option<TcpState>> {
+    match proving {
+        Proving::Proved(proof) => opening_of(p, proof).map_continue(Some),
+        _ => opening(p),
+    }
+}
+
 /// The state of a connection whose client proved itself by this packet.
 fn opening_of(p: &Passage<'_>, proof: &Proof) -> Step<TcpState> {
     let Transport::Tcp(tcp) = p.packet.transport else { return drop_for(DropReason::InvalidState) };
@@ -166,7 +173,7 @@ fn opening_of(p: &Passage<'_>, proof: &Proof) -> Step<TcpState> {
 }
 
 /// Whether a packet of this transport may open a flow, and the state of the connection that it opens.
-pub(super) fn opening(p: &Passage<'_>) -> Step<Option<TcpState>> {
+fn opening(p: &Passage<'_>) -> Step<Option<TcpState>> {
     match p.packet.transport {
         Transport::Tcp(tcp) => match TcpState::open(&tcp, p.packet.payload_len()) {
             Ok(state) => ControlFlow::Continue(Some(state)),

@@ -1,11 +1,13 @@
 //! How flows end by themselves: idle timeouts, and backends that are drained. Where the configuration says so, both ends of an
 //! established connection are reset.
 
-use super::{Pipeline, Transmit};
+use super::{Departure, Mark, Origin, Pipeline, Transmit};
+use crate::addr::Mac;
 use crate::emit::reset::{self, Reset};
 use crate::flow::{Class, FlowId, FlowView, Side, Way};
 use crate::route::NeighborId;
 use crate::snapshot::Snapshot;
+use crate::synproxy::HalfOpens;
 use crate::time::Time;
 use crate::verdict::BackendId;
 use arrayvec::ArrayVec;
@@ -27,18 +29,22 @@ pub(super) struct Drains {
 /// What is left of an established connection: enough to reset its ends.
 struct Farewell {
     ends: [(Reset, Option<Way>); 2],
+    /// In a tunnel, between which stations the one to the initiator is: from, to.
+    link: (Mac, Mac),
 }
 
 impl Farewell {
     /// Of a connection whose state is known well enough that its ends will believe a reset.
-    fn of(view: &FlowView<'_>) -> Option<Self> {
+    fn of(view: &FlowView<'_>, half_opens: &HalfOpens) -> Option<Self> {
         let flow = view.flow;
         if flow.is_spliced() && view.splice.terms.is_half_open() {
-            return Some(Self::half_open(view));
+            let link = half_opens.get(view.splice.mss).map_or_else(Default::default, |it| it.link);
+            return Some(Self { link: (link.1, link.0), ..Self::half_open(view) });
         }
         (flow.class() == Class::TcpEstablished && !flow.returns_directly()).then(|| Self {
             ends: [Side::Initiator, Side::Responder]
                 .map(|sender| (reset_from(view, sender), flow.way(sender))),
+            link: Default::default(),
         })
     }
 }
@@ -51,7 +57,7 @@ impl Farewell {
             ack: view.flow.tcp.first_seq().wrapping_add(1),
             ..reset_from(view, Side::Responder)
         };
-        Self { ends: [(reset, view.flow.way(Side::Responder)), (reset, None)] }
+        Self { ends: [(reset, view.flow.way(Side::Responder)), (reset, None)], link: Default::default() }
     }
 }
 
@@ -102,15 +108,16 @@ impl<F: Frame> Pipeline<F> {
     /// Ends flows whose idle timeout is over.
     pub(super) fn expire_flows<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
         let mut farewells: ArrayVec<Farewell, BUDGET> = ArrayVec::new();
+        let half_opens = &self.proxy.half_opens;
         let ended = self.flows.expire(now, BUDGET, |view| {
             let is_half_open = view.flow.is_spliced() && view.splice.terms.is_half_open();
             if view.tcp_reset() || is_half_open {
-                farewells.extend(Farewell::of(&view));
+                farewells.extend(Farewell::of(&view, half_opens));
             }
         });
         self.counters.flows_expired += ended as u64;
         for farewell in farewells {
-            self.reset_both(&farewell, tx);
+            self.reset_both(&farewell, now, tx);
         }
     }
 
@@ -129,10 +136,10 @@ impl<F: Frame> Pipeline<F> {
             .map(|(id, _)| id)
             .collect();
         for id in over {
-            let farewell = Farewell::of(&self.flows.view(id));
+            let farewell = Farewell::of(&self.flows.view(id), &self.proxy.half_opens);
             self.flows.remove(id);
             if let Some(farewell) = farewell {
-                self.reset_both(&farewell, tx);
+                self.reset_both(&farewell, now, tx);
             }
         }
         self.drains.cursor = next;
@@ -141,14 +148,35 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    fn reset_both<T: Transmit<F>>(&mut self, farewell: &Farewell, tx: &mut T) {
+    fn reset_both<T: Transmit<F>>(&mut self, farewell: &Farewell, now: Time, tx: &mut T) {
         for (reset, way) in &farewell.ends {
             let Some(way) = way else { continue };
+            if way.port.is_tunnel() {
+                self.reset_tunnelled(reset, *way, farewell.link, now, tx);
+                continue;
+            }
             let Some(neighbor) = self.neighbors.mac(NeighborId::from_bits(way.neighbor)) else { continue };
             let Some(mut frame) = tx.allocate() else { return };
             if reset::write(&mut frame, reset, self.facts(way.port).mac, neighbor).is_ok() {
                 self.originate(way.port, frame, tx);
             }
+        }
+    }
+
+    /// The same into a tunnel.
+    fn reset_tunnelled<T: Transmit<F>>(
+        &mut self,
+        reset: &Reset,
+        way: Way,
+        (from, to): (Mac, Mac),
+        now: Time,
+        tx: &mut T,
+    ) {
+        let Some(mut frame) = tx.allocate() else { return };
+        if reset::write(&mut frame, reset, from, to).is_ok() {
+            frame.set_mark(Mark { port: way.port, origin: Origin::Handshake }.to_bits());
+            self.counters.originated += 1;
+            self.send(frame, Departure::from_way(way), now, tx);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::prove::{syn_window, tcp_options};
 use super::{Departure, Mark, Origin, Passage, Pipeline, Transmit};
-use crate::addr::{Addr, Family, Mac};
+use crate::addr::{Family, Mac};
 use crate::emit::segment::{self, Options, Segment};
 use crate::flow::{FlowId, Side};
 use crate::synproxy::{Due, HalfOpen, Lacks, Profile, Scale, Splice, SynOptions, Terms};
@@ -39,6 +39,9 @@ impl<F: Frame> Pipeline<F> {
         let flow = self.flows.flow(id);
         let Some(half_open) = self.proxy.half_opens.get(self.flows.splice(id).mss) else { return };
         let scale = half_open.scales.map(|(own, _)| own);
+        let clamps = self.snapshot.tunnels.open(half_open.port).is_some_and(|tunnel| tunnel.clamps_mss);
+        let most = if clamps { self.mss_max(half_open.port, flow.family()) } else { u16::MAX };
+        let link = half_open.link;
         let ecn = if half_open.ecn { ECE | CWR } else { 0 };
         let syn = Segment {
             key: flow.translated_key(),
@@ -47,25 +50,36 @@ impl<F: Frame> Pipeline<F> {
             flags: TcpFlags::SYN | ecn,
             window: syn_window(half_open.window, scale),
             options: Options {
-                mss: Some(half_open.mss),
+                mss: Some(half_open.mss.min(most)),
                 window_scale: scale,
                 sack_permitted: half_open.sack,
                 timestamps: half_open.timestamps.then_some((half_open.client_timestamp, 0)),
             },
         };
-        self.send_for(id, Side::Initiator, &syn, now, tx);
+        self.send_for(id, Side::Initiator, &syn, link, now, tx);
     }
 
-    /// Sends a segment on behalf of a side.
-    fn send_for<T: Transmit<F>>(&mut self, id: FlowId, side: Side, segment: &Segment, now: Time, tx: &mut T) {
+    /// Sends a segment on behalf of a side; in a tunnel between these stations, elsewhere the link's addresses come last.
+    fn send_for<T: Transmit<F>>(
+        &mut self,
+        id: FlowId,
+        side: Side,
+        segment: &Segment,
+        (from, to): (Mac, Mac),
+        now: Time,
+        tx: &mut T,
+    ) {
         let flow = self.flows.flow(id);
         let known = flow.way(side).map(Departure::from_way);
         let known = known.filter(|departure| self.neighbors.is_current(departure.neighbor));
-        let destination: Addr = self.final_destination(flow, side);
-        let Some(departure) = known.or_else(|| self.way_to(destination, now)) else { return };
+        let (tunnel, destination) = (flow.tunnel(side), self.final_destination(flow, side));
+        let found = known.or_else(|| match tunnel {
+            Some(tunnel) => self.way_into(tunnel, now),
+            None => self.way_to(destination, now),
+        });
+        let Some(departure) = found else { return };
         let Some(mut frame) = tx.allocate() else { return };
-        // The link's addresses come last.
-        if segment::write(&mut frame, segment, Mac::default(), Mac::default()).is_ok() {
+        if segment::write(&mut frame, segment, from, to).is_ok() {
             frame.set_mark(Mark { port: departure.port, origin: Origin::Handshake }.to_bits());
             self.counters.originated += 1;
             self.send(frame, departure, now, tx);
@@ -104,7 +118,8 @@ impl<F: Frame> Pipeline<F> {
                 ..Options::default()
             },
         };
-        if segment::write(&mut frame, &opening, Mac::default(), Mac::default()).is_err() {
+        let (from, to) = self.link_of(&frame, p.port);
+        if segment::write(&mut frame, &opening, from, to).is_err() {
             return Verdict::Consume;
         }
         self.flows.account(id, Side::Responder, p.packet.ip_len(), p.now);
@@ -144,9 +159,14 @@ impl<F: Frame> Pipeline<F> {
             timestamps: half_open.timestamps.then_some(options.timestamps.is_some()),
             ecn: half_open.ecn.then_some(notifies),
         };
-        let backend = self.flows.flow(id).backend();
-        self.proxy.profiles.learn(backend, learnt);
-        self.counters.show_profile(backend, self.proxy.profiles.of(backend).to_bits());
+        let flow = self.flows.flow(id);
+        match flow.backend() {
+            None => self.proxy.profiles.learn_at(flow.destination(Side::Initiator), learnt),
+            backend => {
+                self.proxy.profiles.learn(backend, learnt);
+                self.counters.show_profile(backend, self.proxy.profiles.of(backend).to_bits());
+            }
+        }
     }
 
     /// Acknowledges the backend's SYN-ACK as the client, who was never told of it, would.
@@ -182,7 +202,7 @@ impl<F: Frame> Pipeline<F> {
                 ..Options::default()
             },
         };
-        self.send_for(id, Side::Initiator, &segment, p.now, tx);
+        self.send_for(id, Side::Initiator, &segment, half_open.link, p.now, tx);
     }
 
     /// A handshake is over, one way or the other: what was held for it is taken in.
@@ -229,7 +249,9 @@ impl<F: Frame> Pipeline<F> {
             options: Options::default(),
         };
         self.counters.syn.unanswered += 1;
-        self.send_for(id, Side::Responder, &reset, now, tx);
+        let place = self.flows.splice(id).mss;
+        let (from, to) = self.proxy.half_opens.get(place).map_or_else(Default::default, |it| it.link);
+        self.send_for(id, Side::Responder, &reset, (to, from), now, tx);
         self.forget_handshake(id);
         self.flows.remove(id);
     }

@@ -47,7 +47,7 @@ use crate::host::Limiter;
 use crate::placement::Placement;
 use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
-use crate::synproxy::Proxy;
+use crate::synproxy::{Proxy, Watched};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 use crate::wire::{FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
@@ -132,6 +132,10 @@ pub struct Options {
 const ICMP_ERRORS_PER_SECOND: u32 = 1000;
 const ICMP_ERROR_BURST: u32 = 100;
 
+/// Resets for segments of connections that are not known, as [`ICMP_ERRORS_PER_SECOND`].
+const RESETS_PER_SECOND: u32 = 1000;
+const RESET_BURST: u32 = 100;
+
 /// One worker's path with all its state.
 pub struct Pipeline<F: Frame> {
     snapshot: Arc<Snapshot>,
@@ -141,6 +145,7 @@ pub struct Pipeline<F: Frame> {
     neighbors: Neighbors<F>,
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
+    resets: Limiter,
     proxy: Proxy,
     syns: syn_lane::SynLane,
     drains: ends::Drains,
@@ -237,7 +242,8 @@ impl<F: Frame> Pipeline<F> {
             asked: from_kernel::asked(&snapshot, options.seed, now),
             neighbors: Neighbors::new(Default::default(), options.seed),
             fragments: FragmentTable::new(Default::default(), options.seed),
-            icmp_errors: icmp_errors(options.placement, now),
+            icmp_errors: share((ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST), options.placement, now),
+            resets: share((RESETS_PER_SECOND, RESET_BURST), options.placement, now),
             proxy: Proxy::new(options.seed, options.flow_capacity, now),
             syns: syn_lane::SynLane::new(),
             drains: ends::Drains::default(),
@@ -280,7 +286,9 @@ impl<F: Frame> Pipeline<F> {
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
         self.proxy.adopt(snapshot.cookie_secret, mtu, snapshot.names().backend_count(), now);
         self.syns.adopt(snapshot.policy.compares_source_ports());
-        self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), snapshot.balancer.asking());
+        let frontends = snapshot.balancer.asking().map(Watched::from);
+        let watched = frontends.chain(snapshot.demands.asking()).chain(snapshot.tunnels.asking());
+        self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), watched);
     }
 
     /// Lets SYN cookies go by Unix time, which was so many milliseconds at [`Time`] 0, so that appliances that share a secret take each
@@ -448,7 +456,8 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
-fn icmp_errors(placement: Placement, now: Time) -> Limiter {
+/// A worker's share of what all may send a second, and at once.
+fn share((rate, burst): (u32, u32), placement: Placement, now: Time) -> Limiter {
     let workers = placement.count() as u32;
-    Limiter::new((ICMP_ERRORS_PER_SECOND / workers).max(1), (ICMP_ERROR_BURST / workers).max(1), now)
+    Limiter::new((rate / workers).max(1), (burst / workers).max(1), now)
 }

@@ -1,12 +1,14 @@
 //! Stage 8, for packets without a flow: a SYN gets a cookie, an acknowledgement shows one.
 
 use super::{End, Passage, Pipeline, Step, decided, drop_for};
-use crate::addr::Mac;
+use crate::addr::{Family, Mac};
 use crate::emit::segment::{self, Options, Segment};
 use crate::flow::{FlowId, TcpState};
-use crate::synproxy::{HalfOpen, More, Proof, Question, Splice, SynOptions, Terms};
-use crate::verdict::{BackendId, DropReason, Verdict};
-use crate::wire::{Cast, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
+use crate::synproxy::{
+    Demand, HalfOpen, More, Proof, Question, Splice, SynOptions, Terms, Watched, headers_len,
+};
+use crate::verdict::{BackendId, DropReason, PortId, Verdict};
+use crate::wire::{Cast, FlowKey, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
 use core::ops::ControlFlow;
 use nva_config::{SynProxyMode, Trust};
 use pmd_shim::Frame;
@@ -40,17 +42,40 @@ impl<F: Frame> Pipeline<F> {
         ControlFlow::Continue(())
     }
 
+    /// When the connection that a packet would open has to be proved.
+    #[inline]
+    fn demand(&self, p: &Passage<'_>) -> Demand {
+        let destination = p.packet.key.dst;
+        let none = Demand { mode: SynProxyMode::Off, watched: Watched::Frontend(destination) };
+        if p.port.is_tunnel() {
+            return self.snapshot.tunnels.demand(p.port).unwrap_or(none);
+        }
+        let of_service = self.snapshot.balancer.syn_proxy(&p.packet.key);
+        if of_service != SynProxyMode::Off || self.facts(p.port).trust == Trust::Trusted {
+            return Demand { mode: of_service, ..none };
+        }
+        match self.snapshot.demands.of_subnet(destination) {
+            Some(demand) if !self.snapshot.balancer.is_frontend(destination) => demand,
+            _ => none,
+        }
+    }
+
     /// What a packet without a flow has to prove. Cheap for what proves nothing: that is what floods consist of.
-    pub(super) fn proving(&mut self, frame: &F, p: &Passage<'_>) -> Step<Proving> {
+    pub(super) fn proving(&mut self, frame: &mut F, p: &Passage<'_>) -> Step<Proving> {
         let Transport::Tcp(tcp) = p.packet.transport else { return ControlFlow::Continue(Proving::Exempt) };
-        let (is_syn, frontend) = (tcp.flags.is_initial_syn(), p.packet.key.dst);
-        let has_to = match self.snapshot.balancer.syn_proxy(&p.packet.key) {
+        let is_syn = tcp.flags.is_initial_syn();
+        let Demand { mode, watched } = self.demand(p);
+        let has_to = match mode {
             SynProxyMode::Off => false,
             SynProxyMode::Always => true,
-            SynProxyMode::Auto if is_syn => self.proxy.floods.see(frontend, p.now),
-            SynProxyMode::Auto => self.proxy.floods.may_show(frontend, p.now),
+            SynProxyMode::Auto if is_syn => self.proxy.floods.see(watched, p.now),
+            SynProxyMode::Auto => self.proxy.floods.may_show(watched, p.now),
         };
+        let is_late = tcp.flags.any(TcpFlags::ACK) && !tcp.flags.any(TcpFlags::SYN | TcpFlags::RST);
         if !has_to {
+            if is_late && (mode != SynProxyMode::Off || self.is_from_server(p)) {
+                return self.disown(frame, p, &tcp, DropReason::InvalidState);
+            }
             return ControlFlow::Continue(Proving::Exempt);
         }
         if is_syn {
@@ -59,16 +84,56 @@ impl<F: Frame> Pipeline<F> {
             let is_exempt = options.is_signed;
             return ControlFlow::Continue(if is_exempt { Proving::Exempt } else { Proving::Ask(options) });
         }
-        if !tcp.flags.any(TcpFlags::ACK) || tcp.flags.any(TcpFlags::SYN | TcpFlags::RST) {
+        if !is_late {
             return ControlFlow::Continue(Proving::Exempt);
         }
         match self.proof(frame, p, &tcp) {
             Some(proof) => ControlFlow::Continue(Proving::Proved(proof)),
             None => {
                 self.counters.syn.cookies_invalid += 1;
-                drop_for(DropReason::InvalidCookie)
+                self.disown(frame, p, &tcp, DropReason::InvalidCookie)
             }
         }
+    }
+
+    /// Whether a packet comes from where connections are answered that may have had to be proved.
+    fn is_from_server(&self, p: &Passage<'_>) -> bool {
+        let (tunnels, demands) = (&self.snapshot.tunnels, &self.snapshot.demands);
+        if p.port.is_tunnel() {
+            return tunnels.open(p.port).is_some_and(|tunnel| tunnels.demand(tunnel.twin).is_some());
+        }
+        let FlowKey { src, src_port, .. } = p.packet.key;
+        demands.has_backend(src, src_port)
+            || self.facts(p.port).trust == Trust::Trusted && demands.of_subnet(src).is_some()
+    }
+
+    /// A segment of a connection that nobody here knows: it may have been spliced, before a crash, and its other end cannot be told what it
+    /// says. Its sender is reset (RFC 9293, 3.10.7.1), as one that does not exist would do it; few a second, and few an address, since most
+    /// such segments are forged.
+    fn disown<T>(&mut self, frame: &mut F, p: &Passage<'_>, tcp: &Tcp, reason: DropReason) -> Step<T> {
+        if !self.resets.allow(p.now) || !self.proxy.reflection.allow(p.packet.key.src, p.now) {
+            return drop_for(reason);
+        }
+        let reset = Segment {
+            key: p.packet.key.reversed(),
+            seq: tcp.ack,
+            ack: 0,
+            flags: TcpFlags::RST,
+            window: 0,
+            options: Options::default(),
+        };
+        if !self.write_answer(frame, p, &reset) {
+            return drop_for(reason);
+        }
+        self.counters.syn.resets += 1;
+        decided(Verdict::Reply(Some(reason)))
+    }
+
+    /// Turns the frame into an answer to the station that it came from; `false`: there is none.
+    pub(super) fn write_answer(&self, frame: &mut F, p: &Passage<'_>, answer: &Segment) -> bool {
+        let (sender, station) = self.link_of(frame, p.port);
+        let is_answerable = !sender.is_group() && !station.is_group() && p.packet.fragment.is_none();
+        is_answerable && segment::write(frame, answer, station, sender).is_ok()
     }
 
     /// The cookie that an acknowledgement shows.
@@ -91,14 +156,18 @@ impl<F: Frame> Pipeline<F> {
         if p.packet.fragment.is_some() {
             return drop_for(DropReason::Fragment);
         }
-        let asker = frame.bytes().get(6..12).and_then(|mac| mac.first_chunk()).copied().map(Mac);
-        let Some(asker) = asker.filter(|mac| !mac.is_group() && p.packet.cast == Cast::Unicast) else {
+        let (asker, station) = self.link_of(frame, p.port);
+        if asker.is_group() || p.packet.cast != Cast::Unicast {
             return drop_for(DropReason::NotForUs);
-        };
+        }
         if !self.proxy.reflection.allow(p.packet.key.src, p.now) {
             return drop_for(DropReason::SynRate);
         }
-        let offer = self.proxy.profiles.of(backend).offer(self.proxy.mss_max(p.packet.family));
+        let profile = match backend {
+            Some(_) => self.proxy.profiles.of(backend),
+            None => self.proxy.profiles.at(p.packet.key.dst),
+        };
+        let offer = profile.offer(self.mss_max(p.port, p.packet.family));
         let theirs = syn.timestamps.filter(|_| offer.timestamps);
         let scales = syn.window_scale.zip(offer.window_scale);
         let more = theirs.map(|_| More {
@@ -123,7 +192,6 @@ impl<F: Frame> Pipeline<F> {
                 timestamps: theirs.map(|(theirs, _)| (cookie.timestamp, theirs)),
             },
         };
-        let station = self.facts(p.port).mac;
         if segment::write(frame, &answer, station, asker).is_err() {
             return drop_for(DropReason::Malformed);
         }
@@ -131,8 +199,28 @@ impl<F: Frame> Pipeline<F> {
         decided(Verdict::Reply(None))
     }
 
+    /// The largest segment that fits all links, and the tunnels of its connection where it is in these.
+    pub(super) fn mss_max(&self, port: PortId, family: Family) -> u16 {
+        let of_links = self.proxy.mss_max(family);
+        let Some(tunnel) = self.snapshot.tunnels.open(port) else { return of_links };
+        let mtu = tunnel.mtu.min(self.facts(tunnel.twin).mtu);
+        of_links.min(mtu.saturating_sub(headers_len(family)))
+    }
+
+    /// Between which stations a frame is: from, to. To what comes by a port it is the port's own.
+    pub(super) fn link_of(&self, frame: &F, port: PortId) -> (Mac, Mac) {
+        let sender = frame.bytes().get(6..12).and_then(|mac| mac.first_chunk()).copied();
+        (Mac(sender.unwrap_or_default()), self.station(frame, port))
+    }
+
     /// Takes a new flow's proof: from here on its handshake with the backend is on its way.
-    pub(super) fn accept_proof<T>(&mut self, p: &Passage<'_>, id: FlowId, proof: &Proof) -> Step<T> {
+    pub(super) fn accept_proof<T>(
+        &mut self,
+        frame: &F,
+        p: &Passage<'_>,
+        id: FlowId,
+        proof: &Proof,
+    ) -> Step<T> {
         let window = if let Transport::Tcp(tcp) = p.packet.transport { tcp.window } else { 0 };
         let Proof { cookie, timestamps, memory, .. } = *proof;
         let half_open = HalfOpen {
@@ -145,6 +233,7 @@ impl<F: Frame> Pipeline<F> {
             sack: memory.more.is_some_and(|more| more.sack),
             ecn: memory.more.is_some_and(|more| more.ecn),
             port: p.port,
+            link: self.link_of(frame, p.port),
             held: 1,
         };
         let Some(place) = self.proxy.half_opens.insert(half_open, p.now) else {

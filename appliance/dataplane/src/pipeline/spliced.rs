@@ -2,7 +2,6 @@
 
 use super::prove::tcp_options;
 use super::{Departure, End, Passage, Pipeline, Step, decided, drop_for};
-use crate::addr::Mac;
 use crate::emit::icmp_error::IcmpError;
 use crate::emit::segment::{self, Options, Segment};
 use crate::emit::splice::Edits;
@@ -105,10 +104,9 @@ impl<F: Frame> Pipeline<F> {
             return drop_for(reason);
         }
         self.forget_handshake(id);
-        self.flows.splice_mut(id).terms = Terms::default();
-        self.flows.account(id, Side::Initiator, p.packet.ip_len(), p.now);
-        // Without an acknowledgement, as nobody here knows the backend's number.
+        // Without an acknowledgement, as nobody here knows the backend's number; so that nothing can be translated that comes after it.
         let key = self.flows.flow(id).translated_key();
+        self.flows.remove(id);
         let reset = Segment {
             key,
             seq: tcp.seq,
@@ -117,7 +115,8 @@ impl<F: Frame> Pipeline<F> {
             window: 0,
             options: Options::default(),
         };
-        match segment::write(frame, &reset, Mac::default(), Mac::default()) {
+        let (from, to) = self.link_of(frame, p.port);
+        match segment::write(frame, &reset, from, to) {
             Ok(()) => ControlFlow::Continue(Some(departure)),
             Err(_) => drop_for(DropReason::Malformed),
         }
@@ -194,12 +193,9 @@ impl<F: Frame> Pipeline<F> {
 
     /// Turns the frame into an answer to the station that it came from.
     fn answer_with<T>(&self, frame: &mut F, p: &Passage<'_>, answer: &Segment) -> Step<T> {
-        let sender = frame.bytes().get(6..12).and_then(|mac| mac.first_chunk()).copied().map(Mac);
-        match sender.filter(|mac| !mac.is_group() && p.packet.fragment.is_none()) {
-            Some(sender) if segment::write(frame, answer, self.facts(p.port).mac, sender).is_ok() => {
-                decided(Verdict::Reply(None))
-            }
-            _ => drop_for(DropReason::InvalidState),
+        match self.write_answer(frame, p, answer) {
+            true => decided(Verdict::Reply(None)),
+            false => drop_for(DropReason::InvalidState),
         }
     }
 

@@ -376,8 +376,8 @@ impl<F: Frame> Pipeline<F> {
         let outcome = match (what, kind == Kind::TcpV6) {
             (What::Syn, false) => self.ask_at_once::<false, V4>(frame, place, lane, now),
             (What::Syn, true) => self.ask_at_once::<true, V6>(frame, place, lane, now),
-            (_, false) => self.refuse::<false, V4>(frame, place),
-            (_, true) => self.refuse::<true, V6>(frame, place),
+            (_, false) => self.refuse::<false, V4>(frame, place, now),
+            (_, true) => self.refuse::<true, V6>(frame, place, now),
         }?;
         #[cfg(test)]
         {
@@ -389,7 +389,12 @@ impl<F: Frame> Pipeline<F> {
 
     /// A segment that should show a cookie, and shows none that is right.
     #[inline(always)]
-    fn refuse<const V6: bool, const N: usize>(&mut self, frame: &F, place: usize) -> Option<Outcome> {
+    fn refuse<const V6: bool, const N: usize>(
+        &mut self,
+        frame: &F,
+        place: usize,
+        now: Time,
+    ) -> Option<Outcome> {
         let head: &[u8; N] = frame.bytes().first_chunk()?;
         let candidate = &self.syns.candidates[place % BURST];
         let shown = plain::half_word(head, N - TCP_HEADER_LEN + 8).swap_bytes().wrapping_sub(1);
@@ -397,6 +402,10 @@ impl<F: Frame> Pipeline<F> {
         if cookie::is_shown(hash(candidate.hash), shown)
             || cookie::is_shown(hash(candidate.hash.wrapping_add(1)), shown)
         {
+            return None;
+        }
+        // The stages have a reset for it, now and then.
+        if candidate.refused.is_none() && self.resets.is_ready(now) {
             return None;
         }
         let reason = candidate.refused.unwrap_or(DropReason::InvalidCookie);

@@ -4,8 +4,10 @@
 //! leaves by the twin of the tunnel that it came by, whatever its destination is; it is passed on as it was, one hop as ever; it is never
 //! for the appliance itself; and what tells where a flow's packets may come from is the tunnel, not a route.
 
+use super::admit::opening_as;
 use super::burst::{Leaving, Slot};
 use super::known::payload;
+use super::prove::Proving;
 use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit, drop_for};
 use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::emit::encap::{Label, encapsulate};
@@ -278,9 +280,13 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn admit_tunnelled(&mut self, frame: &mut F, p: &mut Passage<'_>) -> Step<Departure> {
         self.guard_tunnel(frame, p)?;
         self.limit_syns(p)?;
-        let tcp = super::admit::opening(p)?;
+        let proving = self.proving(frame, p)?;
+        let tcp = opening_as(p, &proving)?;
         let decision = self.judge_tunnelled(&p.packet.key);
         p.rule = decision.rule;
+        if let (Access::Allow, Proving::Ask(syn)) = (decision.access, &proving) {
+            return self.ask(frame, p, syn, None);
+        }
         self.counters.hit_rule(decision.rule, p.now);
         if decision.access == Access::Deny {
             return drop_for(DropReason::DeniedByRule);
@@ -290,7 +296,13 @@ impl<F: Frame> Pipeline<F> {
         if self.neighbors.is_failed(departure.neighbor, p.now) {
             return drop_for(DropReason::UnresolvedNeighbor);
         }
+        if let Proving::Proved(proof) = &proving {
+            self.redeem(p, proof)?;
+        }
         let id = self.open(p, &p.packet.key, None, tcp, departure)?;
+        if let Proving::Proved(proof) = &proving {
+            return self.accept_proof(frame, p, id, proof);
+        }
         self.carry(frame, p, id, Side::Initiator);
         ControlFlow::Continue(departure)
     }

@@ -3,7 +3,7 @@ use super::*;
 use crate::wire::protocol;
 use nva_config::{
     Endpoint, GroupIndex, Interface, PortRange, Prefix, RuleProtocol, SecurityGroup, SecurityRule,
-    ServiceTag, Subnet,
+    ServiceTag, Subnet, SynProxyMode,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -47,8 +47,14 @@ fn config() -> Config {
         name: "web".into(),
         prefixes: vec![prefix("10.2.0.0/24"), prefix("fd00:2::/64")],
         security_group: Some(GroupIndex(0)),
+        syn_proxy: SynProxyMode::Off,
     };
-    let db = Subnet { name: "db".into(), prefixes: vec![prefix("10.3.0.0/24")], security_group: None };
+    let db = Subnet {
+        name: "db".into(),
+        prefixes: vec![prefix("10.3.0.0/24")],
+        security_group: None,
+        syn_proxy: SynProxyMode::Off,
+    };
     config.virtual_network.subnets = vec![web, db];
     config.virtual_network.interfaces = vec![
         Interface {

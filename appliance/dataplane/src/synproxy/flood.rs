@@ -1,9 +1,10 @@
-//! How many SYNs come: to each frontend, from each source, and at all.
+//! How many SYNs come: to each frontend, subnet and gateway, from each source, and at all.
 //!
 //! All of it is counted in windows of a second that begin with their first SYN. A frontend that gets more than the threshold in one is
 //! flooded from that moment, until it got less than half of it for ten seconds. Where many frontends get a little each, they are
-//! flooded together once those of them that are not yet, got more than the threshold.
+//! flooded together once those of them that are not yet, got more than the threshold. A subnet and a gateway count as a frontend does.
 
+use super::Watched;
 use crate::addr::{Addr, Family};
 use crate::hash::fold;
 use crate::time::Time;
@@ -39,7 +40,7 @@ impl Meter {
     }
 }
 
-/// A frontend, or all that are not flooded by themselves.
+/// A frontend, a subnet or a gateway, or all that are not flooded by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Watch {
     meter: Meter,
@@ -75,7 +76,7 @@ pub struct Floods {
     /// SYNs a second, of this worker's part; 0: no limit.
     limits: SynFlood,
     all: Meter,
-    frontends: HashMap<Addr, Watch>,
+    watched: HashMap<Watched, Watch>,
     others: Watch,
     /// When any of them was last flooded.
     latest: Option<Time>,
@@ -99,7 +100,7 @@ impl Floods {
         Self {
             limits: NO_LIMITS,
             all: Meter::default(),
-            frontends: HashMap::new(),
+            watched: HashMap::new(),
             others: Watch::default(),
             latest: None,
             sources: vec![Source::default(); PLACES].into_boxed_slice(),
@@ -107,9 +108,14 @@ impl Floods {
         }
     }
 
-    /// Takes up a configuration. The limits are shared by so many workers, save that of a source, who belongs to one. Frontends that stay
-    /// keep what was counted.
-    pub fn adopt(&mut self, limits: Option<SynFlood>, workers: usize, frontends: impl Iterator<Item = Addr>) {
+    /// Takes up a configuration. The limits are shared by so many workers, save that of a source, who belongs to one. What stays to be
+    /// watched keeps what was counted.
+    pub fn adopt(
+        &mut self,
+        limits: Option<SynFlood>,
+        workers: usize,
+        watched: impl Iterator<Item = Watched>,
+    ) {
         let limits = limits.unwrap_or(NO_LIMITS);
         let part = |limit: u64| limit.div_ceil(workers.max(1) as u64);
         self.limits = SynFlood {
@@ -117,9 +123,8 @@ impl Floods {
             global_rate: part(limits.global_rate),
             proxy_threshold: part(limits.proxy_threshold),
         };
-        let known = core::mem::take(&mut self.frontends);
-        self.frontends =
-            frontends.map(|address| (address, known.get(&address).copied().unwrap_or_default())).collect();
+        let known = core::mem::take(&mut self.watched);
+        self.watched = watched.map(|it| (it, known.get(&it).copied().unwrap_or_default())).collect();
     }
 
     /// Whether one more SYN may come from a source; counts it.
@@ -151,11 +156,12 @@ impl Floods {
         1
     }
 
-    /// Counts a SYN to a frontend; whether that is flooded, so that it has to be proved.
+    /// Counts a SYN to a frontend, or what else is watched; whether that is flooded, so that it has to be proved.
     #[inline]
-    pub fn see(&mut self, frontend: Addr, now: Time) -> bool {
+    pub fn see(&mut self, watched: impl Into<Watched>, now: Time) -> bool {
         let threshold = self.limits.proxy_threshold;
-        let Some(watch) = self.frontends.get_mut(&frontend).filter(|_| threshold != 0) else { return false };
+        let watch = self.watched.get_mut(&watched.into());
+        let Some(watch) = watch.filter(|_| threshold != 0) else { return false };
         let was_flooded = watch.is_flooded(now);
         let is_flooded = watch.see(threshold, now);
         self.latest = self.latest.max(watch.hot);
@@ -181,16 +187,16 @@ impl Floods {
 
     /// Whether one more SYN to a frontend is surely of a flood, which [`see`](Self::see) will say too at the same time. Counts nothing.
     #[inline]
-    pub fn is_flooded(&self, frontend: Addr, now: Time) -> bool {
-        let watch = self.frontends.get(&frontend);
+    pub fn is_flooded(&self, watched: impl Into<Watched>, now: Time) -> bool {
+        let watch = self.watched.get(&watched.into());
         self.limits.proxy_threshold != 0
             && watch.is_some_and(|watch| watch.is_flooded(now) || self.others.is_flooded(now))
     }
 
-    /// Whether a client of a frontend may show a cookie: one that was flooded, a moment ago at most.
+    /// Whether a client may show a cookie: of what was flooded, a moment ago at most.
     #[inline]
-    pub fn may_show(&self, frontend: Addr, now: Time) -> bool {
-        let watch = self.frontends.get(&frontend);
+    pub fn may_show(&self, watched: impl Into<Watched>, now: Time) -> bool {
+        let watch = self.watched.get(&watched.into());
         self.limits.proxy_threshold != 0
             && watch.is_some_and(|watch| watch.was_flooded(now) || self.others.was_flooded(now))
     }
@@ -208,7 +214,7 @@ mod tests {
 
     fn floods(limits: SynFlood, frontends: u8) -> Floods {
         let mut floods = Floods::new([7; 16]);
-        floods.adopt(Some(limits), 1, (0..frontends).map(address));
+        floods.adopt(Some(limits), 1, (0..frontends).map(|last| address(last).into()));
         floods
     }
 

@@ -3,6 +3,7 @@
 //! A SYN is sent again after 1 s, 2 s and 4 s more; after another 8 s the client is told that nobody is there. As each wait has one
 //! length only, those that wait the same are in the order in which they are due, and no more than the first of each is ever looked at.
 
+use crate::addr::Mac;
 use crate::flow::FlowId;
 use crate::time::Time;
 use crate::verdict::PortId;
@@ -39,6 +40,8 @@ pub struct HalfOpen {
     pub ecn: bool,
     /// Where the client's packets come in.
     pub port: PortId,
+    /// In a tunnel, between which stations they are: from, to.
+    pub link: (Mac, Mac),
     /// How many of them are counted as held.
     pub held: u8,
 }
@@ -206,6 +209,7 @@ mod tests {
             sack: false,
             ecn: false,
             port: PortId(0),
+            link: Default::default(),
             held: 1,
         }
     }

@@ -14,6 +14,7 @@
 
 pub mod batch;
 pub mod cookie;
+pub mod demands;
 pub mod flood;
 pub mod half_open;
 pub mod mss;
@@ -25,6 +26,7 @@ pub mod splice;
 
 pub use batch::Batch;
 pub use cookie::{Cookies, Memory, More, Proof, Question};
+pub use demands::{Demand, Demands, Watched};
 pub use flood::Floods;
 pub use half_open::{Due, HalfOpen, HalfOpens};
 pub use options::SynOptions;

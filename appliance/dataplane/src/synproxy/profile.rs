@@ -1,5 +1,10 @@
 //! What backends agree to, learnt from their handshakes, so that clients are offered what they will get.
+//!
+//! Backends of load balancers have a number each, and a place. Other servers are known by their addresses, as well as a fixed memory can:
+//! one that takes the place of another is asked for anew, and what it then agrees to otherwise is translated.
 
+use crate::addr::Addr;
+use crate::hash::{fold, halves};
 use crate::verdict::BackendId;
 
 /// What a backend is known to do. What it was never asked for is taken as granted.
@@ -63,6 +68,17 @@ impl Profile {
         }
     }
 
+    /// This one with what was heard after it. What was not asked for then is as it was.
+    fn after(self, heard: Self) -> Self {
+        Self {
+            mss: heard.mss,
+            window_scale: heard.window_scale.or(self.window_scale),
+            sack: heard.sack.or(self.sack),
+            timestamps: heard.timestamps.or(self.timestamps),
+            ecn: heard.ecn.or(self.ecn),
+        }
+    }
+
     /// As one word, for counters that are read by others.
     pub fn to_bits(self) -> u64 {
         let flag = |flag: Option<bool>| match flag {
@@ -103,46 +119,75 @@ impl Profile {
     }
 }
 
-/// The profiles of all backends.
-#[derive(Clone, Debug, Default)]
-pub struct Profiles(Vec<Profile>);
+/// Servers that are known by their addresses.
+const SERVERS: usize = 4096;
+
+/// The profiles of all backends, and of the last other servers.
+#[derive(Clone, Debug)]
+pub struct Profiles {
+    /// By [`BackendId`].
+    backends: Vec<Profile>,
+    servers: Box<[(Addr, Profile)]>,
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        let nobody = (Addr::UNSPECIFIED, Profile::default());
+        Self { backends: Vec::new(), servers: vec![nobody; SERVERS].into_boxed_slice() }
+    }
+}
 
 impl Profiles {
     /// Room for so many backends; what is known stays.
     pub fn fit(&mut self, backends: usize) {
-        self.0.resize(self.0.len().max(backends), Profile::default());
+        self.backends.resize(self.backends.len().max(backends), Profile::default());
     }
 
     /// What is known of a backend. Of what is no backend, nothing.
     #[inline]
     pub fn of(&self, backend: Option<BackendId>) -> Profile {
-        backend.and_then(|BackendId(id)| self.0.get(id as usize)).copied().unwrap_or_default()
+        backend.and_then(|BackendId(id)| self.backends.get(id as usize)).copied().unwrap_or_default()
+    }
+
+    /// What is known of a server that is no load balancer's.
+    #[inline]
+    pub fn at(&self, server: Addr) -> Profile {
+        let (known, profile) = self.servers[place(server)];
+        if known == server { profile } else { Profile::default() }
     }
 
     /// What to offer to a client of a backend.
     #[inline(always)]
     pub fn offer_of(&self, BackendId(id): BackendId, mss_max: u16) -> Offer {
-        self.0.get(id as usize).unwrap_or(&Profile::UNKNOWN).offer(mss_max)
+        self.backends.get(id as usize).unwrap_or(&Profile::UNKNOWN).offer(mss_max)
     }
 
     /// Notes what a backend agreed to.
     #[inline]
     pub fn learn(&mut self, backend: Option<BackendId>, profile: Profile) {
-        if let Some(known) = backend.and_then(|BackendId(id)| self.0.get_mut(id as usize)) {
-            *known = Profile {
-                mss: profile.mss,
-                window_scale: profile.window_scale.or(known.window_scale),
-                sack: profile.sack.or(known.sack),
-                timestamps: profile.timestamps.or(known.timestamps),
-                ecn: profile.ecn.or(known.ecn),
-            };
+        if let Some(known) = backend.and_then(|BackendId(id)| self.backends.get_mut(id as usize)) {
+            *known = known.after(profile);
         }
     }
 
-    /// All of them, by [`BackendId`].
-    pub fn all(&self) -> &[Profile] {
-        &self.0
+    /// Notes what another server agreed to.
+    #[inline]
+    pub fn learn_at(&mut self, server: Addr, profile: Profile) {
+        let profile = self.at(server).after(profile);
+        self.servers[place(server)] = (server, profile);
     }
+
+    /// All of backends, by [`BackendId`].
+    pub fn all(&self) -> &[Profile] {
+        &self.backends
+    }
+}
+
+/// Where a server's profile is kept. No secret: only servers that agreed to a connection are kept.
+#[inline]
+fn place(server: Addr) -> usize {
+    let (high, low) = halves(server);
+    fold(low ^ 0x9e37_79b9_7f4a_7c15, high ^ 0xa076_1d64_78bd_642f) as usize % SERVERS
 }
 
 #[cfg(test)]
@@ -186,5 +231,21 @@ mod tests {
             (offer.mss, offer.sack, offer.timestamps, offer.window_scale),
             (1300, false, true, Some(7))
         );
+    }
+
+    #[test]
+    fn servers_are_known_by_their_addresses() {
+        let mut profiles = Profiles::default();
+        let server = |n: u32| Addr::v4((0x0a02_0000 + n).to_be_bytes());
+        let heard = Profile { mss: 1400, window_scale: Some(Scale::Of(9)), ..Profile::default() };
+        profiles.learn_at(server(1), heard);
+        assert_eq!((profiles.at(server(1)), profiles.at(server(2))), (heard, Profile::default()));
+        // More than there is room for: who is not known is not taken for another.
+        for n in 0..20_000 {
+            profiles.learn_at(server(n), Profile { mss: n as u16, ..Profile::default() });
+        }
+        let known = (0..20_000).filter(|n| profiles.at(server(*n)).mss == *n as u16 && *n > 0).count();
+        let wrong = (1..20_000).any(|n| ![0, n as u16].contains(&profiles.at(server(n)).mss));
+        assert!(!wrong && (SERVERS / 2..=SERVERS).contains(&known), "{known}");
     }
 }

@@ -8,9 +8,10 @@ use crate::emit::encap::Outer;
 use crate::names::{Names, TunnelName};
 use crate::route::{NextHop, RouteTable};
 use crate::snapshot::{PortFacts, port_id, route_table};
+use crate::synproxy::{Demand, Watched};
 use crate::verdict::PortId;
 use hashbrown::HashMap;
-use nva_config::{Config, Encapsulation, Gateway, Trust};
+use nva_config::{Config, Encapsulation, Gateway, SynProxyMode, Trust};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ struct Build<'a> {
     paths: Vec<Path>,
     path_numbers: HashMap<PathKey, u32>,
     open: HashMap<PortId, Tunnel>,
+    demands: HashMap<PortId, Demand>,
     lines: u32,
 }
 
@@ -62,6 +64,7 @@ impl Tunnels {
             paths: Vec::new(),
             path_numbers: HashMap::new(),
             open: HashMap::new(),
+            demands: HashMap::new(),
             lines: 0,
         };
         for gateway in &config.gateways {
@@ -69,12 +72,17 @@ impl Tunnels {
         }
         let segments = (0..config.ports.len()).map(|index| build.segment(before, index)).collect();
         let (tunnels, facts) = build.numbered(names.tunnels());
+        let demands = (0..tunnels.len()).map(|number| {
+            let id = u16::try_from(number).map_or(NOWHERE, PortId::tunnel);
+            build.demands.get(&id).copied()
+        });
         Self {
             ends: build.ends.into(),
             vnis: VniTable::build(&build.rows),
             tunnels,
             facts,
             learnt: Arc::new(Learnt::new(build.paths.len())),
+            demands: demands.collect(),
             paths: build.paths.into(),
             segments,
             stations: ports.iter().map(|port| port.mac).collect(),
@@ -147,6 +155,14 @@ impl Build<'_> {
                 let open = self.tunnel(gateway, tunnel, peer, line);
                 self.open.insert(id, Tunnel { twin: twin.map_or(NOWHERE, |(_, id)| *id), ..open });
             }
+        }
+        let outer = gateway.tunnels.iter().position(|tunnel| tunnel.trust == Trust::Untrusted);
+        let outer = outer.and_then(|place| rows.get(place)?.as_ref());
+        if let Some(first) = outer.and_then(|row| row.peers.first()) {
+            let demand = Demand { mode: gateway.syn_proxy, watched: Watched::Gateway(first.1) };
+            let all =
+                outer.into_iter().flat_map(|row| &row.peers).filter(|_| demand.mode != SynProxyMode::Off);
+            self.demands.extend(all.map(|(_, id)| (*id, demand)));
         }
         // Both directions of a Geneve tunnel are one network.
         let networks = if is_geneve(gateway) { 1 } else { rows.len() };

@@ -40,8 +40,9 @@ use crate::addr::{Addr, Mac};
 use crate::emit::encap::{self, Outer};
 use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
+use crate::synproxy::{Demand, Watched};
 use crate::verdict::PortId;
-use nva_config::Trust;
+use nva_config::{SynProxyMode, Trust};
 use pmtu::Learnt;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -111,6 +112,8 @@ pub struct Tunnels {
     learnt: Arc<Learnt>,
     /// By [`PortId::index`]; those of ports on devices are `None`.
     segments: Box<[Option<Segment>]>,
+    /// By [`PortId::tunnel_index`]: what is demanded of connections that begin in the tunnel.
+    demands: Box<[Option<Demand>]>,
     /// The Ethernet addresses of all ports.
     stations: SmallVec<[Mac; 4]>,
     /// What inner addresses stand for.
@@ -200,6 +203,18 @@ impl Tunnels {
     pub fn way_out(&self, port: PortId, destination: Addr) -> Option<PortId> {
         let tunnel = self.open(port)?;
         Some(if self.is_geneve(port) { self.direction(port, destination) } else { tunnel.twin })
+    }
+
+    /// What is demanded of connections that begin in an open tunnel; `None`: nothing.
+    #[inline]
+    pub fn demand(&self, port: PortId) -> Option<Demand> {
+        self.demands.get(port.tunnel_index()).copied().flatten()
+    }
+
+    /// The gateways whose clients prove themselves while these are flooded.
+    pub(crate) fn asking(&self) -> impl Iterator<Item = Watched> + '_ {
+        let demands = self.demands.iter().flatten();
+        demands.filter(|demand| demand.mode == SynProxyMode::Auto).map(|demand| demand.watched)
     }
 
     /// A tunnel as a port; of one that is not known, what lets nothing pass.
