@@ -134,6 +134,12 @@ impl MacWord {
         Self(u64::from_le_bytes(octets))
     }
 
+    /// The word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
     /// A frame's first twelve bytes.
     #[inline(always)]
     pub const fn link(destination: Self, source: Self) -> ([u8; 8], [u8; 4]) {

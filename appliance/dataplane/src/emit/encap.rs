@@ -24,7 +24,9 @@ pub struct Outer {
     src: Addr,
     dst: Addr,
     family: Family,
-    /// Over IPv4: the sum of the header's fields that never change.
+    /// Over IPv4: all headers, with what changes left 0.
+    template: [u8; LEN_V4],
+    /// Over IPv4: the sum of the IP header in it.
     constant: u16,
     /// Datagrams have a checksum: always over IPv6, unless both ends agreed otherwise (RFC 6935); never over IPv4.
     is_summed: bool,
@@ -47,9 +49,16 @@ impl Outer {
     /// From one end to the other, which is of the same family.
     pub fn new(src: Addr, dst: Addr, is_summed: bool) -> Self {
         let family = src.family();
-        let mut outer = Self { src, dst, family, constant: 0, is_summed: is_summed && family == Family::V6 };
-        outer.constant = Sum::new().add_bytes(&outer.v4(0, 0, 0)).folded();
-        outer
+        let mut template = [0; LEN_V4];
+        put(&mut template, ETHERNET_HEADER_LEN - 2, ethertype::IPV4.to_be_bytes());
+        // An atomic packet (RFC 6864): never fragmented, identification 0.
+        const DONT_FRAGMENT: u8 = 0x40;
+        let ([.., s0, s1, s2, s3], [.., d0, d1, d2, d3]) = (*src.octets(), *dst.octets());
+        let fixed = [0x45, 0, 0, 0, 0, 0, DONT_FRAGMENT, 0, TTL, protocol::UDP, 0, 0];
+        put(&mut template, ETHERNET_HEADER_LEN, fixed);
+        put(&mut template, ETHERNET_HEADER_LEN + fixed.len(), [s0, s1, s2, s3, d0, d1, d2, d3]);
+        let constant = Sum::new().add_bytes(&template[ETHERNET_HEADER_LEN..][..IPV4_LEN]).folded();
+        Self { src, dst, family, template, constant, is_summed: is_summed && family == Family::V6 }
     }
 
     /// How many bytes stand in front of the inner frame; by as many the outer IP packet is longer than the inner one, since both frames
@@ -111,37 +120,6 @@ impl Outer {
     pub const fn destination(&self) -> Addr {
         self.dst
     }
-
-    /// An IPv4 header. The packet is atomic (RFC 6864): never fragmented, identification 0.
-    #[inline(always)]
-    fn v4(&self, service: u8, total: u16, checksum: u16) -> [u8; IPV4_LEN] {
-        const DONT_FRAGMENT: u8 = 0x40;
-        let ([t0, t1], [c0, c1]) = (total.to_be_bytes(), checksum.to_ne_bytes());
-        let [.., s0, s1, s2, s3] = *self.src.octets();
-        let [.., d0, d1, d2, d3] = *self.dst.octets();
-        [
-            0x45,
-            service,
-            t0,
-            t1,
-            0,
-            0,
-            DONT_FRAGMENT,
-            0,
-            TTL,
-            protocol::UDP,
-            c0,
-            c1, //
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ]
-    }
 }
 
 /// Puts the outer headers in front of a frame; `link` are the next hop's and the port's own Ethernet address.
@@ -187,10 +165,14 @@ fn write_v4<const N: usize>(
     total: u16,
     link: (MacWord, MacWord),
 ) {
-    write_link(head, link, ethertype::IPV4);
+    const IP: usize = ETHERNET_HEADER_LEN;
+    head[..LEN_V4].copy_from_slice(&outer.template);
     let changing = u64::from(u16::from_ne_bytes([0, label.service])) + u64::from(total.to_be());
     let checksum = !Sum::new().add_word(u64::from(outer.constant) + changing).folded();
-    head[ETHERNET_HEADER_LEN..][..IPV4_LEN].copy_from_slice(&outer.v4(label.service, total, checksum));
+    super::rewrite::set_link_words(head, link.1, link.0);
+    put(head, IP + 1, [label.service]);
+    put(head, IP + 2, total.to_be_bytes());
+    put(head, IP + 10, checksum.to_ne_bytes());
 }
 
 #[inline(always)]
@@ -221,16 +203,19 @@ fn write_link<const N: usize>(head: &mut [u8; N], (to, from): (MacWord, MacWord)
 /// The UDP and VXLAN headers, without a checksum (RFC 7348, 5: SHOULD be zero).
 #[inline(always)]
 fn write_udp<const N: usize>(head: &mut [u8; N], at: usize, label: &Label, len: u16) {
-    head[at..at + UDP_HEADER_LEN].copy_from_slice(&udp(label, len));
-    head[at + UDP_HEADER_LEN..at + UDP_HEADER_LEN + vxlan::HEADER_LEN]
-        .copy_from_slice(&vxlan::header(label.vni));
+    put(head, at, udp(label, len));
+    put(head, at + UDP_HEADER_LEN, vxlan::header(label.vni));
+}
+
+#[inline(always)]
+fn put<const N: usize, const LEN: usize>(head: &mut [u8; N], at: usize, bytes: [u8; LEN]) {
+    head[at..at + LEN].copy_from_slice(&bytes);
 }
 
 #[inline(always)]
 fn udp(label: &Label, len: u16) -> [u8; UDP_HEADER_LEN] {
-    let ([s0, s1], [d0, d1]) = (label.source_port.to_be_bytes(), label.udp_port.to_be_bytes());
-    let [l0, l1] = len.to_be_bytes();
-    [s0, s1, d0, d1, l0, l1, 0, 0]
+    let [from, to, len] = [label.source_port, label.udp_port, len].map(|field| u64::from(field.swap_bytes()));
+    (from | to << 16 | len << 32).to_le_bytes()
 }
 
 /// Writes the checksum of the datagram over IPv6, which is not 0 (RFC 8200, 8.1).

@@ -58,6 +58,12 @@ impl FlowTable {
         Some((self.flows.get_mut(index as usize)?, side))
     }
 
+    /// The same, to be read.
+    #[inline(always)]
+    pub fn guess(&self, hash: FlowHash) -> Option<&Flow> {
+        self.flows.get(referee(hash.guess).0 as usize)
+    }
+
     /// Does for the guessed flow what [`Flow::count`] left to be done.
     #[cold]
     #[inline(never)]

@@ -249,11 +249,9 @@ impl<F: Frame> Pipeline<F> {
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {
             let Some(mut frame) = frames.next() else { break };
-            if let Some(outcome) = self.fast(&mut frame, slot, &lane) {
-                if let Verdict::Forward(port) = outcome.verdict {
-                    leaving.add(port, frame, &mut self.counters, tx);
-                }
-                observer.decided(index, &outcome);
+            if let Some(port) = self.fast(&mut frame, slot, &lane) {
+                leaving.add(port, frame, &mut self.counters, tx);
+                observer.decided(index, &self.outcome(slot, port));
                 continue;
             }
             let outcome = match self.at_once_elsewhere(&frame, slot, mark) {

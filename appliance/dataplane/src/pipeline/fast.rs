@@ -10,8 +10,8 @@ use super::{Mark, Origin, Outcome, Pipeline};
 use crate::addr::MacWord;
 use crate::emit::encap::{Label, encapsulate};
 use crate::emit::{forward, rewrite};
-use crate::flow::{Deadlines, Flow, Side};
-use crate::route::NeighborId;
+use crate::flow::{Deadlines, Flow, FlowTable, Side, Way};
+use crate::route::{Hop, NeighborId, Neighbors};
 use crate::snapshot::{Snapshot, port_id};
 use crate::time::Time;
 use crate::tunnel::entropy;
@@ -34,7 +34,7 @@ pub(super) struct Lane {
     mark: u32,
     generation: u32,
     deadlines: Deadlines,
-    /// Datagrams are held against the amplification filters.
+    /// Datagrams that came by a port itself are held against the amplification filters.
     is_filtered: bool,
     /// Longer packets may not fit a way that routers have called narrow.
     room: u16,
@@ -59,11 +59,17 @@ impl Lane {
         if self.is_filtered { Trust::Untrusted } else { Trust::Trusted }
     }
 
-    /// For a packet of the same burst that came by another port or tunnel.
+    /// For a packet of the same burst that came by a tunnel of the port.
     #[inline(always)]
-    pub(super) fn turn_to(&mut self, port: PortId, trust: Trust) {
+    pub(super) fn turn_to(&mut self, port: PortId) {
         self.port = port;
         self.mark = Mark { port, origin: Origin::Forwarded }.to_bits();
+    }
+
+    /// For one that came by another port, which leads to this side.
+    #[inline(always)]
+    pub(super) fn turn_to_port(&mut self, port: PortId, trust: Trust) {
+        self.turn_to(port);
         self.is_filtered = trust == Trust::Untrusted;
     }
 }
@@ -106,9 +112,20 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Brings a packet up to its departure. `None`: it is for the stages, and nothing was changed.
+    /// What was decided about a packet that left by the fast lane.
     #[inline(always)]
-    pub(super) fn fast(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<Outcome> {
+    pub(super) fn outcome(&self, slot: &Slot, port: PortId) -> Outcome {
+        let flow = self.flows.guess(slot.hash);
+        Outcome {
+            verdict: Verdict::Forward(port),
+            rule: flow.and_then(Flow::rule),
+            backend: flow.and_then(Flow::backend),
+        }
+    }
+
+    /// Brings a packet up to its departure, by the port that is returned. `None`: it is for the stages, and nothing was changed.
+    #[inline(always)]
+    pub(super) fn fast(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<PortId> {
         let plain = slot.plain.as_ref()?;
         match plain.kind {
             Kind::TcpV4 => self.ride::<false, true, TCP_V4>(frame, slot, plain, lane),
@@ -120,7 +137,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// The same for a packet that came by a tunnel, up to its departure by the twin.
     #[inline(always)]
-    pub(super) fn fast_tunnelled(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<Outcome> {
+    pub(super) fn fast_tunnelled(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<PortId> {
         let plain = slot.plain.as_ref()?;
         match plain.kind {
             Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, lane),
@@ -130,43 +147,42 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    #[inline(always)]
+    /// A function of its own, which has the registers to itself.
+    #[inline(never)]
     fn cross<const V6: bool, const TCP: bool, const N: usize>(
         &mut self,
         frame: &mut F,
         slot: &Slot,
         plain: &Plain,
         lane: &Lane,
-    ) -> Option<Outcome> {
-        let (flow, side) = self.flows.guessed(slot.hash)?;
+    ) -> Option<PortId> {
         let bytes = frame.bytes();
         let (head, rest): (&[u8; N], _) = bytes.split_first_chunk()?;
-        if !is_of::<V6, TCP, N>(flow, side, head) {
-            return None;
-        }
-        let way = flow.settled_way(side, lane.port, lane.generation)?;
-        let hop = self.neighbors.hop(NeighborId::from_bits(way.neighbor))?;
-        let tunnel = self.snapshot.tunnels.open(way.port)?;
-        let path = self.snapshot.tunnels.path(tunnel)?;
-        let exit = self.exits.get(tunnel.carrier.index())?;
+        let Seat { flow, side, way, hop } =
+            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
+        let tunnels = &self.snapshot.tunnels;
+        let (tunnel, path) = tunnels.way(way.port)?;
         if bytes.len() > usize::from(tunnel.mtu.min(lane.room)) + L3
             || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
         {
             return None;
         }
-        if !TCP && lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+        if !TCP
+            && self.snapshot.guard.watches(ports::<V6, N>(head))
+            && tunnels.known(lane.port)?.trust == Trust::Untrusted
+        {
             return None;
         }
-        let (vni, udp_port, carrier) = (tunnel.vni, tunnel.udp_port, tunnel.carrier);
+        let carrier = tunnel.carrier;
         let (source_port, service) = outer_fields::<V6, TCP, N>(head);
-        let label = Label { vni, udp_port, source_port, service: path.service(service) };
-        encapsulate(frame, &path.outer, &label, (hop.take(), exit.mac)).ok()?;
+        let (vni, udp_port, service) = (tunnel.vni, tunnel.udp_port, path.service(service));
+        let label = Label { vni, udp_port, source_port, service };
+        encapsulate(frame, &path.outer, &label, (hop.take(), path.station)).ok()?;
         // From here on it is certain.
         #[cfg(test)]
         {
             self.rides[2 * usize::from(plain.kind as u8)] += 1;
         }
-        let outcome = Outcome { verdict: Verdict::Forward(carrier), rule: flow.rule(), backend: None };
         let ip_len = usize::from(plain.end) - L3;
         let rare = flow.count::<TCP>(side, ip_len, &lane.deadlines);
         if rare.is_any() {
@@ -179,7 +195,7 @@ impl<F: Frame> Pipeline<F> {
             counters.transmitted += 1;
         }
         frame.set_mark(lane.mark);
-        Some(outcome)
+        Some(carrier)
     }
 
     #[inline(always)]
@@ -189,16 +205,12 @@ impl<F: Frame> Pipeline<F> {
         slot: &Slot,
         plain: &Plain,
         lane: &Lane,
-    ) -> Option<Outcome> {
-        let (flow, side) = self.flows.guessed(slot.hash)?;
+    ) -> Option<PortId> {
         let bytes = frame.bytes_mut();
         let is_padded = bytes.len() > usize::from(plain.end);
         let (head, rest): (&mut [u8; N], _) = bytes.split_first_chunk_mut()?;
-        if !is_of::<V6, TCP, N>(flow, side, head) {
-            return None;
-        }
-        let way = flow.settled_way(side, lane.port, lane.generation)?;
-        let hop = self.neighbors.hop(NeighborId::from_bits(way.neighbor))?;
+        let Seat { flow, side, way, hop } =
+            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
         let exit = self.exits.get(way.port.index())?;
         let ip_len = usize::from(plain.end) - L3;
         let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
@@ -218,8 +230,6 @@ impl<F: Frame> Pipeline<F> {
         }
         edit::<V6, TCP, N>(head, flow, side);
         rewrite::set_link_words(head, exit.mac, hop.take());
-        let outcome =
-            Outcome { verdict: Verdict::Forward(way.port), rule: flow.rule(), backend: flow.backend() };
         let rare = flow.count::<TCP>(side, ip_len, &lane.deadlines);
         if rare.is_any() {
             self.flows.catch_up(slot.hash, rare, ip_len);
@@ -228,8 +238,34 @@ impl<F: Frame> Pipeline<F> {
             rewrite::cut(frame, plain.end.into());
         }
         frame.set_mark(lane.mark);
-        Some(outcome)
+        Some(way.port)
     }
+}
+
+/// A packet's flow, and the way that is known for it.
+struct Seat<'a> {
+    flow: &'a mut Flow,
+    side: Side,
+    way: Way,
+    hop: Hop<'a>,
+}
+
+/// The guessed flow, if it is the packet's, was decided under this configuration, and leads to a neighbour that is known.
+#[inline(always)]
+fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
+    flows: &'a mut FlowTable,
+    neighbors: &'a Neighbors<F>,
+    head: &[u8; N],
+    slot: &Slot,
+    lane: &Lane,
+) -> Option<Seat<'a>> {
+    let (flow, side) = flows.guessed(slot.hash)?;
+    if !is_of::<V6, TCP, N>(flow, side, head) {
+        return None;
+    }
+    let way = flow.settled_way(side, lane.port, lane.generation)?;
+    let hop = neighbors.hop(NeighborId::from_bits(way.neighbor))?;
+    Some(Seat { flow, side, way, hop })
 }
 
 /// Whether a segment fits the state of its connection, which moves on when it does. A datagram fits always.

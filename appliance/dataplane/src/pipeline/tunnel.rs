@@ -51,7 +51,9 @@ impl<F: Frame> Pipeline<F> {
     ) {
         let mut arrivals =
             Arrivals { slots: [Slot::OTHER; BURST], ports: [port; BURST], others: ArrayVec::new() };
-        self.receive_tunnelled(port, burst, &mut arrivals);
+        let mut plain = [Arrival::NONE; BURST];
+        self.find_plain(port, burst, &mut plain);
+        self.receive_tunnelled(port, burst, &plain, &mut arrivals);
         self.prefetch_records(&mut arrivals.slots[..burst.len()]);
         let Arrivals { slots, ports, others } = &arrivals;
         self.carry_out_tunnelled(
@@ -81,22 +83,21 @@ impl<F: Frame> Pipeline<F> {
         let carrier = self.snapshot.tunnels.carrier(ports[0]);
         let mut lane = self.lane(carrier, now);
         let mut leaving = Leaving::new(carrier);
-        for (index, (mut frame, (slot, &port))) in burst.drain(..).zip(slots.iter().zip(ports)).enumerate() {
-            let trust = match self.snapshot.tunnels.known(port) {
-                Some(tunnel) => tunnel.trust,
-                None => self.facts(port).trust,
+        let mut frames = burst.drain(..);
+        for (index, (slot, &port)) in slots.iter().zip(ports).enumerate() {
+            let Some(mut frame) = frames.next() else { break };
+            let exit = if port.is_tunnel() {
+                lane.turn_to(port);
+                leaving.turn_to(carrier, &mut self.counters, tx);
+                self.fast_tunnelled(&mut frame, slot, &lane)
+            } else {
+                lane.turn_to_port(port, self.facts(port).trust);
+                leaving.turn_to(port, &mut self.counters, tx);
+                self.fast(&mut frame, slot, &lane)
             };
-            lane.turn_to(port, trust);
-            leaving.turn_to(if port.is_tunnel() { carrier } else { port }, &mut self.counters, tx);
-            let outcome = match port.is_tunnel() {
-                true => self.fast_tunnelled(&mut frame, slot, &lane),
-                false => self.fast(&mut frame, slot, &lane),
-            };
-            if let Some(outcome) = outcome {
-                if let Verdict::Forward(port) = outcome.verdict {
-                    leaving.add(port, frame, &mut self.counters, tx);
-                }
-                observer.decided(index, &outcome);
+            if let Some(port) = exit {
+                leaving.add(port, frame, &mut self.counters, tx);
+                observer.decided(index, &self.outcome(slot, port));
                 continue;
             }
             let mark = Mark { port, origin };
@@ -115,44 +116,90 @@ impl<F: Frame> Pipeline<F> {
         leaving.end(&mut self.counters, tx);
     }
 
-    /// First pass: cuts the outer headers off, parses, and asks for the flow buckets.
+    /// Before the first pass: in which tunnels those frames are whose outer headers are plain. Asks for what is known of the tunnels.
     #[inline(never)]
-    fn receive_tunnelled(&self, port: PortId, burst: &mut Burst<F>, arrivals: &mut Arrivals) {
-        let mac = self.facts(port).mac;
-        let station = Station::new(mac);
-        let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
-        for (frame, (slot, at)) in burst.iter_mut().zip(places) {
+    fn find_plain(&self, port: PortId, burst: &Burst<F>, plain: &mut [Arrival; BURST]) {
+        let tunnels = &self.snapshot.tunnels;
+        let Some(ends) = tunnels.ends(port) else { return };
+        let station = Station::new(self.facts(port).mac);
+        for (frame, place) in burst.iter().zip(plain) {
             let RxOffload { checksum, vlan, truncated } = frame.offload();
             let verify = checksum == ChecksumStatus::Unverified;
-            let found = match vlan.is_some() || truncated {
-                true => Found::Outside,
-                false => self.snapshot.tunnels.find(port, frame.bytes(), station, verify),
+            if vlan.is_some() || truncated {
+                continue;
+            }
+            if let Some(arrival) = tunnels.find_plain(ends, frame.bytes(), station, verify) {
+                self.prefetch_tunnel(arrival.port);
+                *place = arrival;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_tunnel(&self, tunnel: PortId) {
+        self.snapshot.tunnels.prefetch(tunnel);
+        self.counters.prefetch_tunnel(tunnel);
+    }
+
+    /// First pass: cuts the outer headers off, parses, and asks for the flow buckets.
+    #[inline(never)]
+    fn receive_tunnelled(
+        &self,
+        port: PortId,
+        burst: &mut Burst<F>,
+        plain: &[Arrival; BURST],
+        arrivals: &mut Arrivals,
+    ) {
+        let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
+        for (frame, (&plain, (slot, at))) in burst.iter_mut().zip(plain.iter().zip(places)) {
+            let arrival = match plain.is_some() {
+                true => Some(plain),
+                false => self.receive_other(port, frame, at, slot, &mut arrivals.others),
             };
-            match found {
-                Found::Inside(arrival) if !arrival.port.is_tunnel() => {
-                    *at = arrival.port;
-                    self.take_out_of_segment(frame, &arrival, slot, &mut arrivals.others);
-                }
-                Found::Inside(arrival) => {
-                    *at = arrival.port;
-                    self.snapshot.tunnels.prefetch(arrival.port);
-                    self.counters.prefetch_tunnel(arrival.port);
-                    self.take_out(frame, &arrival, slot, &mut arrivals.others);
-                }
-                Found::Enveloped { .. } => {
-                    self.take_out_enveloped(frame, found, at, slot, &mut arrivals.others)
-                }
-                Found::Refused(reason) => arrivals.others.push(Err(reason)),
-                Found::Outside => {
-                    if vlan.is_some()
-                        || truncated
-                        || !self.receive_plain(frame.bytes(), station, verify, slot)
-                    {
-                        self.receive_outside(frame, at, mac, slot, &mut arrivals.others);
-                    }
+            if let Some(arrival) = arrival {
+                *at = arrival.port;
+                self.take_out(frame, &arrival, slot, &mut arrivals.others);
+            }
+        }
+    }
+
+    /// A frame whose outer headers are not plain; `None`: it is in no tunnel, or in one that it may not be in.
+    #[inline(never)]
+    fn receive_other(
+        &self,
+        port: PortId,
+        frame: &mut F,
+        at: &mut PortId,
+        slot: &mut Slot,
+        others: &mut Others,
+    ) -> Option<Arrival> {
+        let mac = self.facts(port).mac;
+        let station = Station::new(mac);
+        let RxOffload { checksum, vlan, truncated } = frame.offload();
+        let verify = checksum == ChecksumStatus::Unverified;
+        let is_whole = vlan.is_none() && !truncated;
+        let found = match is_whole {
+            true => self.snapshot.tunnels.find(port, frame.bytes(), station, verify),
+            false => Found::Outside,
+        };
+        match found {
+            Found::Inside(arrival) if !arrival.port.is_tunnel() => {
+                *at = arrival.port;
+                self.take_out_of_segment(frame, &arrival, slot, others);
+            }
+            Found::Inside(arrival) => {
+                self.prefetch_tunnel(arrival.port);
+                return Some(arrival);
+            }
+            Found::Enveloped { .. } => self.take_out_enveloped(frame, found, at, slot, others),
+            Found::Refused(reason) => others.push(Err(reason)),
+            Found::Outside => {
+                if !is_whole || !self.receive_plain(frame.bytes(), station, verify, slot) {
+                    self.receive_outside(frame, at, mac, slot, others);
                 }
             }
         }
+        None
     }
 
     /// A frame that is in no tunnel, where it is plain: as in any burst.
@@ -209,18 +256,21 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Parses the inner frame, and only then cuts the outer headers off.
+    /// Cuts the outer headers off, and parses the inner frame.
     #[inline(always)]
     fn take_out(&self, frame: &mut F, arrival: &Arrival, slot: &mut Slot, others: &mut Others) {
-        let bytes = frame.bytes();
-        let inner = bytes.get(arrival.start.into()..arrival.end.into()).unwrap_or_default();
-        let station = Station::new(tunnel::station(inner));
-        let is_fast = !self.is_without_fast_lane() && !self.snapshot.tunnels.is_ours(inner);
-        let ecn = if let Some((plain, key)) = plain::v4(inner, station, true).filter(|_| is_fast) {
+        // All of it is in the frame.
+        let cut = frame.set_len(arrival.end.into()).is_ok() && frame.pop_front(arrival.start.into()).is_ok();
+        debug_assert!(cut, "the inner frame is within the frame");
+        frame.set_offload(RxOffload::default());
+        let inner = frame.bytes();
+        let ecn = if self.is_without_fast_lane() || self.snapshot.tunnels.is_ours(inner) {
+            self.take_out_other(inner, arrival, slot, others)
+        } else if let Some((plain, key)) = plain::v4(inner, Station::ANY, true) {
             slot.hash = self.flows.hash_v4(&key);
             slot.plain = Some(plain);
             combine(inner, Family::V4, arrival.service)
-        } else if let Some((plain, key)) = plain::v6(inner, station, true).filter(|_| is_fast) {
+        } else if let Some((plain, key)) = plain::v6(inner, Station::ANY, true) {
             slot.hash = self.flows.hash_v6(&key);
             slot.plain = Some(plain);
             combine(inner, Family::V6, arrival.service)
@@ -230,11 +280,6 @@ impl<F: Frame> Pipeline<F> {
         match ecn {
             Ok(change) => {
                 self.flows.prefetch_index(slot.hash);
-                // All of it is in the frame.
-                let cut = frame.set_len(arrival.end.into()).is_ok()
-                    && frame.pop_front(arrival.start.into()).is_ok();
-                debug_assert!(cut, "the inner frame is within the frame");
-                frame.set_offload(RxOffload::default());
                 if let Some((family, ecn)) = change {
                     service::set_ecn(frame.bytes_mut(), ETHERNET_HEADER_LEN, family, ecn);
                 }
@@ -440,8 +485,7 @@ impl<F: Frame> Pipeline<F> {
     /// Puts the outer headers of a tunnel in front of a frame; gives the port that carries it. `None`: there is no room, or the tunnel is
     /// closed.
     fn put_in(&mut self, frame: &mut F, port: PortId, next_hop: MacWord) -> Option<PortId> {
-        let tunnel = self.snapshot.tunnels.open(port)?;
-        let path = self.snapshot.tunnels.path(tunnel)?;
+        let (tunnel, path) = self.snapshot.tunnels.way(port)?;
         let inner = frame.bytes();
         let family = family_of(inner);
         let label = Label {
@@ -450,8 +494,7 @@ impl<F: Frame> Pipeline<F> {
             source_port: entropy::of_frame(inner),
             service: path.service(service::read(inner, ETHERNET_HEADER_LEN, family)),
         };
-        let station = self.facts(tunnel.carrier).mac;
-        encapsulate(frame, &path.outer, &label, (next_hop, station.into())).ok()?;
+        encapsulate(frame, &path.outer, &label, (next_hop, path.station)).ok()?;
         let carrier = tunnel.carrier;
         if let Some(counters) = self.counters.tunnel(port) {
             counters.transmitted += 1;
@@ -502,6 +545,9 @@ pub(super) type Change = Option<(Family, u8)>;
 /// Combines the outer field with the inner packet's.
 #[inline(always)]
 pub(super) fn combine(inner: &[u8], family: Family, outer: u8) -> Result<Change, Option<DropReason>> {
+    if !ecn::is_marked(outer) {
+        return Ok(None);
+    }
     let field = service::read(inner, ETHERNET_HEADER_LEN, family) & ecn::FIELD;
     match ecn::decapsulated(outer, field) {
         Some(now) => Ok((now != field).then_some((family, now))),

@@ -9,5 +9,5 @@ mod table;
 mod timers;
 mod waiting;
 
-pub use neighbors::{Learning, NeighborAction, NeighborId, NeighborLimits, Neighbors, News};
+pub use neighbors::{Hop, Learning, NeighborAction, NeighborId, NeighborLimits, Neighbors, News};
 pub use table::{NextHop, RouteTable};

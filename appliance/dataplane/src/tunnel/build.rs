@@ -1,9 +1,10 @@
 //! From the configuration's gateways to tables.
 
+use super::decap::Pairs;
 use super::pmtu::Learnt;
 use super::vni::{Row, VniTable};
 use super::{End, Ends, Frontends, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
-use crate::addr::Addr;
+use crate::addr::{Addr, MacWord};
 use crate::emit::encap::Outer;
 use crate::names::{Names, TunnelName};
 use crate::route::{NextHop, RouteTable};
@@ -76,19 +77,31 @@ impl Tunnels {
             let id = u16::try_from(number).map_or(NOWHERE, PortId::tunnel);
             build.demands.get(&id).copied()
         });
+        let stations = stations(ports);
+        for ends in &mut build.ends {
+            ends.pairs = Pairs::build(&ends.all);
+        }
         Self {
+            vnis: VniTable::build(&build.rows, &build.peers()),
             ends: build.ends.into(),
-            vnis: VniTable::build(&build.rows),
             tunnels,
             facts,
             learnt: Arc::new(Learnt::new(build.paths.len())),
             demands: demands.collect(),
             paths: build.paths.into(),
             segments,
-            stations: ports.iter().map(|port| port.mac).collect(),
+            last_octets: stations.iter().fold(0, |bits, station| bits | 1 << (station >> 40 & 63)),
+            stations,
             frontends: Frontends::build(config),
         }
     }
+}
+
+fn stations(ports: &[PortFacts]) -> SmallVec<[u64; 4]> {
+    let mut stations: SmallVec<[u64; 4]> = ports.iter().map(|port| MacWord::from(port.mac).word()).collect();
+    stations.sort_unstable();
+    stations.dedup();
+    stations
 }
 
 /// For each port the routes that lead out of it: what leaves by a tunnel leaves by the tunnel's port, wherever the others would send
@@ -135,14 +148,16 @@ impl Build<'_> {
                 .iter()
                 .filter_map(|peer| Some(((*peer).into(), names.tunnel(&name_of(gateway, tunnel, *peer))?)));
             let peers = peers.collect();
-            let end = self.end(
-                port_id(tunnel.port.0),
-                tunnel.address,
-                tunnel.udp_port,
-                &gateway.peers,
-                is_geneve(gateway),
-            );
-            rows.push(end.map(|end| Row { end, vni: tunnel.vni, udp_port: tunnel.udp_port, peers }));
+            let is_geneve = is_geneve(gateway);
+            let end =
+                self.end(port_id(tunnel.port.0), tunnel.address, tunnel.udp_port, &gateway.peers, is_geneve);
+            rows.push(end.map(|end| Row {
+                end,
+                vni: tunnel.vni,
+                udp_port: tunnel.udp_port,
+                is_plain: !is_geneve,
+                peers,
+            }));
         }
         for (place, (tunnel, row)) in gateway.tunnels.iter().zip(&rows).enumerate() {
             let Some(row) = row else { continue };
@@ -176,7 +191,13 @@ impl Build<'_> {
         let own = port_id(index);
         let end = self.end(carrier, configured.local, configured.udp_port, &configured.remotes, false)?;
         let peers = configured.remotes.iter().map(|remote| ((*remote).into(), own)).collect();
-        self.rows.push(Row { end, vni: configured.vni, udp_port: configured.udp_port, peers });
+        self.rows.push(Row {
+            end,
+            vni: configured.vni,
+            udp_port: configured.udp_port,
+            is_plain: false,
+            peers,
+        });
         let remote = |address: Addr| Remote {
             address,
             path: self.path(PathKey {
@@ -210,7 +231,7 @@ impl Build<'_> {
             service.protocol == nva_config::HostProtocol::Udp
                 && service.ports.contains(vxlan::WELL_KNOWN_PORT)
         });
-        let ends = &mut self.ends.get_mut(port.index())?.0;
+        let ends = &mut self.ends.get_mut(port.index())?.all;
         let address = address.into();
         let place = ends.iter().position(|end| end.address == address).unwrap_or_else(|| {
             let mut udp_ports: Box<[u64; 1024]> = Box::new([0; 1024]);
@@ -240,6 +261,17 @@ impl Build<'_> {
             }
         }
         Some(end.number)
+    }
+
+    /// The peers of each address, by its number.
+    fn peers(&self) -> Vec<&[Addr]> {
+        let mut peers = vec![&[][..]; self.end_count.into()];
+        for end in self.ends.iter().flat_map(|ends| &ends.all) {
+            if let Some(of) = peers.get_mut(usize::from(end.number)) {
+                *of = &end.peers;
+            }
+        }
+        peers
     }
 
     fn tunnel(&mut self, gateway: &Gateway, tunnel: &nva_config::Tunnel, peer: Addr, line: u32) -> Tunnel {
@@ -276,8 +308,10 @@ impl Build<'_> {
         if number == next {
             let PathKey { carrier, address, peer, dscp, is_summed, is_geneve } = key;
             let hop = self.routes.get(carrier.index()).and_then(|routes| routes.lookup(peer));
+            let station = self.ports.get(carrier.index()).map(|port| port.mac).unwrap_or_default();
             self.paths.push(Path {
                 outer: Outer::new(address, peer, is_summed),
+                station: station.into(),
                 next_hop: hop.map(|NextHop { gateway, .. }| gateway.unwrap_or(peer)),
                 dscp,
                 is_geneve,

@@ -1,15 +1,18 @@
 //! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
 
-use super::{End, Tunnels, geneve, vxlan};
+use super::{End, Ends, Tunnels, geneve, vxlan};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
 use crate::verdict::{DropReason, PortId};
 use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, half_word, quarter_word, word};
-use crate::wire::{Cast, ETHERNET_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
+use crate::wire::{Cast, ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
 
 /// What is read of every frame: as far as the end of the VXLAN header.
 const HEAD_V4: usize = L4_OVER_V4 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
 const HEAD_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+
+/// In the word from the total length on: fragment offset and flags, but for the one that says not to fragment.
+const FRAGMENTED: u64 = 0xffbf << 32;
 
 /// What a frame is to the tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +60,132 @@ struct Datagram<'a> {
     is_unsummed: bool,
 }
 
+/// Who sends to which of a port's addresses, over IPv4: a hash table of few entries. *Invariant:* at least half of them are vacant, so that
+/// every search ends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pairs {
+    pairs: Box<[Pair]>,
+    /// 64 less the logarithm of their number.
+    shift: u32,
+}
+
+/// Both outer ends of a tunnel.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    /// Source and destination as they stand in a packet; 0 where it is vacant.
+    addresses: u64,
+    /// The destination's number.
+    end: u16,
+    /// The source's number among the peers of that.
+    peer: u16,
+}
+
+impl Pairs {
+    pub(super) fn build(ends: &[End]) -> Self {
+        let all = ends.iter().flat_map(|end| end.peers.iter().enumerate().map(move |peer| (end, peer)));
+        let all: Vec<Pair> = all.filter_map(|(end, (number, peer))| Pair::new(end, number, *peer)).collect();
+        let size = (2 * all.len()).next_power_of_two().max(2);
+        // Who says that nobody sends to nobody is at an address that is none.
+        let vacant = Pair { addresses: 0, end: u16::MAX, peer: 0 };
+        let mut pairs = Self { pairs: vec![vacant; size].into(), shift: u64::BITS - size.trailing_zeros() };
+        for pair in all {
+            let mut at = pairs.first(pair.addresses);
+            while pairs.pairs[at].addresses != 0 {
+                at = (at + 1) & (size - 1);
+            }
+            pairs.pairs[at] = pair;
+        }
+        pairs
+    }
+
+    #[inline(always)]
+    fn first(&self, addresses: u64) -> usize {
+        (addresses.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (self.shift & 63)) as usize
+    }
+
+    #[inline(always)]
+    fn find(&self, addresses: u64) -> Option<&Pair> {
+        let mut at = self.first(addresses);
+        loop {
+            let pair = self.pairs.get(at)?;
+            if pair.addresses == addresses {
+                return Some(pair);
+            }
+            if pair.addresses == 0 {
+                return None;
+            }
+            at = (at + 1) & (self.pairs.len() - 1);
+        }
+    }
+}
+
+impl Arrival {
+    /// Not known to be in a tunnel.
+    pub const NONE: Self = Self { port: PortId(0), start: 0, end: 0, service: 0 };
+
+    /// There is one: an inner frame has something in front of it.
+    #[inline(always)]
+    pub const fn is_some(&self) -> bool {
+        self.start != 0
+    }
+}
+
+impl Pair {
+    /// `None`: they are not of IPv4.
+    fn new(end: &End, number: usize, peer: Addr) -> Option<Self> {
+        let ([a, b, c, d], [e, f, g, h]) = (peer.as_v4()?, end.address.as_v4()?);
+        let addresses = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Some(Self { addresses, end: end.number, peer: u16::try_from(number).ok()? })
+    }
+}
+
 impl Tunnels {
+    /// Looks at a frame that came in by a port which carries tunnels and is `station` there: whether it is what nearly all packets in
+    /// tunnels are, over IPv4 without options and fragments, from the first peer of its network, and without marks of congestion on the
+    /// way. What is not that, or not right, is to be [looked at](Self::find) again: what is said here would be said there too.
+    #[inline(always)]
+    pub fn find_plain(&self, ends: &Ends, bytes: &[u8], station: Station, verify: bool) -> Option<Arrival> {
+        // Ethertype, version and length, and the outer congestion field's lower bit: without it, the inner field stays what it is.
+        const KIND: u64 = 0x0045_0008 << 32;
+        const KIND_LOOKED_AT: u64 = 0x01ff_ffff << 32;
+        const UDP: u64 = (protocol::UDP as u64) << 56;
+        const THIRD_LOOKED_AT: u64 = FRAGMENTED | 0xff << 56;
+        const UDP_AT: usize = L4_OVER_V4;
+        const VXLAN_AT: usize = L4_OVER_V4 + UDP_HEADER_LEN;
+        let head = bytes.first_chunk::<HEAD_V4>()?;
+        let [second, third] = [8, 16].map(|at| word(head, at));
+        let differs =
+            station.differs(head) | (second ^ KIND) & KIND_LOOKED_AT | third & THIRD_LOOKED_AT ^ UDP;
+        let sum = Sum::new().add_word(word(head, L3 + 12)).add_word(third);
+        let sum = sum.add_word((second >> 48) + u64::from(quarter_word(head, L3 + 10)));
+        if differs != 0 || !sum.is_valid() {
+            return None;
+        }
+        let total = (third as u16).swap_bytes();
+        let end = total.checked_add(L3 as u16)?;
+        let [udp_port, len, checksum] = [2, 4, 6].map(|at| quarter_word(head, UDP_AT + at).swap_bytes());
+        if u32::from(len) + IPV4_HEADER_LEN as u32 != u32::from(total)
+            || end < HEAD_V4 as u16
+            || usize::from(end) > bytes.len()
+            || verify && checksum != 0
+        {
+            return None;
+        }
+        let pair = ends.pairs.find(word(head, L3 + 12))?;
+        let header = vxlan::vni(word(head, VXLAN_AT).to_le_bytes());
+        let port = self.vnis.find_first(pair.end, pair.peer, header?, udp_port)?;
+        Some(Arrival { port, start: HEAD_V4 as u16, end, service: head[L3 + 1] })
+    }
+
     /// Looks at a frame that came in by a port which carries tunnels and is `station` there: one with plain outer headers, whose lengths
     /// and checksums are right, without options and extension headers. Any other is outside, until the general parser has said
     /// [more](Self::find_parsed) of it. `verify`: nobody looked at the outer checksum yet.
-    #[inline(always)]
+    #[inline(never)]
     pub fn find(&self, port: PortId, bytes: &[u8], station: Station, verify: bool) -> Found {
         let Some(ends) = self.ends.get(port.index()) else { return Found::Outside };
         match bytes.get(ETHERNET_HEADER_LEN) {
-            Some(0x45) => self.find_v4(&ends.0, bytes, station, verify),
-            Some(0x60..=0x6f) => self.find_v6(&ends.0, bytes, station, verify),
+            Some(0x45) => self.find_v4(&ends.all, bytes, station, verify),
+            Some(0x60..=0x6f) => self.find_v6(&ends.all, bytes, station, verify),
             _ => Found::Outside,
         }
     }
@@ -74,7 +193,6 @@ impl Tunnels {
     #[inline(always)]
     fn find_v4(&self, ends: &[End], bytes: &[u8], station: Station, verify: bool) -> Found {
         const ETHERTYPE: u64 = 0x0008 << 32;
-        const FRAGMENTED: u64 = 0xffbf << 32;
         let Some(head) = bytes.first_chunk::<HEAD_V4>() else { return Found::Outside };
         let third = word(head, 16);
         // Neither fragment offset nor flags but one, and UDP.
@@ -156,7 +274,7 @@ impl Tunnels {
     /// datagram. Its checksums are right.
     #[cold]
     pub fn find_parsed(&self, port: PortId, bytes: &[u8], packet: &Packet) -> Found {
-        let ends = self.ends.get(port.index()).map_or(&[][..], |ends| &ends.0);
+        let ends = self.ends.get(port.index()).map_or(&[][..], |ends| &ends.all);
         let is_datagram = packet.transport == Transport::Udp && packet.fragment.is_none();
         if !is_datagram || packet.cast != Cast::Unicast {
             return Found::Outside;
@@ -251,8 +369,16 @@ impl Tunnels {
     /// Whether an inner frame says that one of our own ports sent it: it went round in a circle.
     #[inline(always)]
     pub fn is_ours(&self, inner: &[u8]) -> bool {
-        let source = inner.get(6..).and_then(|bytes| bytes.first_chunk());
-        source.is_some_and(|source| self.stations.iter().any(|own| own.0 == *source))
+        let source = inner.get(4..).and_then(|bytes| bytes.first_chunk());
+        source.is_some_and(|source| {
+            let source = u64::from_le_bytes(*source) >> 16;
+            self.last_octets >> (source >> 40 & 63) & 1 != 0 && self.is_station(source)
+        })
+    }
+
+    #[inline(never)]
+    fn is_station(&self, source: u64) -> bool {
+        self.stations.contains(&source)
     }
 }
 

@@ -12,6 +12,13 @@ pub const ECT_0: u8 = 0b10;
 /// Congestion experienced.
 pub const CE: u8 = 0b11;
 
+/// Whether the outer field may change the inner one.
+#[inline(always)]
+pub const fn is_marked(outer: u8) -> bool {
+    // What [`CE`] and [`ECT_1`] have in common.
+    outer & ECT_1 != 0
+}
+
 /// What the inner field becomes as the outer header is cut off (RFC 6040, figure 4). `None`: the packet must be dropped, since it was
 /// marked as having met congestion, and its ends would not see that.
 #[inline(always)]
@@ -42,6 +49,10 @@ mod tests {
             for (outer, becomes) in OUTER.into_iter().zip(row) {
                 assert_eq!(decapsulated(outer, inner), becomes, "outer {outer:02b}, inner {inner:02b}");
                 assert_eq!(decapsulated(outer | 0xb8, inner | 0x28), becomes, "other bits do not count");
+                assert!(
+                    is_marked(outer | 0xb8) || becomes == Some(inner),
+                    "outer {outer:02b}, inner {inner:02b}"
+                );
             }
         }
     }

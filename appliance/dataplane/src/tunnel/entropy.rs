@@ -6,18 +6,15 @@
 use crate::wire::plain::KeyV4;
 use crate::wire::{ETHERNET_HEADER_LEN, chunk, ethertype, protocol};
 
-/// The first of the ports: what IANA leaves to everybody (RFC 6335, 6).
+/// The first of the ports: what IANA leaves to everybody (RFC 6335, 6). All ports with its bits are.
 const FIRST: u16 = 49_152;
-/// How many there are, but for one.
-const COUNT: u64 = 65_535 - FIRST as u64;
 /// Kept by the cloud for itself.
 const KEPT: u16 = 65_330;
 
 /// The port for a packet over IPv4 between these ends.
 #[inline(always)]
 pub fn of_v4(key: &KeyV4) -> u16 {
-    let addresses = (key.addresses & 0xffff_ffff) + (key.addresses >> 32);
-    port(addresses, both(key.ports), key.protocol)
+    port(key.addresses.wrapping_add(key.addresses.rotate_left(32)), key.ports, key.protocol)
 }
 
 /// The port for a packet over IPv6 between these ends: source and destination address as two words each, ports as they stand in the packet.
@@ -25,7 +22,7 @@ pub fn of_v4(key: &KeyV4) -> u16 {
 pub fn of_v6(addresses: [u64; 4], ports: u32, protocol: u8) -> u16 {
     let [a, b, c, d] = addresses;
     let sum = a.wrapping_add(c) ^ b.wrapping_add(d).rotate_left(23);
-    port(sum, both(ports), protocol)
+    port(sum, ports, protocol)
 }
 
 /// The port for an inner Ethernet frame, whatever is in it. What cannot be read counts as zero.
@@ -74,20 +71,16 @@ fn stations(inner: &[u8]) -> u64 {
     at(0) + at(6)
 }
 
-/// Both ports, in either order.
-#[inline(always)]
-fn both(ports: u32) -> u32 {
-    (ports & 0xffff) + (ports >> 16)
-}
-
+/// `addresses` is the same in either order of the ends; `ports` are as they stand in the packet.
 #[inline(always)]
 fn port(addresses: u64, ports: u32, protocol: u8) -> u16 {
-    // Multiplication carries every bit upwards (the constants are those of SplitMix64); the upper half is spread over the range.
-    let mixed = (addresses ^ u64::from(protocol) << 56).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 32 ^ u64::from(ports)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let port = FIRST + (((mixed >> 32) * COUNT) >> 32) as u16;
-    port + u16::from(port >= KEPT)
+    // Two words, each blurred by a constant (those of SplitMix64), multiplied: in the product's halves, laid over each other, every bit of
+    // the upper fourteen depends on all.
+    let rest = u64::from(ports.wrapping_add(ports.rotate_left(16))) | u64::from(protocol) << 32;
+    let product = u128::from(addresses ^ 0xbf58_476d_1ce4_e5b9) * u128::from(rest ^ 0x94d0_49bb_1331_11eb);
+    let mixed = product as u64 ^ (product >> 64) as u64;
+    let port = FIRST | (mixed >> 50) as u16;
+    port ^ u16::from(port == KEPT)
 }
 
 #[cfg(test)]

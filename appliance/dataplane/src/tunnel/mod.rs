@@ -36,7 +36,7 @@ pub use decap::{Arrival, Found, station};
 pub use frontends::Frontends;
 pub use overlay::{Remote, Segment};
 
-use crate::addr::{Addr, Mac};
+use crate::addr::{Addr, Mac, MacWord};
 use crate::emit::encap::{self, Outer};
 use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
@@ -78,6 +78,8 @@ pub struct Tunnel {
 pub struct Path {
     /// The outer ends.
     pub outer: Outer,
+    /// The Ethernet address of the carrier.
+    pub station: MacWord,
     /// The next hop on the carrier; `None`: no route leads to the peer by that port.
     pub next_hop: Option<Addr>,
     /// The codepoint of outer headers; `None`: the inner packet's.
@@ -114,15 +116,20 @@ pub struct Tunnels {
     segments: Box<[Option<Segment>]>,
     /// By [`PortId::tunnel_index`]: what is demanded of connections that begin in the tunnel.
     demands: Box<[Option<Demand>]>,
-    /// The Ethernet addresses of all ports.
-    stations: SmallVec<[Mac; 4]>,
+    /// The Ethernet addresses of all ports, each once, in the lower six bytes of a word, the first one lowest.
+    stations: SmallVec<[u64; 4]>,
+    /// The bits that are numbered by the lower six bits of their last octets.
+    last_octets: u64,
     /// What inner addresses stand for.
     pub frontends: Frontends,
 }
 
 /// The addresses of one port at which tunnels end.
 #[derive(Clone, Debug, Default)]
-struct Ends(SmallVec<[End; 2]>);
+pub struct Ends {
+    all: SmallVec<[End; 2]>,
+    pairs: decap::Pairs,
+}
 
 /// An address at which tunnels end.
 #[derive(Clone, Debug)]
@@ -145,7 +152,13 @@ impl Tunnels {
     /// Tunnels end at this port.
     #[inline(always)]
     pub fn are_at(&self, port: PortId) -> bool {
-        self.ends.get(port.index()).is_some_and(|ends| !ends.0.is_empty())
+        self.ends(port).is_some_and(|ends| !ends.all.is_empty())
+    }
+
+    /// The addresses of a port at which tunnels end.
+    #[inline(always)]
+    pub fn ends(&self, port: PortId) -> Option<&Ends> {
+        self.ends.get(port.index())
     }
 
     /// A tunnel that the configuration has.
@@ -176,6 +189,13 @@ impl Tunnels {
     #[inline]
     pub fn path_to(&self, remote: &Remote) -> Option<&Path> {
         self.paths.get(remote.path as usize)
+    }
+
+    /// An open tunnel, and the way to its peer.
+    #[inline(always)]
+    pub fn way(&self, port: PortId) -> Option<(&Tunnel, &Path)> {
+        let tunnel = self.open(port)?;
+        Some((tunnel, self.path(tunnel)?))
     }
 
     /// The way to the tunnel's peer.

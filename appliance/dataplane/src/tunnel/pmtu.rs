@@ -95,7 +95,7 @@ impl Tunnels {
 
     /// Whether some tunnel or segment at this port is between these ends.
     pub fn end_at(&self, port: PortId, own: Addr, other: Addr) -> bool {
-        let ends = self.ends.get(port.index()).map_or(&[][..], |ends| &ends.0);
+        let ends = self.ends.get(port.index()).map_or(&[][..], |ends| &ends.all);
         ends.iter().any(|end| end.address == own && end.peers.contains(&other))
     }
 

@@ -67,9 +67,18 @@ fn tunnels() -> Tunnels {
     compile(CONFIG, &mut Names::default()).tunnels
 }
 
-/// As the path does it: quickly, and where that is not enough, on what the general parser says.
+/// What is found at once.
+fn plain(tunnels: &Tunnels, bytes: &[u8]) -> Option<Arrival> {
+    tunnels.find_plain(tunnels.ends(PORT)?, bytes, Station::new(STATION), true)
+}
+
+/// As the path does it: at once, else quickly, and where that is not enough, on what the general parser says.
 fn quick(tunnels: &Tunnels, bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
-    let found = match tunnels.find(PORT, bytes, Station::new(STATION), true) {
+    let found = tunnels.find(PORT, bytes, Station::new(STATION), true);
+    if let Some(arrival) = plain(tunnels, bytes) {
+        assert_eq!(found, Found::Inside(arrival), "what is found at once is what is found");
+    }
+    let found = match found {
         Found::Outside => match wire::parse(bytes, RxOffload::default(), STATION)? {
             Parsed::Ip(packet) => tunnels.find_parsed(PORT, bytes, &packet),
             Parsed::Arp(_) => Found::Outside,
@@ -270,6 +279,40 @@ fn reserved_bits_are_ignored() {
     assert!(matches!(found, Ok(Some(Arrival { start: 50, end: 110, .. }))), "{found:?}");
     bytes[42] = 0xf7;
     assert_eq!(quick(&tunnels(), &bytes), Err(DropReason::Malformed));
+}
+
+#[test]
+fn plain_headers_of_a_first_peer_are_known_at_once() {
+    let tunnels = tunnels();
+    let at_once = |ends, vni, udp_port, service| {
+        let label = Label { vni, udp_port, source_port: 50_000, service };
+        plain(&tunnels, frame(ends, false, label, &[1; 60]).bytes()).map(|arrival| arrival.service)
+    };
+    let [first, second] = ["10.2.0.200", "10.2.0.201"].map(|peer| ("10.2.0.1", peer));
+    assert_eq!(at_once(first, 800, 10_800, 0xb8), Some(0xb8));
+    assert_eq!(at_once(first, 801, 10_801, 0xba), Some(0xba));
+    assert_eq!(at_once(second, 901, 10_901, 0), Some(0));
+    // Marked on the way, by the second peer, to the port of another, of a network that is not there, to nobody, over IPv6.
+    assert_eq!(at_once(first, 800, 10_800, 0xbb), None);
+    assert_eq!(at_once(second, 800, 10_800, 0), None);
+    assert_eq!(at_once(first, 800, 10_801, 0), None);
+    assert_eq!(at_once(first, 802, 10_800, 0), None);
+    assert_eq!(at_once(("10.2.0.2", "10.2.0.200"), 800, 10_800, 0), None);
+    assert_eq!(at_once(("fd00:2::1", "fd00:2::c8"), 800, 10_800, 0), None);
+    assert_eq!(at_once(("0.0.0.0", "0.0.0.0"), 800, 10_800, 0), None);
+}
+
+#[test]
+fn frames_of_our_own_ports_are_told_by_the_whole_address() {
+    let tunnels = tunnels();
+    let mut inner = [0; 60];
+    inner[6..12].copy_from_slice(&STATION.0);
+    assert!(tunnels.is_ours(&inner) && tunnels.is_ours(&inner[..12]) && !tunnels.is_ours(&inner[..11]));
+    for bit in 0..48 {
+        let mut other = inner;
+        other[6 + bit / 8] ^= 1 << (bit % 8);
+        assert!(!tunnels.is_ours(&other), "bit {bit}");
+    }
 }
 
 #[test]

@@ -31,8 +31,7 @@ pub const fn vni(header: [u8; HEADER_LEN]) -> Option<u32> {
 /// The header of a network, its reserved bits zero.
 #[inline(always)]
 pub const fn header(vni: u32) -> [u8; HEADER_LEN] {
-    let [_, a, b, c] = vni.to_be_bytes();
-    [FLAG_I, 0, 0, 0, a, b, c, 0]
+    (FLAG_I as u64 | ((vni << 8).swap_bytes() as u64) << 32).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -29,21 +29,25 @@ const SHORT: usize = 64;
 
 /// A port's Ethernet address, as the first eight bytes of a frame are held against it.
 #[derive(Clone, Copy, Debug)]
-pub struct Station(u64);
+pub struct Station {
+    address: u64,
+    looked_at: u64,
+}
 
 impl Station {
-    /// The destination, and the group bit of the source.
-    const LOOKED_AT: u64 = 0x0001_ffff_ffff_ffff;
+    /// Every one: a frame is for it unless it is for a group.
+    pub const ANY: Self = Self { address: 0, looked_at: 0x0001_0000_0000_0001 };
 
     /// The station with this address.
     pub const fn new(Mac([a, b, c, d, e, f]): Mac) -> Self {
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        // The destination, and the group bit of the source.
+        Self { address: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), looked_at: 0x0001_ffff_ffff_ffff }
     }
 
     /// 0 where a frame is for this station, and from one.
     #[inline(always)]
     pub(crate) fn differs<const N: usize>(self, head: &[u8; N]) -> u64 {
-        (word(head, 0) ^ self.0) & Self::LOOKED_AT
+        (word(head, 0) ^ self.address) & self.looked_at
     }
 }
 
@@ -177,7 +181,7 @@ pub fn plain(bytes: &[u8], offload: RxOffload, station: Mac) -> Option<Packet> {
 
 /// Looks at a frame that may be plain and over IPv4.
 #[inline(always)]
-pub fn v4(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plain, KeyV4)> {
+pub fn v4(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV4)> {
     // Behind the source's second byte: four more, the ethertype, version and length, the service field.
     const KIND: u64 = 0x0045_0008 << 32;
     const KIND_LOOKED_AT: u64 = 0x00ff_ffff << 32;
@@ -187,9 +191,7 @@ pub fn v4(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plai
     // Total length, identification, fragment offset, time to live, protocol.
     let third = word(head, 16);
     let addresses = word(head, L3 + 12);
-    let differs = (word(head, 0) ^ station) & Station::LOOKED_AT
-        | (second ^ KIND) & KIND_LOOKED_AT
-        | third & FRAGMENTED;
+    let differs = station.differs(head) | (second ^ KIND) & KIND_LOOKED_AT | third & FRAGMENTED;
     let sum = Sum::new().add_word(addresses);
     let header = sum.add_word(third).add_word((second >> 48) + u64::from(quarter_word(head, L3 + 10)));
     if differs != 0 || !header.is_valid() {
@@ -211,13 +213,13 @@ pub fn v4(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plai
 
 /// Looks at a frame that may be plain and over IPv6.
 #[inline(always)]
-pub fn v6(bytes: &[u8], Station(station): Station, verify: bool) -> Option<(Plain, KeyV6)> {
+pub fn v6(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV6)> {
     // As over IPv4, but for the service field, which here begins in the byte of the version.
     const KIND: u64 = 0x0060_dd86 << 32;
     const KIND_LOOKED_AT: u64 = 0x00f0_ffff << 32;
     let head: &[u8; L4_OVER_V6 + LEAST] = bytes.first_chunk()?;
     let addresses = [22, 30, 38, 46].map(|at| word(head, at));
-    let differs = (word(head, 0) ^ station) & Station::LOOKED_AT | (word(head, 8) ^ KIND) & KIND_LOOKED_AT;
+    let differs = station.differs(head) | (word(head, 8) ^ KIND) & KIND_LOOKED_AT;
     // The mapped IPv4 addresses are among those that begin with a word of zeros.
     if differs != 0 || addresses[0] == 0 || addresses[2] == 0 {
         return None;
