@@ -116,6 +116,13 @@ impl Rig {
         Self { pipeline, pool, outbox, hits: Hits::default(), now, received: [0; 2] }
     }
 
+    /// An appliance before this one may have had connections.
+    #[must_use]
+    pub fn with_orphans(mut self) -> Self {
+        self.pipeline = self.pipeline.with_orphans(self.now);
+        self
+    }
+
     /// The frames that go round.
     pub fn pool(&self) -> &Pool {
         &self.pool

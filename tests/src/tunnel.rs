@@ -92,7 +92,7 @@ fn service(inner: &[u8]) -> u8 {
 }
 
 /// The outer source port for an inner frame: addresses as little-endian words and ports as they stand, added up so that both directions
-/// are alike, spread by multiplications, and brought into the range without the cloud's own port.
+/// are alike, spread by a multiplication over the range without the cloud's own port.
 ///
 /// # Panics
 /// When the frame is neither an IP packet nor address resolution, of which the two stations count.
@@ -108,7 +108,8 @@ pub fn source_port(inner: &[u8]) -> u16 {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
             let sum = half(&header.source()) + half(&header.destination());
-            (sum, header.protocol().0, header.more_fragments() || header.fragments_offset().value() > 0)
+            let twice = sum.wrapping_mul(0x1_0000_0001);
+            (twice, header.protocol().0, header.more_fragments() || header.fragments_offset().value() > 0)
         }
         Some(NetSlice::Ipv6(ip)) => {
             let (src, dst) = (ip.header().source(), ip.header().destination());
@@ -129,9 +130,11 @@ pub fn source_port(inner: &[u8]) -> u16 {
 }
 
 fn spread(addresses: u64, ports: u64, protocol: u8) -> u16 {
-    let mixed = (addresses ^ u64::from(protocol) << 56).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 32 ^ ports).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let port = 49_152 + (((mixed >> 32) * 16_383) >> 32) as u16;
-    if port < 65_330 { port } else { port + 1 }
+    let ports = ports * 0x1_0001 % (1 << 32);
+    let (one, other) =
+        (addresses ^ 0xbf58_476d_1ce4_e5b9, (ports | u64::from(protocol) << 32) ^ 0x94d0_49bb_1331_11eb);
+    let product = u128::from(one) * u128::from(other);
+    let upper = ((product ^ (product >> 64)) % (1 << 64)) >> 50;
+    let port = 49_152 + upper as u16;
+    if port == 65_330 { port + 1 } else { port }
 }

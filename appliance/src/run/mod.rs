@@ -241,7 +241,8 @@ impl Start<'_> {
             let owner = queues.pool.adopt();
             let generation = snapshot.generation();
             let now = worker::now(epoch);
-            let pipeline = Pipeline::new(snapshot, &options, now).with_unix_time(unix_ms(now), now);
+            let pipeline =
+                Pipeline::new(snapshot, &options, now).with_unix_time(unix_ms(now), now).with_orphans(now);
             let outbox =
                 Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers).with_host(host);
             let worker =

@@ -121,8 +121,10 @@ pub fn splice(mut input: &[u8]) {
     static READY: OnceLock<(Arc<Snapshot>, Pool)> = OnceLock::new();
     let (snapshot, pool) =
         READY.get_or_init(|| (rig::compile(&rig::config(&network(SECTIONS))), rig::pool(512)));
-    let mut world =
-        World { rig: Rig::on(Arc::clone(snapshot), pool.clone(), 16, [7; 16]), model: Model::default() };
+    let mut world = World {
+        rig: Rig::on(Arc::clone(snapshot), pool.clone(), 16, [7; 16]).with_orphans(),
+        model: Model::default(),
+    };
     for _ in 0..STEPS_MAX {
         let Some(step) = Step::read(&mut input) else { break };
         world.take(&step);
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn resets_are_few_whoever_asks_for_them() {
         let snapshot = rig::compile(&rig::config(&network(SECTIONS)));
-        let mut rig = Rig::on(snapshot, rig::pool(64), 16, [7; 16]);
+        let mut rig = Rig::on(snapshot, rig::pool(64), 16, [7; 16]).with_orphans();
         let ask = |rig: &mut Rig, n: u32| {
             let client = format!("198.51.{}.{}:40000", n / 200, 1 + n % 200);
             let packets = [

@@ -41,13 +41,13 @@ mod tunnel;
 mod tunnel_tests;
 
 use crate::counters::Counters;
-use crate::flow::{FlowId, FlowTable};
+use crate::flow::{Class, FlowId, FlowTable};
 use crate::fragments::FragmentTable;
 use crate::host::Limiter;
 use crate::placement::Placement;
 use crate::route::{NeighborId, Neighbors, News};
 use crate::snapshot::{PortFacts, Snapshot};
-use crate::synproxy::{Proxy, Watched};
+use crate::synproxy::{Orphans, Proxy, Watched};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 use crate::wire::{FlowKey, Icmp, IcmpClass, Packet, Parsed, Transport};
@@ -145,7 +145,7 @@ pub struct Pipeline<F: Frame> {
     neighbors: Neighbors<F>,
     fragments: FragmentTable<F, FlowKey>,
     icmp_errors: Limiter,
-    resets: Limiter,
+    orphans: Orphans,
     proxy: Proxy,
     syns: syn_lane::SynLane,
     drains: ends::Drains,
@@ -243,7 +243,7 @@ impl<F: Frame> Pipeline<F> {
             neighbors: Neighbors::new(Default::default(), options.seed),
             fragments: FragmentTable::new(Default::default(), options.seed),
             icmp_errors: share((ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST), options.placement, now),
-            resets: share((RESETS_PER_SECOND, RESET_BURST), options.placement, now),
+            orphans: Orphans::none(),
             proxy: Proxy::new(options.seed, options.flow_capacity, now),
             syns: syn_lane::SynLane::new(),
             drains: ends::Drains::default(),
@@ -296,6 +296,15 @@ impl<F: Frame> Pipeline<F> {
     #[must_use]
     pub fn with_unix_time(mut self, epoch_ms: u64, now: Time) -> Self {
         self.proxy.set_clock(epoch_ms, now);
+        self
+    }
+
+    /// An appliance before this one may have had connections: as long as they can have been idle, the ends of those that the SYN proxy
+    /// stood between are reset. Without it their segments are dropped as any others of no connection.
+    #[must_use]
+    pub fn with_orphans(mut self, now: Time) -> Self {
+        let until = now + self.snapshot.timeouts.get(Class::TcpEstablished);
+        self.orphans = Orphans::until(until, share((RESETS_PER_SECOND, RESET_BURST), self.placement, now));
         self
     }
 

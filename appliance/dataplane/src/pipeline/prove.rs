@@ -107,11 +107,10 @@ impl<F: Frame> Pipeline<F> {
             || self.facts(p.port).trust == Trust::Trusted && demands.of_subnet(src).is_some()
     }
 
-    /// A segment of a connection that nobody here knows: it may have been spliced, before a crash, and its other end cannot be told what it
-    /// says. Its sender is reset (RFC 9293, 3.10.7.1), as one that does not exist would do it; few a second, and few an address, since most
-    /// such segments are forged.
+    /// A segment of a connection that nobody here knows: where it may have been spliced before this appliance began, its sender is
+    /// [reset](crate::synproxy::Orphans).
     fn disown<T>(&mut self, frame: &mut F, p: &Passage<'_>, tcp: &Tcp, reason: DropReason) -> Step<T> {
-        if !self.resets.allow(p.now) || !self.proxy.reflection.allow(p.packet.key.src, p.now) {
+        if !self.orphans.allow(p.now) || !self.proxy.reflection.allow(p.packet.key.src, p.now) {
             return drop_for(reason);
         }
         let reset = Segment {

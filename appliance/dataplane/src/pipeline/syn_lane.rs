@@ -405,7 +405,7 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         // The stages have a reset for it, now and then.
-        if candidate.refused.is_none() && self.resets.is_ready(now) {
+        if candidate.refused.is_none() && self.orphans.is_ready(now) {
             return None;
         }
         let reason = candidate.refused.unwrap_or(DropReason::InvalidCookie);

@@ -2,7 +2,6 @@
 
 use super::fast_tests::{Random, Twins, damage, offload, pad};
 use crate::addr::Mac;
-use crate::host::Limiter;
 use crate::names::Names;
 use crate::snapshot::{BuildOptions, Link, Snapshot};
 use crate::synproxy::SynOptions;
@@ -414,9 +413,9 @@ fn run(seed: u64) -> BTreeMap<String, u64> {
     let mut random = Random(seed);
     let variant = random.next() % 256;
     let mut twins = Twins::new(snapshot, variant, &mut random);
-    if seed.is_multiple_of(2) {
-        // With no resets left, as in a flood: what proves nothing is dropped.
-        twins.pipelines.iter_mut().for_each(|pipeline| pipeline.resets = Limiter::new(0, 0, twins.now));
+    if !seed.is_multiple_of(2) {
+        let now = twins.now;
+        twins.pipelines = twins.pipelines.map(|pipeline| pipeline.with_orphans(now));
     }
     let is_tame = !twins.pipelines[0].placement.is_alone();
     let mut traffic = Traffic { random, is_tame, asked: Vec::new(), opening: Vec::new() };

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 mod exact;
 mod model;
+mod orphans;
 
 const OUT: PortId = PortId(0);
 const IN: PortId = PortId(1);
