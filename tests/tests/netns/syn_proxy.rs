@@ -213,6 +213,7 @@ fn transfers_fit_links_of_many_mtus() {
     let _servers = servers(&lab);
     for behind in [1500, 1400, 1281] {
         // Between the appliance and the backends, which take no more; the client only hears of it.
+        lab.web.iter().for_each(|web| drop(web.ip(&format!("link set eth0 mtu {behind}"))));
         let config = Config { mtu: [1500, behind, behind], syn_proxy: "always", ..Config::default() };
         let appliance = Appliance::start(&lab, &config);
         for vip in [VIP, VIP6] {
