@@ -6,7 +6,7 @@ use super::checksum::{Sum, pseudo_header};
 use super::headers::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, NotWritten, TTL, ethernet, ipv4_plain, ipv6};
 use crate::addr::Mac;
 use crate::synproxy::options::kind;
-use crate::wire::{FlowKey, TCP_HEADER_LEN, ethertype, protocol};
+use crate::wire::{FlowKey, TCP_HEADER_LEN, Tcp, TcpFlags, ethertype, protocol};
 use pmd_shim::Frame;
 
 /// The longest list of options that is written.
@@ -27,6 +27,20 @@ pub struct Segment {
     pub window: u16,
     /// The options.
     pub options: Options,
+}
+
+impl Segment {
+    /// What one who knows no connection of these ends answers to a segment with an acknowledgement (RFC 9293, 3.10.7.1).
+    pub fn reset_for(key: &FlowKey, tcp: &Tcp) -> Self {
+        Self {
+            key: key.reversed(),
+            seq: tcp.ack,
+            ack: 0,
+            flags: TcpFlags::RST,
+            window: 0,
+            options: Options::default(),
+        }
+    }
 }
 
 /// The options of a segment.

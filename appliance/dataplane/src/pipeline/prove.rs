@@ -113,14 +113,7 @@ impl<F: Frame> Pipeline<F> {
         if !self.orphans.allow(p.now) || !self.proxy.reflection.allow(p.packet.key.src, p.now) {
             return drop_for(reason);
         }
-        let reset = Segment {
-            key: p.packet.key.reversed(),
-            seq: tcp.ack,
-            ack: 0,
-            flags: TcpFlags::RST,
-            window: 0,
-            options: Options::default(),
-        };
+        let reset = Segment::reset_for(&p.packet.key, tcp);
         if !self.write_answer(frame, p, &reset) {
             return drop_for(reason);
         }

@@ -163,15 +163,7 @@ impl<F: Frame> Pipeline<F> {
     /// The backend has an older connection of the same ends and challenges the SYN: it is reset, as the client would do (RFC 9293,
     /// 3.10.7.3), and the SYN comes again.
     fn clear_backend<T>(&mut self, frame: &mut F, p: &Passage<'_>, tcp: &Tcp) -> Step<T> {
-        let reset = Segment {
-            key: p.packet.key.reversed(),
-            seq: tcp.ack,
-            ack: 0,
-            flags: TcpFlags::RST,
-            window: 0,
-            options: Options::default(),
-        };
-        self.answer_with(frame, p, &reset)
+        self.answer_with(frame, p, &Segment::reset_for(&p.packet.key, tcp))
     }
 
     /// A SYN in the midst of a connection: who really has lost it answers the challenge with a reset, and comes again (RFC 5961, 4.2).

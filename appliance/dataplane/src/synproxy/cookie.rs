@@ -178,7 +178,7 @@ impl Cookies {
         self.keys[(parity & 1) as usize]
     }
 
-    /// The same, of the question's [hash](super::Batch::add_syn).
+    /// The same, of the question's [hash](super::Batch::hash).
     #[inline(always)]
     pub fn bake_of(&self, hash: u64, family: Family, mss: Option<u16>, more: Option<More>) -> Cookie {
         let (class, part) = match mss {
