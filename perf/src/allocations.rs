@@ -15,7 +15,7 @@ pub(crate) fn check(scenario: &Scenario, seed: u64) -> Result<(), String> {
             packets += rig.step();
         }
     });
-    println!("{:<16} {packets} packets, {} allocations", scenario.name, counted.count_total);
+    println!("{:<18} {packets} packets, {} allocations", scenario.name, counted.count_total);
     if counted.count_total == 0 {
         Ok(())
     } else {

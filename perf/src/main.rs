@@ -116,6 +116,20 @@ const SCENARIOS: &[Scenario] = &[
         kind: Kind::SomeDenied,
         sizes: Sizes::Small,
     },
+    Scenario {
+        name: "spliced-1k-100-64",
+        flows: 1_000,
+        rules: 100,
+        kind: Kind::Spliced,
+        sizes: Sizes::Small,
+    },
+    Scenario {
+        name: "spliced-1k-100-mix",
+        flows: 1_000,
+        rules: 100,
+        kind: Kind::Spliced,
+        sizes: Sizes::Mixed,
+    },
     routed("udp-1k-1000-64", 1_000, 1_000),
     routed("udp-1m-1000-64", 1_000_000, 1_000),
     routed("udp-4k-1000-64", 4_096, 1_000),
@@ -179,7 +193,7 @@ fn time(arguments: &Arguments, chosen: &[&Scenario]) -> Result<(), String> {
         arguments.rounds, arguments.packets, arguments.seed
     );
     println!(
-        "{:<16} {:>9} {:>6} {:>8} {:>8} {:>8}  {:>17}",
+        "{:<18} {:>9} {:>6} {:>8} {:>8} {:>8}  {:>17}",
         "scenario", "flows", "rules", "path", "floor", "total", "total min..max"
     );
     let mut rows = Vec::new();
@@ -188,7 +202,7 @@ fn time(arguments: &Arguments, chosen: &[&Scenario]) -> Result<(), String> {
         let cost = measure::cost(&mut rig, arguments.rounds, arguments.packets);
         rig.check(scenario)?;
         println!(
-            "{:<16} {:>9} {:>6} {:>8.1} {:>8.1} {:>8.1}  {:>7.1} ..{:>7.1}",
+            "{:<18} {:>9} {:>6} {:>8.1} {:>8.1} {:>8.1}  {:>7.1} ..{:>7.1}",
             scenario.name,
             scenario.flows,
             scenario.rules,

@@ -49,7 +49,9 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     /// Data of established, balanced and translated connections, both directions mixed.
     Established,
-    /// The same, and in place of each fifth from outside the first datagram of a flow that only the default rule behind all others denies.
+    /// The same of connections whose client proved itself to the SYN proxy.
+    Spliced,
+    /// As `Established`, and in place of each fifth from outside the first datagram of a flow that only the default rule behind all others denies.
     SomeDenied,
     /// Datagrams of flows that are routed as they are, both directions mixed.
     Routed,
@@ -200,6 +202,7 @@ impl Rig {
         };
         let tables = match scenario.kind {
             Kind::Established | Kind::SomeDenied => rig.establish(scenario, &pool, seed, &placement)?,
+            Kind::Spliced => rig.splice(scenario, &pool, seed)?,
             Kind::Routed => rig.open(scenario, &pool, seed)?,
             Kind::Tunnelled => rig.open_tunnelled(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
@@ -269,7 +272,9 @@ impl Rig {
     /// Whether every packet so far ended as the scenario says: a path that drops everything would be fast.
     pub(crate) fn check(&self, scenario: &Scenario) -> Result<(), String> {
         let expected = match scenario.kind {
-            Kind::Established | Kind::Routed | Kind::Tunnelled | Kind::Cookies => self.stepped,
+            Kind::Established | Kind::Spliced | Kind::Routed | Kind::Tunnelled | Kind::Cookies => {
+                self.stepped
+            }
             Kind::SomeDenied => self.stepped - self.denied(),
             Kind::Denied | Kind::Unproved => 0,
         };
@@ -365,6 +370,31 @@ impl Rig {
         Ok([table(scenario, &mut random, &outside), table(scenario, &mut random, &inside)])
     }
 
+    /// Handshakes for every flow, first with the SYN proxy and then with the backend; gives each port's packets as
+    /// [`establish`](Self::establish) does.
+    fn splice(&mut self, scenario: &Scenario, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
+        let mut random = Random(seed);
+        let mut ends = Vec::with_capacity(scenario.flows);
+        self.sink.keep = true;
+        for index in 0..scenario.flows {
+            let asked = self.pass(pool, OUTSIDE, &traffic::from_client(index, Segment::Syn, 0))?;
+            let ack = syn_ack_of(&asked)?.wrapping_add(1);
+            let syn = self.pass(pool, OUTSIDE, &traffic::acknowledging(index, ack, 0))?;
+            let backend = destination(&syn).ok_or("a translated frame is too short")?;
+            let answer = traffic::from_backend(index, backend.0, backend.1, Segment::SynAck, 0);
+            self.pass(pool, INSIDE, &answer)?;
+            ends.push((backend, ack));
+        }
+        self.sink.keep = false;
+        self.sink.sent = 0;
+        let outside = |flow: usize, size| traffic::acknowledging(flow, ends[flow].1, size);
+        let inside = |flow: usize, size| {
+            let (backend, mac) = ends[flow].0;
+            traffic::from_backend(flow, backend, mac, Segment::Data, size)
+        };
+        Ok([table(scenario, &mut random, &outside), table(scenario, &mut random, &inside)])
+    }
+
     /// A datagram each way for every flow; gives each port's packets as [`establish`](Self::establish) does.
     fn open(&mut self, scenario: &Scenario, pool: &Pool, seed: u64) -> Result<[Templates; 2], String> {
         let mut random = Random(seed);
@@ -414,11 +444,7 @@ impl Rig {
         let answer = self.pass(pool, OUTSIDE, &frames[0])?;
         self.sink.keep = false;
         self.sink.sent = 0;
-        match wire::parse(&answer, RxOffload::default(), Mac(traffic::ROUTER)) {
-            Ok(Parsed::Ip(Packet { transport: Transport::Tcp(tcp), .. }))
-                if tcp.flags.0 == 0x12 && tcp.window == 0 => {}
-            other => return Err(format!("no SYN-ACK left for a SYN: {other:?}")),
-        }
+        syn_ack_of(&answer)?;
         Ok([Templates::new(frames), Templates::default()])
     }
 
@@ -431,6 +457,18 @@ impl Rig {
         self.sink.last.take().ok_or_else(|| {
             format!("a packet of the handshake was not forwarded: {:?}", self.pipeline.counters())
         })
+    }
+}
+
+/// The sequence number of the SYN proxy's answer to a SYN.
+fn syn_ack_of(answer: &[u8]) -> Result<u32, String> {
+    match wire::parse(answer, RxOffload::default(), Mac(traffic::ROUTER)) {
+        Ok(Parsed::Ip(Packet { transport: Transport::Tcp(tcp), .. }))
+            if tcp.flags.0 == 0x12 && tcp.window == 0 =>
+        {
+            Ok(tcp.seq)
+        }
+        other => Err(format!("no SYN-ACK left for a SYN: {other:?}")),
     }
 }
 
@@ -511,7 +549,7 @@ fn text(scenario: &Scenario) -> String {
     if scenario.kind == Kind::Tunnelled {
         text += &gateways();
     }
-    if matches!(scenario.kind, Kind::Cookies | Kind::Unproved) {
+    if matches!(scenario.kind, Kind::Cookies | Kind::Unproved | Kind::Spliced) {
         text = text.replace("backend_port: 8443}", "backend_port: 8443, syn_proxy: always}");
     }
     text

@@ -37,13 +37,19 @@ pub(crate) enum Segment {
 
 /// A TCP frame of `size` bytes (without the frame check sequence) from the client of flow `index` to the virtual address.
 pub(crate) fn from_client(index: usize, segment: Segment, size: usize) -> Vec<u8> {
+    if segment != Segment::Syn {
+        return acknowledging(index, SERVER_ISN + 1, if segment == Segment::Data { size } else { 0 });
+    }
     let (address, port) = client(index);
     let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, FRONTEND, 64);
-    let builder = match segment {
-        Segment::Syn => builder.tcp(port, SERVICE, CLIENT_ISN, 64_000).syn(),
-        _ => builder.tcp(port, SERVICE, CLIENT_ISN + 1, 64_000).ack(SERVER_ISN + 1),
-    };
-    finish(builder, if segment == Segment::Data { size } else { 0 })
+    finish(builder.tcp(port, SERVICE, CLIENT_ISN, 64_000).syn(), 0)
+}
+
+/// Data of the same client, who acknowledges up to this number.
+pub(crate) fn acknowledging(index: usize, ack: u32, size: usize) -> Vec<u8> {
+    let (address, port) = client(index);
+    let builder = PacketBuilder::ethernet2(ROUTER, STATION).ipv4(address, FRONTEND, 64);
+    finish(builder.tcp(port, SERVICE, CLIENT_ISN + 1, 64_000).ack(ack), size)
 }
 
 /// The same from a backend (address and port as the appliance translated to) back to the client.

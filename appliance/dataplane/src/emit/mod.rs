@@ -13,6 +13,7 @@ mod headers;
 pub mod icmp_error;
 pub mod mss;
 pub mod nd;
+pub mod renumber;
 pub mod reset;
 pub mod rewrite;
 pub mod segment;

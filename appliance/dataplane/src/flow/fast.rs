@@ -8,6 +8,7 @@ use super::record::{ALIVE, DIFFERENCES, Flow, KINDS, LIVE, Side, V6, Way, ends};
 use super::table::{FlowTable, referee};
 use super::timeout::{Class, TICKS_PER_SECOND, Timeouts, tick_from};
 use crate::emit::forward::Edits;
+use crate::synproxy::Splice;
 use crate::time::Time;
 use crate::verdict::PortId;
 use crate::wire::plain::{KeyV4, KeyV6};
@@ -62,6 +63,12 @@ impl FlowTable {
     #[inline(always)]
     pub fn guess(&self, hash: FlowHash) -> Option<&Flow> {
         self.flows.get(referee(hash.guess).0 as usize)
+    }
+
+    /// What stands between the two connections of the guessed flow, if it is [spliced](Flow::is_spliced).
+    #[inline(always)]
+    pub fn guessed_splice(&self, hash: FlowHash) -> Option<Splice> {
+        self.splices.get(referee(hash.guess).0 as usize).copied()
     }
 
     /// Does for the guessed flow what [`Flow::count`] left to be done.

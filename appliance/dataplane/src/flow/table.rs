@@ -38,7 +38,7 @@ pub struct FlowTable {
     pub(super) flows: Box<[Flow]>,
     pub(super) cold: Box<[Cold]>,
     /// Of spliced flows.
-    splices: Box<[Splice]>,
+    pub(super) splices: Box<[Splice]>,
     wheel: Wheel,
     pub(super) timeouts: Timeouts,
     vacant: u32,

@@ -47,6 +47,18 @@ impl Lane {
         self.port
     }
 
+    /// What leaves is marked with this.
+    #[inline(always)]
+    pub(super) fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Until when flows live whose packets these are.
+    #[inline(always)]
+    pub(super) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
     /// Packets come from the untrusted side.
     #[inline(always)]
     pub(super) fn is_untrusted(&self) -> bool {
@@ -91,6 +103,12 @@ impl Exit {
                 Self { mac: port.mac.into(), mtu: if is_segment { 0 } else { port.mtu } }
             })
             .collect()
+    }
+
+    /// The longest IP packet that leaves by the port.
+    #[inline(always)]
+    pub(super) fn mtu(&self) -> u16 {
+        self.mtu
     }
 
     /// The port's address.
@@ -163,6 +181,7 @@ impl<F: Frame> Pipeline<F> {
         let tunnels = &self.snapshot.tunnels;
         let (tunnel, path) = tunnels.way(way.port)?;
         if bytes.len() > usize::from(tunnel.mtu.min(lane.room)) + L3
+            || TCP && flow.is_special()
             || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
         {
             return None;
@@ -211,6 +230,9 @@ impl<F: Frame> Pipeline<F> {
         let (head, rest): (&mut [u8; N], _) = bytes.split_first_chunk_mut()?;
         let Seat { flow, side, way, hop } =
             seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
+        if TCP && flow.is_special() {
+            return self.ride_spliced::<V6, N>(frame, slot, plain, lane);
+        }
         let exit = self.exits.get(way.port.index())?;
         let ip_len = usize::from(plain.end) - L3;
         let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
@@ -243,16 +265,16 @@ impl<F: Frame> Pipeline<F> {
 }
 
 /// A packet's flow, and the way that is known for it.
-struct Seat<'a> {
-    flow: &'a mut Flow,
-    side: Side,
-    way: Way,
-    hop: Hop<'a>,
+pub(super) struct Seat<'a> {
+    pub(super) flow: &'a mut Flow,
+    pub(super) side: Side,
+    pub(super) way: Way,
+    pub(super) hop: Hop<'a>,
 }
 
 /// The guessed flow, if it is the packet's, was decided under this configuration, and leads to a neighbour that is known.
 #[inline(always)]
-fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
+pub(super) fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
     flows: &'a mut FlowTable,
     neighbors: &'a Neighbors<F>,
     head: &[u8; N],
@@ -268,7 +290,7 @@ fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
     Some(Seat { flow, side, way, hop })
 }
 
-/// Whether a segment fits the state of its connection, which moves on when it does. A datagram fits always.
+/// Whether a segment of a flow that is not special fits the state of its connection, which moves on when it does. A datagram fits always.
 #[inline(always)]
 fn may_follow<const V6: bool, const TCP: bool, const N: usize>(
     flow: &mut Flow,
@@ -287,7 +309,7 @@ fn may_follow<const V6: bool, const TCP: bool, const N: usize>(
     let seq = plain::half_word(head, l4 + 4).swap_bytes();
     let ack = plain::half_word(head, l4 + 8).swap_bytes();
     let window = plain::quarter_word(head, l4 + 14).swap_bytes();
-    !flow.is_special() && flow.tcp.follow(side, seq, ack, window, payload_len)
+    flow.tcp.follow(side, seq, ack, window, payload_len)
 }
 
 /// The source port and the service field of the headers that go around a packet.
@@ -318,7 +340,7 @@ fn is_of<const V6: bool, const TCP: bool, const N: usize>(flow: &Flow, side: Sid
     }
 }
 
-const fn l4<const V6: bool>() -> usize {
+pub(super) const fn l4<const V6: bool>() -> usize {
     if V6 { L4_OVER_V6 } else { L4_OVER_V4 }
 }
 
@@ -328,7 +350,11 @@ fn ports<const V6: bool, const N: usize>(head: &[u8; N]) -> u32 {
 }
 
 #[inline(always)]
-fn edit<const V6: bool, const TCP: bool, const N: usize>(head: &mut [u8; N], flow: &Flow, side: Side) {
+pub(super) fn edit<const V6: bool, const TCP: bool, const N: usize>(
+    head: &mut [u8; N],
+    flow: &Flow,
+    side: Side,
+) {
     match (V6, flow.is_translated()) {
         (false, false) => forward::hop_v4(head),
         (false, true) => forward::translate_v4::<TCP, N>(head, &flow.edits_v4(side)),

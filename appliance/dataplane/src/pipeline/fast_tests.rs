@@ -6,6 +6,7 @@ use crate::flow::{Side, Tally, TcpState, Way};
 use crate::names::Names;
 use crate::placement::Placement;
 use crate::snapshot::{BuildOptions, Link, Snapshot};
+use crate::synproxy::Splice;
 use crate::testing::VecFrame;
 use crate::time::Time;
 use crate::verdict::PortId;
@@ -165,6 +166,7 @@ struct FlowState {
     tallies: [Tally; 2],
     decided: (Option<crate::verdict::RuleId>, Option<crate::verdict::BackendId>),
     expires: Time,
+    splice: Option<Splice>,
 }
 
 fn flows(pipeline: &Pipeline<VecFrame>) -> Vec<FlowState> {
@@ -179,6 +181,7 @@ fn flows(pipeline: &Pipeline<VecFrame>) -> Vec<FlowState> {
         tallies: sides.map(|side| view.tally(side)),
         decided: pipeline.flows.decided_by(id),
         expires: pipeline.flows.expires(id),
+        splice: view.flow.is_spliced().then_some(*view.splice),
     })
     .collect()
 }

@@ -29,6 +29,9 @@ mod place_tests;
 mod prove;
 mod segment;
 mod spliced;
+mod spliced_lane;
+#[cfg(test)]
+mod spliced_lane_tests;
 mod syn_lane;
 #[cfg(test)]
 mod syn_lane_tests;
@@ -163,6 +166,9 @@ pub struct Pipeline<F: Frame> {
     /// Packets that took the fast lane, by kind: of flows without translation, then of those with it.
     #[cfg(test)]
     rides: [u64; 8],
+    /// The same of spliced flows, over IPv4 and over IPv6.
+    #[cfg(test)]
+    spliced_rides: [u64; 2],
 }
 
 /// A packet on its way: where it came in, what parsing found, what the stages learnt.
@@ -256,6 +262,8 @@ impl<F: Frame> Pipeline<F> {
             is_without_fast_lane: false,
             #[cfg(test)]
             rides: [0; 8],
+            #[cfg(test)]
+            spliced_rides: [0; 2],
             snapshot,
         };
         pipeline.fit(now);

@@ -217,31 +217,10 @@ impl<F: Frame> Pipeline<F> {
 
     /// What is changed in a segment that `side` sent.
     pub(super) fn splice_edits(&self, id: FlowId, side: Side, packet: &Packet) -> Edits {
-        let splice = self.flows.splice(id);
         let Transport::Tcp(tcp) = packet.transport else { return Edits::default() };
+        let edits = edits(self.flows.splice(id), side, tcp.window);
         // The windows of SYNs are not scaled.
-        let is_scaled = !tcp.flags.any(TcpFlags::SYN);
-        match side {
-            Side::Responder => Edits {
-                seq: splice.seq,
-                timestamp: splice.timestamp,
-                window: is_scaled.then(|| splice.terms.to_client(tcp.window)),
-                ..Edits::default()
-            },
-            Side::Initiator => {
-                let lacks = splice.terms.lacks();
-                Edits {
-                    ack: splice.seq.wrapping_neg(),
-                    sack: splice.seq.wrapping_neg(),
-                    echo: splice.timestamp.wrapping_neg(),
-                    window: is_scaled.then(|| splice.terms.to_backend(tcp.window)),
-                    without_timestamps: lacks.timestamps,
-                    without_sack: lacks.sack,
-                    without_ecn: lacks.ecn,
-                    ..Edits::default()
-                }
-            }
-        }
+        Edits { window: edits.window.filter(|_| !tcp.flags.any(TcpFlags::SYN)), ..edits }
     }
 
     /// What is added to the sequence and to the acknowledgement number that an ICMP error quotes, which goes the way of `side`'s
@@ -254,6 +233,32 @@ impl<F: Frame> Pipeline<F> {
         match side {
             Side::Initiator => (splice.seq.wrapping_neg(), 0),
             Side::Responder => (0, splice.seq),
+        }
+    }
+}
+
+/// What is changed in a segment that `side` sent and that names this window; it is no SYN.
+#[inline(always)]
+pub(super) fn edits(splice: &Splice, side: Side, window: u16) -> Edits {
+    match side {
+        Side::Responder => Edits {
+            seq: splice.seq,
+            timestamp: splice.timestamp,
+            window: Some(splice.terms.to_client(window)),
+            ..Edits::default()
+        },
+        Side::Initiator => {
+            let lacks = splice.terms.lacks();
+            Edits {
+                ack: splice.seq.wrapping_neg(),
+                sack: splice.seq.wrapping_neg(),
+                echo: splice.timestamp.wrapping_neg(),
+                window: Some(splice.terms.to_backend(window)),
+                without_timestamps: lacks.timestamps,
+                without_sack: lacks.sack,
+                without_ecn: lacks.ecn,
+                ..Edits::default()
+            }
         }
     }
 }

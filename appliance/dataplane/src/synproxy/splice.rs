@@ -58,6 +58,12 @@ impl Terms {
         self == Self::HALF_OPEN
     }
 
+    /// Both ends agreed to the same options, so that a segment changes nothing but its numbers.
+    #[inline(always)]
+    pub fn is_plain(self) -> bool {
+        self.0 >> 12 == 0
+    }
+
     /// What the backend did not agree to.
     #[inline(always)]
     pub fn lacks(self) -> Lacks {
@@ -130,6 +136,7 @@ mod tests {
             let terms = Terms::new(Some((own, promised)), backend, lacks);
             prop_assert_eq!(terms.lacks(), lacks);
             prop_assert!(!terms.is_half_open());
+            prop_assert_eq!(terms.is_plain(), lacks == Lacks::default());
             // In bytes, as each end understands it.
             let meant = u64::from(window) << backend.unwrap_or(0);
             let understood = u64::from(terms.to_client(window)) << promised;
@@ -141,6 +148,11 @@ mod tests {
             prop_assert!(understood <= meant);
             prop_assert!(understood == meant || terms.to_backend(window) == u16::MAX && backend.is_none());
         }
+    }
+
+    #[test]
+    fn nothing_is_plain_while_the_handshake_is_on_its_way() {
+        assert!(!Terms::HALF_OPEN.is_plain());
     }
 
     #[test]
