@@ -60,7 +60,7 @@ enum Command {
     Classify(ClassifyArgs),
     Compare(CompareArgs),
     #[command(hide = true)]
-    Handshakes(compare::synproxy::handshakes::HandshakeArgs),
+    Ends(compare::synproxy::ends::EndsArgs),
     #[cfg(feature = "dpdk")]
     #[command(hide = true)]
     Side(compare::side::SideArgs),
@@ -155,7 +155,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Some(Command::Classify(args)) => classify::run(args),
         Some(Command::Compare(args)) => compare::run(args),
-        Some(Command::Handshakes(args)) => compare::synproxy::handshakes::run(args),
+        Some(Command::Ends(args)) => compare::synproxy::ends::run(args),
         #[cfg(feature = "dpdk")]
         Some(Command::Side(args)) => compare::side::run(args),
         #[cfg(feature = "dpdk")]

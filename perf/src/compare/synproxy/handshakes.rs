@@ -1,19 +1,13 @@
-//! Real handshakes, one after the other at given times, whatever became of those before: `perf handshakes`, which the comparison starts
-//! with a real-time priority, so that neither end waits for the generator whose core it shares.
+//! Real handshakes, one after the other at given times, whatever became of those before.
 //!
 //! A handshake is over when the server's echo of the client's first byte is there: client, proxy and server have agreed by then.
 
+use super::ends::thread;
 use super::hosts::frontend;
-use crate::compare::child::{Bookmark, Process};
-use crate::compare::interrupt::Interrupt;
-use crate::compare::proc;
-use crate::compare::quiet::Watched;
-use crate::compare::road::Road;
-use crate::compare::{Cores, space};
+use crate::compare::space;
 use crate::traffic::SERVICE;
-use clap::Args;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -24,20 +18,6 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 48;
 /// A handshake that takes longer has failed: it is shorter than the time after which a lost SYN is sent again (RFC 6298).
 const FAILED_AFTER: Duration = Duration::from_millis(900);
-/// How long an answer may take beyond the time of the handshakes.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// Makes handshakes through a contender, for `perf compare`.
-#[derive(Args)]
-pub(crate) struct HandshakeArgs {
-    /// The namespace of the clients.
-    #[arg(long)]
-    client_space: String,
-    /// The namespace of the server.
-    #[arg(long)]
-    server_space: String,
-}
-
 /// Some handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Order {
@@ -74,65 +54,8 @@ impl Outcome {
     }
 }
 
-/// The process, both ends of a road in it.
-pub(super) struct Handshakes {
-    process: Process,
-    core: usize,
-    interrupt: Interrupt,
-}
-
-impl Handshakes {
-    /// Starts it.
-    pub(super) fn start(road: &Road, cores: Cores, interrupt: &Interrupt) -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))?;
-        let program = program.display().to_string();
-        let (client, server) = (road.source().name(), road.sink().name());
-        let args = ["-f", "1", &program, "handshakes", "--client-space", client, "--server-space", server];
-        let core = cores.generator;
-        let args = args.map(str::to_owned);
-        let mut process = Process::start("perf handshakes", None, "chrt", &args, &core.to_string())?;
-        process.wait_for(Bookmark::START, "ready", ANSWER_WITHIN, interrupt)?;
-        Ok(Self { process, core, interrupt: interrupt.clone() })
-    }
-
-    /// Its threads.
-    pub(super) fn threads(&self) -> Result<Vec<Watched>, String> {
-        let (pid, core) = (self.process.pid(), self.core);
-        Ok(proc::threads(pid, "")?.into_iter().map(|tid| Watched::new(pid, tid, core)).collect())
-    }
-
-    /// Has it make some.
-    pub(super) fn make(&mut self, order: Order) -> Result<Outcome, String> {
-        let bookmark = self.process.bookmark();
-        let line = serde_json::to_string(&order).map_err(|error| error.to_string())?;
-        self.process.say(&line)?;
-        let time = order.interval * u32::try_from(order.count).unwrap_or(u32::MAX) + ANSWER_WITHIN;
-        let lines = self.process.wait_for(bookmark, "{", time, &self.interrupt)?;
-        let line = lines.iter().find(|line| line.starts_with('{')).ok_or("it says nothing")?;
-        serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))
-    }
-}
-
-/// Runs the command, until standard input ends.
-pub(crate) fn run(args: &HandshakeArgs) -> Result<(), String> {
-    serve(&args.server_space)?;
-    let clients = clients(&args.client_space)?;
-    let say = |line: &str| {
-        let mut stdout = std::io::stdout();
-        writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| format!("stdout: {error}"))
-    };
-    say("ready")?;
-    for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| format!("stdin: {error}"))?;
-        let order: Order = serde_json::from_str(&line).map_err(|error| format!("{line:?}: {error}"))?;
-        let outcome = make(order, &clients)?;
-        say(&serde_json::to_string(&outcome).map_err(|error| error.to_string())?)?;
-    }
-    Ok(())
-}
-
 /// Echoes one byte of each connection, on threads that end with the process.
-fn serve(space: &str) -> Result<(), String> {
+pub(super) fn serve(space: &str) -> Result<(), String> {
     let space = space.to_owned();
     let (tell, told) = channel();
     let bind = move || {
@@ -167,12 +90,8 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn thread(body: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    std::thread::Builder::new().spawn(body).map(|_| ()).map_err(|error| format!("no thread: {error}"))
-}
-
 /// Handshakes that are being made, which the threads share.
-struct Round {
+pub(super) struct Round {
     order: Order,
     /// When the first is due.
     begin: Instant,
@@ -184,7 +103,7 @@ struct Round {
 }
 
 /// Threads in a namespace, which take part in each round that they are sent.
-fn clients(space: &str) -> Result<Vec<Sender<Arc<Round>>>, String> {
+pub(super) fn clients(space: &str) -> Result<Vec<Sender<Arc<Round>>>, String> {
     let (tell, told) = channel();
     let client = |_| {
         let (rounds, mine) = channel::<Arc<Round>>();
@@ -228,7 +147,7 @@ fn take_part(round: &Round) {
 }
 
 /// Has the clients make handshakes.
-fn make(order: Order, clients: &[Sender<Arc<Round>>]) -> Result<Outcome, String> {
+pub(super) fn make(order: Order, clients: &[Sender<Arc<Round>>]) -> Result<Outcome, String> {
     let (done, told) = channel();
     let begin = Instant::now() + Duration::from_millis(10);
     let outcome = Mutex::new(Outcome::default());

@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 /// Where the server listens for bulk transfers: behind the proxy, and past it.
 pub(super) const SPLICED: u16 = 445;
 pub(super) const DIRECT: u16 = 446;
+/// Where it listens for connections that last: behind the proxy, and past it.
+pub(super) const LASTING: [u16; 2] = [447, 448];
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 const CLIENT_MAC: &str = "02:00:00:00:71:02";
@@ -53,18 +55,29 @@ pub(super) fn settle(road: &Road, driver: Option<Driver>) -> Result<(), String> 
     Ok(())
 }
 
-/// A frontend that always asks for cookies, save on one port.
+/// Ports of which clients have to prove themselves, and others.
+const ASKING: [u16; 3] = [SERVICE, SPLICED, LASTING[0]];
+const OPEN: [u16; 2] = [DIRECT, LASTING[1]];
+
+fn list(ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    ports.join(", ")
+}
+
+/// A frontend that always asks for cookies, save on some ports.
 pub(super) fn config(driver: Driver, cores: Cores) -> String {
     let neighbor = format!("neighbors:\n- {{address: {CLIENT}, mac: \"{CLIENT_MAC}\"}}\n");
     let mut text = nva::config(driver, &[], cores.worker).replacen("neighbors:\n", &neighbor, 1);
     text += &format!(
         "  - {{name: web, priority: 4001, direction: inbound, access: allow, protocol: tcp, source: [Internet], source_ports: [\"*\"], \
-         destination: [{SERVER}], destination_ports: [{SERVICE}, {SPLICED}, {DIRECT}]}}\n\
+         destination: [{SERVER}], destination_ports: [{}]}}\n\
          load_balancers:\n- name: lb\n  frontends: [{{name: vip, address: {}}}]\n  pools:\n  - name: web\n    backends:\n    \
          - {{name: web-1, address: {SERVER}}}\n  rules:\n",
+        list(&[&ASKING[..], &OPEN].concat()),
         Ipv4Addr::from(FRONTEND)
     );
-    for (port, mode) in [(SERVICE, "always"), (SPLICED, "always"), (DIRECT, "off")] {
+    let modes = ASKING.map(|port| (port, "always")).into_iter().chain(OPEN.map(|port| (port, "off")));
+    for (port, mode) in modes {
         text += &format!(
             "  - {{name: p{port}, frontend: vip, protocol: tcp, port: {port}, pool: web, backend_port: {port}, syn_proxy: {mode}}}\n"
         );
@@ -94,13 +107,14 @@ pub(super) fn kernel(space: &Space, cores: Cores) -> Result<Contender, String> {
 }
 
 fn rules() -> String {
-    let ports = format!("{{ {SERVICE}, {SPLICED} }}");
+    let ports = format!("{{ {} }}", list(&ASKING));
+    let open = format!("{{ {} }}", list(&OPEN));
     format!(
         "table ip perf {{\n  chain early {{\n    type filter hook prerouting priority raw;\n    \
          iifname \"{LEFT}\" tcp dport {ports} tcp flags & (fin|syn|rst|ack) == syn notrack\n  }}\n  \
          chain forward {{\n    type filter hook forward priority 0; policy drop;\n    \
          tcp dport {ports} ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n    \
-         ct state invalid drop\n    ct state established,related accept\n    tcp dport {DIRECT} accept\n  }}\n}}\n"
+         ct state invalid drop\n    ct state established,related accept\n    tcp dport {open} accept\n  }}\n}}\n"
     )
 }
 
@@ -113,14 +127,14 @@ mod tests {
     fn the_configurations_are_good() {
         for driver in [Driver::AfXdp, Driver::AfPacket] {
             let config = load(&config(driver, Cores { worker: 1, generator: 0 })).expect("it is good");
-            assert_eq!(config.load_balancers[0].rules.len(), 3);
+            assert_eq!(config.load_balancers[0].rules.len(), 5);
         }
     }
 
     #[test]
     fn the_kernel_asks_for_cookies_on_the_same_ports() {
         let text = rules();
-        assert_eq!(text.matches("dport { 443, 445 }").count(), 2);
-        assert!(text.contains("dport 446 accept"));
+        assert_eq!(text.matches("dport { 443, 445, 447 }").count(), 2);
+        assert!(text.contains("dport { 446, 448 } accept"));
     }
 }

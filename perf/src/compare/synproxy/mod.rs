@@ -1,19 +1,22 @@
 //! The appliance as a SYN proxy against the kernel's, on the same pair of veths and under the same flood: SYNs answered, real handshakes
-//! meanwhile, the memory that a flood takes, and what a bulk transfer loses by having been proved.
+//! and what becomes of connections that last meanwhile, the memory that a flood takes, and what a bulk transfer loses by having been proved.
 
 mod bulk;
+pub(crate) mod ends;
 mod flood;
-pub(crate) mod handshakes;
+mod handshakes;
 mod hosts;
+mod lasting;
 
 use super::contender::{Contender, Driver};
 use super::goal::Goal;
 use super::pairs::{Bench, Pairs, Relation, Shot};
 use super::quiet::{Watch, Watched};
 use super::report::{Figure, Row};
-use super::road::{Load, Road};
+use super::road::{Load, Road, Window};
 use super::{Environment, nva, steady};
-use handshakes::{Handshakes, Order};
+use ends::Ends;
+use handshakes::Order;
 use hosts::{DIRECT, SPLICED};
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ const SHARE: f64 = 0.8;
 /// Handshakes without the flood, and with it.
 const QUIET: Order = Order { count: 250, interval: Duration::from_millis(2) };
 const FLOODED: Order = Order { count: 500, interval: Duration::from_millis(2) };
+/// How long connections that last are watched without the flood, and with it.
+const LASTING: Duration = Duration::from_millis(400);
 /// With more of the first handshakes failing, of a thousand, there is nothing to compare.
 const FAILED_MAX: f64 = 500.0;
 /// A bulk transfer of a pair.
@@ -111,6 +116,8 @@ fn proved(ours: &mut Side, peer: &mut Side, name: &str, bench: &mut Bench) -> Re
         ("p99 of a handshake without flood", "us", None),
         ("p99 of a handshake: more under flood", "us", Some(Goal::AtMost(200.0))),
         ("memory more after flood", "KiB", Some(Goal::AtMost(0.0))),
+        ("throughput of a spliced flow: kept under flood", "share", Some(Goal::AtLeast(0.95))),
+        ("throughput past the proxy: kept under flood", "share", Some(Goal::AtLeast(0.95))),
     ];
     let row = |(index, (detail, unit, goal)): (usize, (&str, &'static str, Option<Goal>))| {
         figure(&format!("{name}: {detail}"), unit, Relation::Ours, goal).row(&pairs, index, bench.seed)
@@ -144,7 +151,7 @@ fn spliced(road: &Road, name: &str, core: usize, bench: &mut Bench) -> Result<Ve
 
 /// A proxy with a client before it and a server behind it.
 struct Side {
-    handshakes: Handshakes,
+    ends: Ends,
     road: Road,
 }
 
@@ -156,32 +163,41 @@ impl Side {
         environment: &Environment,
     ) -> Result<Self, String> {
         hosts::settle(&road, driver)?;
-        let mut handshakes = Handshakes::start(&road, environment.cores, &bench.interrupt)?;
+        let mut ends = Ends::start(&road, environment.cores, &bench.interrupt)?;
         // Proxy and server learn of each other by the first.
-        let first = road.rouse(|| handshakes.make(QUIET))?;
+        let first = road.rouse(|| ends.make(QUIET))?;
         if first.failed_per_thousand() > FAILED_MAX {
             let why = first.why.unwrap_or_else(|| "they take too long".into());
             return Err(format!("{}: handshakes fail: {why}", road.contender().name()));
         }
-        Ok(Self { handshakes, road })
+        Ok(Self { ends, road })
     }
 
     /// Handshakes that fail under the flood, of a thousand; their p99 without it, and how much longer it is with it, in microseconds; KiB
-    /// that the proxy's process has taken meanwhile.
+    /// that the proxy's process has taken meanwhile; and what a spliced connection and one past the proxy keep of their throughput.
     fn shot(&mut self) -> Result<Shot, String> {
-        let Self { handshakes, road } = self;
-        let threads: Vec<Watched> = handshakes.threads()?;
+        let Self { ends, road } = self;
+        let threads: Vec<Watched> = ends.threads()?;
         road.drive(|drive| {
-            let (calm, quiet) = drive.beside(Load::Nothing, &threads, || handshakes.make(QUIET))?;
+            let (calm, quiet) = drive.beside(Load::Nothing, &threads, || ends.make(QUIET))?;
             let full = drive.window(Load::Full, FULL)?;
             let load = Load::Rate(SHARE * full.kpps() * 1e3);
             let before = road.contender().resident_kib()?;
-            let (storm, flooded) = drive.beside(load, &threads, || handshakes.make(FLOODED))?;
+            let (storm, flooded) = drive.beside(load, &threads, || ends.make(FLOODED))?;
             let after = road.contender().resident_kib()?;
             let grown = after.zip(before).map_or(f64::NAN, |(after, before)| after as f64 - before as f64);
             let p99 = quiet.quantile_us(0.99);
-            let figures = vec![flooded.failed_per_thousand(), p99, flooded.quantile_us(0.99) - p99, grown];
-            let disturbances = [calm.disturbances(), full.disturbances(), storm.disturbances()].concat();
+            ends.open()?;
+            let threads = ends.threads()?;
+            let (lull, alone) = drive.beside(Load::Nothing, &threads, || ends.watch(LASTING))?;
+            let (surge, beside) = drive.beside(load, &threads, || ends.watch(LASTING))?;
+            ends.close()?;
+            let kept = beside.iter().zip(&alone).map(|(beside, alone)| beside / alone);
+            let mut figures =
+                vec![flooded.failed_per_thousand(), p99, flooded.quantile_us(0.99) - p99, grown];
+            figures.extend(kept);
+            let windows = [&calm, &full, &storm, &lull, &surge];
+            let disturbances = windows.into_iter().flat_map(Window::disturbances).collect();
             Ok(Shot { figures, disturbances })
         })
     }
