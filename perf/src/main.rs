@@ -123,13 +123,6 @@ const SCENARIOS: &[Scenario] = &[
         kind: Kind::Spliced,
         sizes: Sizes::Small,
     },
-    Scenario {
-        name: "spliced-1k-100-mix",
-        flows: 1_000,
-        rules: 100,
-        kind: Kind::Spliced,
-        sizes: Sizes::Mixed,
-    },
     routed("udp-1k-1000-64", 1_000, 1_000),
     routed("udp-1m-1000-64", 1_000_000, 1_000),
     routed("udp-4k-1000-64", 4_096, 1_000),
