@@ -145,7 +145,7 @@ impl Transmit<PoolFrame> for Sink {
             return frames.drain(..).for_each(|frame| self.transmit(port, frame));
         }
         self.sent += frames.len() as u64;
-        frames.clear();
+        Frame::free_all(frames);
     }
 
     fn allocate(&mut self) -> Option<PoolFrame> {

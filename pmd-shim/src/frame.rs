@@ -1,5 +1,6 @@
 //! What a frame is to the data plane: owned bytes with room in front, and what the driver already knows of them.
 
+use crate::Burst;
 use core::fmt;
 
 /// What the driver found out about a received frame, so that the parser need not do it again.
@@ -62,6 +63,12 @@ pub trait Frame: Send + Sized + 'static {
 
     /// Sets the word that travels with the frame.
     fn set_mark(&mut self, mark: u32);
+
+    /// Frees frames, which costs less than to drop them one by one where they are another thread's. `burst` is empty afterwards.
+    #[inline]
+    fn free_all(burst: &mut Burst<Self>) {
+        burst.clear();
+    }
 
     /// Asks the processor to load the frame's first bytes, ahead of reading and writing them.
     fn prefetch(&self) {}

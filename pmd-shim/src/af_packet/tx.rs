@@ -139,7 +139,11 @@ impl TxQueue for AfPacketTx {
             taken += 1;
         }
         self.counters.missed += (burst.len() - taken) as u64;
-        burst.drain(..taken);
+        if taken == burst.len() {
+            Frame::free_all(burst);
+        } else {
+            burst.drain(..taken);
+        }
         if self.pending {
             self.kick();
         }

@@ -3,7 +3,9 @@
 use super::chunk::{HEADER, HEADROOM, Header};
 use super::lists::Shared;
 use crate::prefetch::prefetch_to_write;
-use crate::{Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
+use crate::{BURST, Burst, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
+use arrayvec::ArrayVec;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::{fmt, slice};
 
@@ -176,6 +178,14 @@ impl Frame for PoolFrame {
     #[inline]
     fn set_mark(&mut self, mark: u32) {
         self.header_mut().mark = mark;
+    }
+
+    #[inline]
+    fn free_all(burst: &mut Burst<Self>) {
+        let headers = burst.drain(..).map(|frame| ManuallyDrop::new(frame).header);
+        let headers: ArrayVec<_, BURST> = headers.collect();
+        // SAFETY: the handles held the chunks, and are gone without having given them back.
+        unsafe { Shared::give_all(&headers) }
     }
 
     #[inline]

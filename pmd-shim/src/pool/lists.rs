@@ -287,21 +287,48 @@ impl Shared {
             unsafe { pool.as_ref().local.0.push(header) };
         } else {
             // SAFETY: the caller's promise is handed on.
-            unsafe { Self::give_back(pool, header) };
+            unsafe { Self::give_back(pool, &[header]) };
         }
     }
 
-    /// Gives a chunk back to another thread's pool; frees the pool if that was the last chunk of a closed one.
+    /// Gives chunks back to another thread's pool; frees the pool if those were the last ones of a closed one.
     ///
     /// # Safety
-    /// As for [`Shared::give`]; `pool` is the chunk's.
-    unsafe fn give_back(pool: NonNull<Self>, header: NonNull<Header>) {
-        // SAFETY: the caller holds the chunk, which keeps the pool alive until the queue has it, and the queue touches nothing of the pool
-        // after that.
-        let is_last = unsafe { pool.as_ref().returned.give((*header.as_ptr()).index) };
+    /// As for [`Shared::give`], of each of them; `pool` is theirs.
+    unsafe fn give_back(pool: NonNull<Self>, headers: &[NonNull<Header>]) {
+        // SAFETY: the caller holds a chunk until the queue has it.
+        let indices = headers.iter().map(|header| unsafe { (*header.as_ptr()).index });
+        // SAFETY: a chunk that the queue has not got keeps the pool alive, and the queue touches nothing of the pool after the last one.
+        let is_last = unsafe { pool.as_ref().returned.give(indices) };
         if is_last {
             // SAFETY: the last handle is gone and all chunks are back; exactly one caller is told so.
             drop(unsafe { Box::from_raw(pool.as_ptr()) });
+        }
+    }
+
+    /// Makes chunks free again, those of one pool that follow each other at once.
+    ///
+    /// # Safety
+    /// As for [`Shared::give`], of each of them.
+    #[inline]
+    pub(super) unsafe fn give_all(headers: &[NonNull<Header>]) {
+        let mut rest = headers;
+        while let Some(first) = rest.first() {
+            // SAFETY: the caller holds the chunks of `rest`.
+            let home = |header: &NonNull<Header>| unsafe { (*header.as_ptr()).shared };
+            let pool = home(first);
+            let count = rest.iter().position(|header| home(header) != pool).unwrap_or(rest.len());
+            let (these, others) = rest.split_at(count);
+            rest = others;
+            // SAFETY: the pool exists as long as one of its chunks is not back.
+            let shared = unsafe { pool.as_ref() };
+            if shared.owner.load(Ordering::Relaxed) == thread_number() {
+                // SAFETY: this thread is the owner.
+                these.iter().for_each(|header| unsafe { shared.local.0.push(*header) });
+            } else {
+                // SAFETY: the caller's promise is handed on.
+                unsafe { Self::give_back(pool, these) };
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
+use crate::{BURST, Burst, ChecksumStatus, Frame, NoHeadroom, NoTailroom, RxOffload, TooShort};
 use std::sync::mpsc;
 use std::thread;
 
@@ -158,12 +158,42 @@ fn all_frames_come_back_from_several_threads() {
                 }
             }
         });
-        scope.spawn(move || receive.into_iter().for_each(drop));
+        scope.spawn(move || {
+            for (round, frames) in receive.into_iter().enumerate() {
+                let mut frames = frames.into_iter();
+                while round % 2 == 0 && frames.len() > 0 {
+                    Frame::free_all(&mut frames.by_ref().take(BURST).collect());
+                }
+            }
+        });
     });
     assert_eq!(pool.in_use(), 0);
     let all: Vec<PoolFrame> = (0..512).map(|_| pool.frame().unwrap()).collect();
     assert!(pool.frame().is_none());
     drop(all);
+}
+
+#[test]
+fn a_burst_of_several_pools_goes_home() {
+    let pools = [pool(8, 64), pool(8, 64), pool(8, 64)];
+    let _owner = pools[1].adopt().unwrap();
+    let elsewhere = thread::scope(|scope| {
+        let adopt = || {
+            let _owner = pools[2].adopt().unwrap();
+            pools[2].frame()
+        };
+        scope.spawn(adopt).join().unwrap()
+    });
+    let mut burst: Burst<PoolFrame> =
+        [0, 0, 1, 0, 1, 1, 2].iter().flat_map(|at| pools[*at].frame()).collect();
+    burst.extend(elsewhere);
+    assert_eq!(pools.each_ref().map(Pool::in_use), [3, 3, 2]);
+    // One outlives its pool's handles.
+    let [first, second, third] = pools;
+    drop(third);
+    Frame::free_all(&mut burst);
+    assert!(burst.is_empty());
+    assert_eq!([first, second].each_ref().map(Pool::in_use), [0, 0]);
 }
 
 #[test]

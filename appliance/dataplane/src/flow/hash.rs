@@ -21,6 +21,12 @@ impl FlowHash {
     /// Of no key.
     pub(crate) const NONE: Self = Self { bits: 0, guess: NO_GUESS };
 
+    /// The hash itself.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        self.bits
+    }
+
     /// No record was found that may be the key's.
     #[inline(always)]
     pub(crate) fn is_without_guess(self) -> bool {

@@ -23,6 +23,7 @@ mod kernel_tests;
 mod known;
 mod link;
 mod mark;
+mod moves;
 mod place;
 #[cfg(test)]
 mod place_tests;
@@ -157,6 +158,7 @@ pub struct Pipeline<F: Frame> {
     placement: Placement,
     /// Homes are not what they were when older flows began.
     has_moved: bool,
+    moves: moves::Moves,
     counters: Counters,
     /// The time of the burst, or of the timers, that is worked on.
     now: Time,
@@ -256,6 +258,7 @@ impl<F: Frame> Pipeline<F> {
             exits: Box::default(),
             placement: options.placement,
             has_moved: false,
+            moves: moves::Moves::new(options.placement),
             counters: Counters::default(),
             now,
             #[cfg(test)]
@@ -277,6 +280,7 @@ impl<F: Frame> Pipeline<F> {
         self.asked.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);
         self.has_moved |= !self.placement.is_alone() && old.homes != self.snapshot.homes;
+        self.moves.forget();
         self.fit(now);
         old
     }

@@ -86,17 +86,27 @@ impl<F: Frame> Pipeline<F> {
     /// Where a plain packet goes that surely has no flow here, as the stages would say, before it is looked at any more. `None`: it is for
     /// the stages.
     #[inline(always)]
-    pub(super) fn at_once_elsewhere(&self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
+    pub(super) fn at_once_elsewhere(&mut self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
         if self.placement.is_alone() { None } else { self.surely_elsewhere(frame, slot, mark) }
     }
 
     #[inline(never)]
-    fn surely_elsewhere(&self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
+    fn surely_elsewhere(&mut self, frame: &F, slot: &Slot, mark: Mark) -> Option<Move> {
         if !self.flows.lacks(slot.hash) {
             return None;
         }
-        let [src, dst] = slot.plain?.addresses(frame.bytes())?;
-        self.elsewhere(mark, dst, [src, dst])
+        let plain = slot.plain?;
+        if mark.origin != Origin::Received {
+            let [src, dst] = plain.addresses(frame.bytes())?;
+            return self.elsewhere(mark, dst, [src, dst]);
+        }
+        if let Some(to) = self.moves.get(slot.hash, mark.port) {
+            return Some(to);
+        }
+        let [src, dst] = plain.addresses(frame.bytes())?;
+        let to = self.elsewhere(mark, dst, [src, dst])?;
+        self.moves.set(slot.hash, mark.port, to);
+        Some(to)
     }
 
     /// Fragments of a datagram meet at its home, in whichever order they come.

@@ -1,7 +1,7 @@
 //! Chunks that were given back by other threads than the owner: a queue of their indices, so that nobody has to look at the chunks
 //! themselves, whose cache lines are elsewhere.
 //!
-//! Any thread gives, in two steps: it claims a place, then it writes to it. One thread at a time takes, and stops at a place that is
+//! Any thread gives, one chunk or many, in two steps: it claims places, then it writes to them. One thread at a time takes, and stops at a place that is
 //! claimed and not written yet. There is a place for every chunk, and a chunk is in the queue at most once: so a place is claimed anew
 //! only after its chunk was taken out and came back, behind which the claims' order puts the clearing of the place.
 //!
@@ -49,18 +49,22 @@ impl Returned {
         (self.claimed.0.load(Ordering::Relaxed) & !CLOSED).saturating_sub(taken) as usize
     }
 
-    /// Adds a chunk. `true`: the queue is closed and this was the last one, so that nobody but the caller can reach the pool any more. Else the
-    /// pool is not to be touched from here on.
+    /// Adds chunks, for which it claims their places all at once. `true`: the queue is closed and these were the last ones, so that nobody but
+    /// the caller can reach the pool any more. Else the pool is not to be touched from here on: chunks that are not added yet have kept it.
     #[inline]
-    pub(super) fn give(&self, index: u32) -> bool {
+    pub(super) fn give(&self, indices: impl ExactSizeIterator<Item = u32>) -> bool {
+        let count = indices.len() as u64;
         // Acquire and release: what holders of any chunk did comes before what is done by those who claim places later.
-        let number = self.claimed.0.fetch_add(1, Ordering::AcqRel);
-        if number & CLOSED == 0 {
-            // Release: whoever takes the chunk sees nothing of its old holder's.
-            self.place(number).store(index + 1, Ordering::Release);
+        let first = self.claimed.0.fetch_add(count, Ordering::AcqRel);
+        if first & CLOSED == 0 {
+            for (number, index) in (first..first + count).zip(indices) {
+                // Release: whoever takes the chunk sees nothing of its old holder's.
+                self.place(number).store(index + 1, Ordering::Release);
+            }
             return false;
         }
-        self.missing.fetch_sub(1, Ordering::AcqRel) == 1
+        let count = count as i64;
+        self.missing.fetch_sub(count, Ordering::AcqRel) == count
     }
 
     /// Takes up to `wanted` chunks, the ones first that came first. None when another thread is just taking some.
@@ -116,7 +120,9 @@ mod tests {
         let returned = Returned::new(5);
         for round in 0..20 {
             let order = [3, 0, 4, 1, 2].map(|index| (index + round) % 5);
-            assert!(order.iter().all(|index| !returned.give(*index)));
+            let (one_by_one, together) = order.split_at(round as usize % 5);
+            assert!(one_by_one.iter().all(|index| !returned.give([*index].into_iter())));
+            assert!(!returned.give(together.iter().copied()));
             assert_eq!(returned.count(), 5);
             assert_eq!(taken(&returned, 2), order[..2]);
             assert_eq!(taken(&returned, 9), order[2..]);
@@ -137,8 +143,11 @@ mod tests {
             let here = round % 7;
             std::thread::scope(|scope| {
                 let [first, rest] = [here..20, 20..CHUNKS];
-                scope.spawn(|| first.for_each(|index| tell(returned.give(index))));
-                scope.spawn(|| rest.for_each(|index| tell(returned.give(index))));
+                scope.spawn(|| first.for_each(|index| tell(returned.give([index].into_iter()))));
+                scope.spawn(|| {
+                    let rest: Vec<u32> = rest.collect();
+                    rest.chunks(5).for_each(|some| tell(returned.give(some.iter().copied())));
+                });
                 let free = here as usize + taken(&returned, 10).len();
                 tell(returned.close(CHUNKS as usize, free));
             });
