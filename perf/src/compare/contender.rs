@@ -95,10 +95,13 @@ impl Contender {
             ),
             Driver::AfXdp => format!("net_af_xdp{number},iface={device},busy_budget=0"),
         });
-        Self::testpmd_on(Some(space), &format!("testpmd {}", driver.name()), devices, cores, interrupt)
+        let name = format!("testpmd {}", driver.name());
+        let mut contender = Self::testpmd_on(Some(space), &name, devices, cores, interrupt)?;
+        contender.begin(interrupt)?;
+        Ok(contender)
     }
 
-    /// The same on any devices.
+    /// The same on any devices. It does not forward until it is to [begin](Self::begin).
     pub(crate) fn testpmd_on(
         space: Option<&Space>,
         name: &str,
@@ -109,8 +112,16 @@ impl Contender {
         let args = testpmd::arguments(devices, "macswap", cores);
         let wrapper = space.map(|space| space.command("env"));
         let mut process = Process::start("dpdk-testpmd", wrapper, testpmd::PROGRAM, &args, &cores.both())?;
-        testpmd::start(&mut process, START_WITHIN, interrupt)?;
+        testpmd::wait(&mut process, START_WITHIN, interrupt)?;
         Self::of(name, Kind::Swaps, cores, What::Process(process, testpmd::WORKER), None)
+    }
+
+    /// Has `dpdk-testpmd` forward. The others do from the start.
+    pub(crate) fn begin(&mut self, interrupt: &Interrupt) -> Result<(), String> {
+        match &mut self.what {
+            What::Process(process, testpmd::WORKER) => testpmd::start(process, START_WITHIN, interrupt),
+            What::Process(..) | What::Kernel(_) => Ok(()),
+        }
     }
 
     /// The kernel's own forwarding, with these rules for `nft`.
@@ -163,6 +174,14 @@ impl Contender {
     /// For people.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What its process said last; nothing for the kernel.
+    pub(crate) fn last_words(&self) -> String {
+        match &self.what {
+            What::Process(process, _) => process.last_words(),
+            What::Kernel(_) => String::new(),
+        }
     }
 
     /// What it does to frames.

@@ -14,7 +14,7 @@ use super::hugepages::{Hugepages, PROCESS_MIB};
 use super::interrupt::Interrupt;
 use super::order::{Order, Outcome};
 use super::pairs::{Bench, Pairs, Relation, Shot};
-use super::profile::{SHARES, delay_rows};
+use super::profile;
 use super::quiet::{Disturbance, Watch, Watched};
 use super::report::{Figure, Row};
 use super::rules::rules;
@@ -42,7 +42,7 @@ const FIRST: Order = Order { rate: 2e4, warm_up: Duration::ZERO, time: Duration:
 const SAMPLE: u64 = 200;
 const FIRST_WITHIN: Duration = Duration::from_secs(4);
 /// So often both are started, one time after the other, until frames come back.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 8;
 const START_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -90,14 +90,15 @@ pub(crate) fn memif(bench: &mut Bench, environment: &Environment) -> Result<Vec<
     rows.extend(lines.into_iter().enumerate().map(|(index, (what, unit, relation, goal))| {
         figure(what.to_owned(), unit, relation, goal).row(&pairs, index, bench.seed)
     }));
-    let pairs =
-        Pairs::take(bench, "memif, delays", &mut || ours.drive(|wire| wire.delays(lowest)), &mut || {
-            peer.drive(|wire| wire.delays(lowest))
-        })?;
     let most = Some(Goal::AtMost(1.3));
-    rows.extend(delay_rows(&pairs, bench.seed, most, &|what, unit, goal| {
-        figure(what, unit, Relation::Ratio, goal)
-    }));
+    rows.extend(profile::delays(
+        bench,
+        "memif",
+        most,
+        &|what, unit, goal| figure(what, unit, Relation::Ratio, goal),
+        &mut |share| ours.drive(|wire| wire.delays(share * lowest)),
+        &mut |share| peer.drive(|wire| wire.delays(share * lowest)),
+    )?);
     Ok(rows)
 }
 
@@ -149,7 +150,7 @@ impl Wire {
         };
         let [a, b, c, d, e, f] = STATION;
         let mac = format!(",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        let contender = join([0, 1].map(|number| device(number, "server", &mac)))?;
+        let mut contender = join([0, 1].map(|number| device(number, "server", &mac)))?;
         let program = std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))?;
         let core = cores.generator.to_string();
         let memory = (PROCESS_MIB / 2).to_string();
@@ -161,6 +162,8 @@ impl Wire {
         let program = program.display().to_string();
         let mut process = Process::start("perf generate", None, &program, &args, &core)?;
         process.wait_for(Bookmark::START, "ready", START_WITHIN, &bench.interrupt)?;
+        // Who polls a device while it is being joined may keep it from that.
+        contender.begin(&bench.interrupt)?;
         let mut generator = Generator { process, interrupt: bench.interrupt.clone() };
         generator.prove().map_err(|why| format!("{}: {why}", contender.name()))?;
         contender.suspend()?;
@@ -223,16 +226,11 @@ impl Wire {
         Ok(Shot { figures: vec![over.rate() / 1e3, over.rate() / self.best], disturbances })
     }
 
-    /// Delays in microseconds, each quantile at each load.
-    fn delays(&mut self, loss_free: f64) -> Result<Shot, String> {
-        let mut shot = Shot { figures: Vec::new(), disturbances: Vec::new() };
-        for share in SHARES {
-            let (outcome, disturbances) = self.window(share * loss_free)?;
-            shot.disturbances.extend(disturbances);
-            let delays = outcome.delays_ns.ok_or("no frame came back")?;
-            shot.figures.extend(delays.map(|delay| delay / 1e3));
-        }
-        Ok(shot)
+    /// Delays in microseconds, each quantile, at this rate.
+    fn delays(&mut self, rate: f64) -> Result<Shot, String> {
+        let (outcome, disturbances) = self.window(rate)?;
+        let delays = outcome.delays_ns.ok_or("no frame came back")?;
+        Ok(Shot { figures: delays.map(|delay| delay / 1e3).into(), disturbances })
     }
 }
 

@@ -60,7 +60,7 @@ use std::time::{Duration, Instant};
   cargo build --release -p nva -p perf
   sudo target/release/perf compare                     everything that can run here, a table
   sudo target/release/perf compare workers handover    two of the comparisons
-  sudo target/release/perf compare kernel --pairs 2    a quick look
+  sudo target/release/perf compare plain --pairs 2     a quick look
   sudo target/release/perf compare afxdp --pairs 16    more pairs: a narrower interval
   sudo target/release/perf compare vxlan synproxy      beside the kernel's tunnels, and its SYN proxy under a flood
   sudo target/release/perf compare --json >out.json    for programs; progress stays on the terminal
@@ -110,7 +110,9 @@ enum Name {
     Afpacket,
     /// testpmd over AF_XDP, on veths.
     Afxdp,
-    /// The kernel's own forwarding, plain and with 1000 rules of nft, on veths.
+    /// The kernel's plain forwarding, on veths.
+    Plain,
+    /// The kernel's forwarding with 1000 rules of nft, on veths.
     Kernel,
     /// The kernel's two vxlan devices joined by a bridge, with stateful rules for what is inside, on veths.
     Vxlan,
@@ -129,6 +131,7 @@ impl Name {
             Self::Memif => "memif",
             Self::Afpacket => "afpacket",
             Self::Afxdp => "afxdp",
+            Self::Plain => "plain",
             Self::Kernel => "kernel",
             Self::Vxlan => "vxlan",
             Self::Synproxy => "synproxy",
@@ -150,7 +153,7 @@ impl Name {
             Self::Pcap | Self::Workers | Self::Handover => &[],
             Self::Null | Self::Memif => &[TESTPMD],
             Self::Afpacket | Self::Afxdp => &[ETHTOOL, TESTPMD],
-            Self::Kernel => &[ETHTOOL],
+            Self::Plain | Self::Kernel => &[ETHTOOL],
             Self::Vxlan | Self::Synproxy => &[ETHTOOL, NFT],
         }
     }
@@ -254,8 +257,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
         match outcome {
             Ok(more) => rows.extend(more),
             Err(why) => {
-                bench.interrupt.check()?;
                 rows.push(name.row("all of it").failed(why));
+                if bench.interrupt.check().is_err() {
+                    break;
+                }
             }
         }
     }
@@ -264,6 +269,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), String> {
     } else {
         print!("{}", report::table(&rows));
     }
+    bench.interrupt.check()?;
     match rows.iter().filter(|row| row.is_failed()).count() {
         0 => Ok(()),
         failed => Err(format!("{failed} of {} lines failed", rows.len())),
@@ -323,7 +329,8 @@ fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> R
         Name::Null => ports::null(bench, &environment()?),
         Name::Pcap => ports::pcap(bench, &environment()?),
         Name::Memif => memif::memif(bench, &environment()?),
-        Name::Kernel => veth::kernel(bench, &environment()?),
+        Name::Plain => veth::kernel(bench, &environment()?, "plain", &veth::PLAIN),
+        Name::Kernel => veth::kernel(bench, &environment()?, "kernel", &veth::RULED),
         Name::Vxlan => vxlan::vxlan(bench, &environment()?),
         Name::Synproxy => synproxy::synproxy(bench, &environment()?),
     }

@@ -39,6 +39,8 @@ pub(crate) struct CoreTicks {
     pub(crate) soft_interrupts: u64,
     /// The hypervisor ran something else.
     pub(crate) stolen: u64,
+    /// Nothing to do.
+    pub(crate) idle: u64,
 }
 
 impl CoreTicks {
@@ -49,6 +51,7 @@ impl CoreTicks {
             interrupts: self.interrupts.saturating_sub(before.interrupts),
             soft_interrupts: self.soft_interrupts.saturating_sub(before.soft_interrupts),
             stolen: self.stolen.saturating_sub(before.stolen),
+            idle: self.idle.saturating_sub(before.idle),
         }
     }
 }
@@ -87,8 +90,10 @@ fn parse_core(text: &str, core: usize) -> Option<CoreTicks> {
         (fields.next() == Some(&name)).then_some(fields)
     })?;
     let fields: Vec<u64> = line.filter_map(|field| field.parse().ok()).collect();
-    let [user, nice, system, _, _, interrupts, soft_interrupts, stolen, ..] = fields[..] else { return None };
-    Some(CoreTicks { tasks: user + nice + system, interrupts, soft_interrupts, stolen })
+    let [user, nice, system, idle, io, interrupts, soft_interrupts, stolen, ..] = fields[..] else {
+        return None;
+    };
+    Some(CoreTicks { tasks: user + nice + system, interrupts, soft_interrupts, stolen, idle: idle + io })
 }
 
 /// The threads of a process whose name begins like this.
@@ -143,9 +148,9 @@ mod tests {
 
     #[test]
     fn each_core_has_its_own_line() {
-        let first = CoreTicks { tasks: 31, interrupts: 1, soft_interrupts: 30, stolen: 0 };
+        let first = CoreTicks { tasks: 31, interrupts: 1, soft_interrupts: 30, stolen: 0, idle: 301 };
         assert_eq!(parse_core(STAT, 0), Some(first));
-        let second = CoreTicks { tasks: 32, interrupts: 2, soft_interrupts: 10, stolen: 4 };
+        let second = CoreTicks { tasks: 32, interrupts: 2, soft_interrupts: 10, stolen: 4, idle: 600 };
         assert_eq!(parse_core(STAT, 1), Some(second));
         assert_eq!(parse_core(STAT, 2), None);
         assert_eq!(parse_core("cpu0 1 2 3\n", 0), None);

@@ -118,6 +118,8 @@ pub(crate) struct Interval {
     pub(crate) threads: Vec<Schedule>,
     /// What each core did.
     pub(crate) cores: Vec<CoreTicks>,
+    /// Their numbers.
+    pub(crate) numbers: Vec<usize>,
     /// The core of each thread.
     pub(crate) placed: Vec<usize>,
     /// Of each, whether it is no disturbance that it waits.
@@ -145,7 +147,8 @@ impl Watch {
         let cores = ticks.iter().zip(&self.ticks).map(|(now, before)| now.since(before));
         let placed = self.threads.iter().map(|thread| thread.core).collect();
         let may_wait = self.threads.iter().map(|thread| thread.may_wait).collect();
-        Ok(Interval { wall, threads: threads.collect(), cores: cores.collect(), placed, may_wait })
+        let (threads, cores, numbers) = (threads.collect(), cores.collect(), self.cores.clone());
+        Ok(Interval { wall, threads, cores, numbers, placed, may_wait })
     }
 }
 
@@ -155,15 +158,28 @@ fn schedules(threads: &[Watched]) -> Result<Vec<Schedule>, String> {
 
 impl Interval {
     /// How long a thread waited for others than those that are watched with it on its core. Its time of waiting is told when it ends, all of
-    /// it at once: what is longer than the interval began before.
+    /// it at once: what is longer than the interval began before. And it is told of a thread that is woken until it runs, also where the core
+    /// has nothing else to do and is only slow to wake up, as a core of a virtual machine is: no longer than others ran did it wait for them.
     fn waited_ns(&self, index: usize) -> u64 {
         if self.may_wait[index] {
             return 0;
         }
-        let beside = |other: &usize| *other != index && self.placed[*other] == self.placed[index];
+        let core = self.placed[index];
+        let beside = |other: &usize| *other != index && self.placed[*other] == core;
         let ran: u64 = (0..self.threads.len()).filter(beside).map(|other| self.threads[other].ran_ns).sum();
-        let wall = u64::try_from(self.wall.as_nanos()).unwrap_or(u64::MAX);
-        self.threads[index].waited_ns.min(wall).saturating_sub(ran)
+        let waited = self.threads[index].waited_ns.min(self.wall_ns()).saturating_sub(ran);
+        waited.min(self.others_ns(core, ran + self.threads[index].ran_ns))
+    }
+
+    /// How long anything else ran on a core than what is watched there, which ran so long; at most, as the clock ticks are coarse.
+    fn others_ns(&self, core: usize, ran: u64) -> u64 {
+        let Some(place) = self.numbers.iter().position(|number| *number == core) else { return u64::MAX };
+        let time = |ticks| u64::try_from(proc::ticks(ticks).as_nanos()).unwrap_or(u64::MAX);
+        (self.wall_ns() + time(1)).saturating_sub(time(self.cores[place].idle)).saturating_sub(ran)
+    }
+
+    fn wall_ns(&self) -> u64 {
+        u64::try_from(self.wall.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// What disturbed it. Interrupts and soft interrupts are not others: packets are received in them.
@@ -297,11 +313,12 @@ mod tests {
 
     fn half_a_second() -> Interval {
         let schedule = Schedule { ran_ns: 490_000_000, waited_ns: 5_000_000 };
-        let core = CoreTicks { tasks: 50, interrupts: 0, soft_interrupts: 20, stolen: 1 };
+        let core = CoreTicks { tasks: 50, interrupts: 0, soft_interrupts: 20, stolen: 1, idle: 0 };
         Interval {
             wall: Duration::from_millis(500),
             threads: vec![schedule],
             cores: vec![core],
+            numbers: vec![1],
             placed: vec![1],
             may_wait: vec![false],
         }
@@ -340,6 +357,20 @@ mod tests {
         assert!(
             matches!(shot.disturbances()[..], [Disturbance::Others(share)] if (share - 0.2).abs() < 1e-9)
         );
+    }
+
+    #[test]
+    fn a_core_that_wakes_up_is_not_waited_for() {
+        let mut shot = half_a_second();
+        shot.threads[0] = Schedule { ran_ns: 300_000_000, waited_ns: 60_000_000 };
+        shot.cores[0].tasks = 30;
+        shot.cores[0].idle = 20;
+        assert_eq!(shot.disturbances(), []);
+        // Something ran for 50 ms there.
+        shot.cores[0].idle = 15;
+        assert_eq!(shot.disturbances(), [Disturbance::Waited(0.12)]);
+        shot.cores[0].idle = 18;
+        assert_eq!(shot.disturbances(), [Disturbance::Waited(0.06)]);
     }
 
     #[test]

@@ -210,7 +210,10 @@ impl Road {
                 drive.road.arrived().is_ok_and(|arrived| arrived > base + SAMPLE)
             })?;
             if !came {
-                return Err("no frame arrives".into());
+                let (sent, arrived) = (drive.road.flood.counts().sent, drive.road.arrived()? - base);
+                let said = drive.road.contender.last_words();
+                let seconds = FIRST_FRAME.as_secs();
+                return Err(format!("of {sent} frames {arrived} arrive within {seconds} s; it says: {said}"));
             }
             let (space, device) = self.exit();
             let seen = space.run(|| traffic::sample(device, SAMPLE))??;
@@ -397,6 +400,7 @@ mod tests {
             wall: Duration::from_millis(500),
             threads: vec![ran(400_000_000), ran(10_000_000), ran(90_000_000), ran(400_000_000)],
             cores: vec![core(30), core(9)],
+            numbers: vec![1, 0],
             placed: vec![1, 1, 0, 0],
             may_wait: vec![false, true, true, false],
         };

@@ -13,6 +13,8 @@ pub(crate) const PACKAGE: &str = "dpdk-dev";
 /// What its forwarding threads are called.
 pub(crate) const WORKER: &str = "rte-worker";
 
+/// What it says when its ports are started.
+const READY: &str = "Done";
 /// What it says when it has begun.
 pub(crate) const FORWARDING: &str = "packet forwarding - ports";
 /// As many as fit into its memory, with room for rings and bursts.
@@ -58,7 +60,12 @@ pub(crate) fn counts(lines: &[String], ports: usize) -> Option<(u64, u64)> {
     Some((sum("RX-packets:")?, sum("TX-packets:")?))
 }
 
-/// Waits until it is ready, and has it forward.
+/// Waits until its ports are started.
+pub(crate) fn wait(process: &mut Process, time: Duration, interrupt: &Interrupt) -> Result<(), String> {
+    process.wait_for(Bookmark::START, READY, time, interrupt).map(|_| ())
+}
+
+/// Has it forward, which it does as soon as it is ready.
 pub(crate) fn start(process: &mut Process, time: Duration, interrupt: &Interrupt) -> Result<(), String> {
     process.say("start")?;
     process.wait_for(Bookmark::START, FORWARDING, time, interrupt).map(|_| ())

@@ -4,7 +4,7 @@ use super::contender::{Contender, Driver};
 use super::goal::Goal;
 use super::hugepages::{Hugepages, PROCESS_MIB};
 use super::pairs::{Bench, Pairs, Relation, Shot};
-use super::profile::{QUANTILES, SHARES, delay_rows};
+use super::profile::{self, QUANTILES};
 use super::report::{Figure, Row};
 use super::road::{Freight, LOSS_MAX, Load, Road};
 use super::rules::{Form, nft, rules};
@@ -48,52 +48,60 @@ pub(crate) fn testpmd(
     if lowest == f64::INFINITY {
         return Ok(rows);
     }
-    let pairs = Pairs::take(bench, comparison, &mut || delays(&ours, lowest), &mut || delays(&peer, lowest))?;
-    rows.extend(delay_rows(&pairs, bench.seed, None, &figure));
+    let delays = |road| move |share| delays(road, share * lowest);
+    rows.extend(profile::delays(bench, comparison, None, &figure, &mut delays(&ours), &mut delays(&peer))?);
     Ok(rows)
 }
 
 /// What the kernel does in a comparison, and how: `None` is plain forwarding.
 type Kernel = (Driver, &'static str, Option<Form>, Option<Goal>);
 
-const KERNELS: [Kernel; 4] = [
+/// Forwarding without rules.
+pub(crate) const PLAIN: [Kernel; 2] = [
     (Driver::AfPacket, "plain forwarding", None, Some(Goal::AtLeast(0.6))),
     (Driver::AfXdp, "plain forwarding", None, None),
+];
+
+/// Forwarding with rules.
+pub(crate) const RULED: [Kernel; 2] = [
     (Driver::AfXdp, "1000 rules", Some(Form::Linear), Some(Goal::AtLeast(2.0))),
     (Driver::AfXdp, "1000 in a map", Some(Form::Map), Some(Goal::AtLeast(1.2))),
 ];
 
 /// Against the kernel, which forwards with the same rules in `nft`.
-pub(crate) fn kernel(bench: &mut Bench, environment: &Environment) -> Result<Vec<Row>, String> {
+pub(crate) fn kernel(
+    bench: &mut Bench,
+    environment: &Environment,
+    comparison: &'static str,
+    kernels: &[Kernel],
+) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    for kernel in KERNELS {
+    for kernel in kernels {
         let (driver, name, ..) = kernel;
         let what = format!("{} by kernel, {name}", driver.name());
-        match against(kernel, &what, bench, environment) {
+        let figure = |what, unit, goal| Figure { comparison, what, unit, relation: Relation::Ratio, goal };
+        match against(kernel, &what, bench, environment, &figure) {
             Ok(more) => rows.extend(more),
             // The others are no worse for it.
             Err(why) => {
                 bench.interrupt.check()?;
-                rows.push(kernel_figure(what, "", None).failed(why));
+                rows.push(figure(what, "", None).failed(why));
             }
         }
     }
     Ok(rows)
 }
 
-fn kernel_figure(what: String, unit: &'static str, goal: Option<Goal>) -> Figure {
-    Figure { comparison: "kernel", what, unit, relation: Relation::Ratio, goal }
-}
-
 fn against(
-    kernel: Kernel,
+    (driver, _, form, goal): &Kernel,
     what: &str,
     bench: &mut Bench,
     environment: &Environment,
+    of: &dyn Fn(String, &'static str, Option<Goal>) -> Figure,
 ) -> Result<Vec<Row>, String> {
-    let (driver, _, form, goal) = kernel;
-    let figure = |detail: String, unit, goal| kernel_figure(format!("{what}: {detail}"), unit, goal);
-    let whole = || kernel_figure(what.to_owned(), "", None);
+    let (driver, form, goal) = (*driver, *form, *goal);
+    let figure = |detail: String, unit, goal| of(format!("{what}: {detail}"), unit, goal);
+    let whole = || of(what.to_owned(), "", None);
     if form.is_some() && !has("nft") {
         return Ok(vec![whole().skipped(missing("nft", "nftables"))]);
     }
@@ -162,26 +170,21 @@ fn capacity_rows(
     figures.into_iter().zip(goals).enumerate().map(row).collect()
 }
 
-/// Delays in microseconds, each quantile at each load.
-fn delays(road: &Road, loss_free: f64) -> Result<Shot, String> {
+/// Delays in microseconds, each quantile, at this rate.
+fn delays(road: &Road, rate: f64) -> Result<Shot, String> {
     road.drive(|drive| {
-        let mut shot = Shot { figures: Vec::new(), disturbances: Vec::new() };
-        for share in SHARES {
-            let rate = share * loss_free;
-            let (window, histogram) = drive.delays(Load::Rate(rate), WINDOW)?;
-            shot.disturbances.extend(window.disturbances());
-            for quantile in QUANTILES {
-                let none = || {
-                    let name = road.contender().name();
-                    format!(
-                        "{name}: no frame with a stamp arrived of {rate:.0} a second ({} without)",
-                        window.arrived
-                    )
-                };
-                let delay = histogram.quantile_ns(quantile).ok_or_else(none)?;
-                shot.figures.push(delay / 1e3);
-            }
-        }
-        Ok(shot)
+        let (window, histogram) = drive.delays(Load::Rate(rate), WINDOW)?;
+        let delay = |quantile| {
+            let none = || {
+                let name = road.contender().name();
+                format!(
+                    "{name}: no frame with a stamp arrived of {rate:.0} a second ({} without)",
+                    window.arrived
+                )
+            };
+            histogram.quantile_ns(quantile).map(|delay| delay / 1e3).ok_or_else(none)
+        };
+        let figures = QUANTILES.into_iter().map(delay).collect::<Result<_, _>>()?;
+        Ok(Shot { figures, disturbances: window.disturbances() })
     })
 }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const FRAMES: usize = 8192;
 const RING: u16 = 1024;
 /// How long two processes may take to share their memory.
-const JOINED_WITHIN: Duration = Duration::from_secs(20);
+const JOINED_WITHIN: Duration = Duration::from_secs(8);
 /// What is still done when both say that they are joined takes less than this.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Nothing comes any more when nothing came for so long.
