@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) enum Purpose {
     /// `nva run`.
     Run,
-    /// `nva replay`, where devices and probes play no part.
+    /// `nva replay`, where devices, probes, the management interface and logs play no part.
     Replay,
 }
 
@@ -51,19 +51,19 @@ const UNBUILT: &[Unbuilt] = &[
     },
     Unbuilt {
         lack: NOT_YET,
-        in_replay: true,
-        asked: |c| given("management", c.management.is_some()),
-        advice: REMOVE_SECTION,
+        in_replay: false,
+        asked: |c| given("management.listen", c.management.as_ref().is_some_and(|m| m.listen.is_some())),
+        advice: "remove the key to run without the management interface",
     },
     Unbuilt {
         lack: NOT_YET,
-        in_replay: true,
+        in_replay: false,
         asked: |c| given("logs.flow", c.logs.flow.is_some()),
         advice: REMOVE_SECTION,
     },
     Unbuilt {
         lack: NOT_YET,
-        in_replay: true,
+        in_replay: false,
         asked: |c| given("logs.audit", c.logs.audit.is_some()),
         advice: REMOVE_SECTION,
     },
@@ -206,6 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_built_and_the_management_interface_is_not() {
+        let text = format!("{PORT}management:\n  metrics: {{listen: \"127.0.0.1:9100\"}}\n");
+        assert!(paths(&text, Purpose::Run).is_empty());
+        let tls = "tls: {certificate: a, key: b, client_ca: c}";
+        let text = format!("{text}  listen: 127.0.0.1:9443\n  {tls}\n");
+        assert_eq!(paths(&text, Purpose::Run), ["management.listen"]);
+        assert!(paths(&text, Purpose::Replay).is_empty());
+    }
+
+    #[test]
     fn sections_of_later_versions_stop_both() {
         let text = format!(
             "{PORT}protection:\n  connections: {{per_source: 1}}\n  \
@@ -215,11 +225,9 @@ mod tests {
             "protection.connections",
             "protection.amplification.dns_responses_per_destination",
             "protection.icmp",
-            "logs.audit",
         ];
-        for purpose in [Purpose::Run, Purpose::Replay] {
-            assert_eq!(paths(&text, purpose), wanted);
-        }
+        assert_eq!(paths(&text, Purpose::Replay), wanted);
+        assert_eq!(paths(&text, Purpose::Run), [&wanted[..], &["logs.audit"]].concat());
     }
 
     #[test]

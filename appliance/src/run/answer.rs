@@ -9,7 +9,7 @@ use super::protocol::{
 use crossbeam::channel::bounded;
 use nva_config::{AdminState, Config, Direction, SynProxyMode, Trust};
 use nva_dataplane::addr::Addr;
-use nva_dataplane::counters::{Counters, RuleHits, SynCounters, TunnelCounters};
+use nva_dataplane::counters::{Counters, RuleHits, TunnelCounters};
 use nva_dataplane::flow::{Class, Tally};
 use nva_dataplane::names::{Names, TunnelName};
 use nva_dataplane::pipeline::FlowSummary;
@@ -29,13 +29,8 @@ const DEFAULT_PRIORITY_MIN: u16 = 65_000;
 /// How long a worker may take to do so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers with [`report`].
-pub(super) fn stats(control: &Control) -> Response<Stats> {
-    Response::Ok(report(control))
-}
-
 /// Counters of ports and workers.
-pub(super) fn report(control: &Control) -> Stats {
+pub(super) fn stats(control: &Control) -> Stats {
     let readings = control.readings();
     let mut sum = super::board::Reading::default();
     readings.iter().flatten().for_each(|reading| sum.add(reading));
@@ -106,11 +101,11 @@ fn tunnels(config: &Config, names: &mut Names, counted: &[TunnelCounters]) -> Ve
 }
 
 /// Security rules with their hits, in the order in which they are tried.
-pub(super) fn rules(control: &Control) -> Response<Rules> {
+pub(super) fn rules(control: &Control) -> Rules {
     let hits = control.reading().counters.rule_hits;
     let (config, mut names) = control.configuration();
     let now = super::worker::now(control.epoch);
-    Response::Ok(Rules { rules: list_rules(&config, &mut names, &hits, now) })
+    Rules { rules: list_rules(&config, &mut names, &hits, now) }
 }
 
 fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) -> Vec<Rule> {
@@ -137,38 +132,17 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) 
 }
 
 /// Backends, in the order of the configuration.
-pub(super) fn backends(control: &Control) -> Response<Backends> {
+pub(super) fn backends(control: &Control) -> Backends {
     let counters = control.reading().counters;
     let (config, mut names) = control.configuration();
-    Response::Ok(Backends { backends: list_backends(&config, &mut names, &counters) })
+    Backends { backends: list_backends(&config, &mut names, &counters) }
 }
 
 /// What protects.
-pub(super) fn protection(control: &Control) -> Response<Protection> {
-    let SynCounters {
-        cookies_sent,
-        cookies_valid,
-        cookies_invalid,
-        spliced,
-        refused,
-        unanswered,
-        resets,
-        half_open,
-    } = control.reading().counters.syn;
+pub(super) fn protection(control: &Control) -> Protection {
     let (config, _) = control.configuration();
-    Response::Ok(Protection {
-        syn_proxy: SynProxy {
-            cookies_sent,
-            cookies_valid,
-            cookies_invalid,
-            spliced,
-            refused,
-            unanswered,
-            resets,
-            half_open,
-        },
-        asking: asking(&config),
-    })
+    let syn_proxy = SynProxy::new(&control.reading().counters.syn);
+    Protection { syn_proxy, asking: asking(&config) }
 }
 
 /// Everything whose clients prove themselves, or do while it is flooded, in the order of the configuration.

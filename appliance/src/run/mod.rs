@@ -13,6 +13,7 @@ pub(crate) mod control;
 mod cores;
 mod host;
 mod mailbox;
+mod metrics;
 mod notify;
 mod open;
 mod outbox;
@@ -39,6 +40,7 @@ use control::{Beginning, Control, Machine};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use host::{Host, RunningHost};
+use metrics::Metrics;
 use nva_config::Config;
 use nva_dataplane::pipeline::{Handed, Options, Pipeline};
 use nva_dataplane::placement::Placement;
@@ -104,6 +106,8 @@ where
 {
     let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
     let socket = ControlSocket::bind(&path)?;
+    let metrics = config.management.as_ref().and_then(|management| management.metrics);
+    let metrics = metrics.map(Metrics::bind).transpose()?;
 
     let epoch = Instant::now();
     let Opened { links, mut drivers, placements, queues, held, guards } = opened;
@@ -131,6 +135,8 @@ where
     socket
         .serve(&control)
         .map_err(|error| Failure::failed(format!("no thread for the control socket: {error}")))?;
+    let served = metrics.map_or(Ok(()), |metrics| metrics.serve(&control));
+    served.map_err(|error| Failure::failed(format!("no thread for metrics: {error}")))?;
 
     print(&welcome(&control))?;
     tell_manager("READY=1");
@@ -337,13 +343,16 @@ fn welcome(control: &Control) -> String {
     let mut text: String = ports
         .map(|(port, driver)| format!("{}: port {}: {}, {driver}\n", config.name, port.name, port.device))
         .collect();
+    if let Some(address) = config.management.as_ref().and_then(|management| management.metrics) {
+        text.push_str(&format!("{}: metrics at http://{address}{}\n", config.name, metrics::PATH));
+    }
     text.push_str(&format!("{}: forwarding on {}\n", config.name, counted(config.ports.len(), "port")));
     text
 }
 
 /// The summary, and what stays behind.
 fn farewell(control: &Control, held: &[String]) -> String {
-    let stats = answer::report(control);
+    let stats = answer::stats(control);
     let style = Style::stdout();
     let mut text = format!(
         "{}: ended after {:.1} s; {} made, {} open\n",

@@ -2,7 +2,7 @@
 //!
 //! The reports are also what `nva show --json` prints, so their keys are a promise.
 
-use nva_dataplane::counters::{HostCounters, PortCounters};
+use nva_dataplane::counters::{HostCounters, PortCounters, SynCounters};
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
 use serde::de::{self, MapAccess, Visitor};
@@ -482,6 +482,23 @@ pub(crate) struct SynProxy {
     pub(crate) resets: u64,
     /// Handshakes on their way now.
     pub(crate) half_open: u64,
+}
+
+impl SynProxy {
+    /// From what the path counted.
+    pub(crate) fn new(counters: &SynCounters) -> Self {
+        let SynCounters {
+            cookies_sent,
+            cookies_valid,
+            cookies_invalid,
+            spliced,
+            refused,
+            unanswered,
+            resets,
+            half_open,
+        } = *counters;
+        Self { cookies_sent, cookies_valid, cookies_invalid, spliced, refused, unanswered, resets, half_open }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::answer;
 use super::control::{Beginning, Control, Machine};
+use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::protocol::{Flows, Response, Stats};
 use super::worker::{self, Worker};
@@ -15,6 +16,8 @@ use nva_dataplane::verdict::DropReason;
 use pmd_shim::exchange::{self, Post};
 use pmd_shim::memory::{MemoryQueue, MemoryRx, MemoryTx};
 use pmd_shim::{Pool, PoolFrame, PoolOptions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -109,7 +112,7 @@ impl Rig {
     fn stats_when(&self, fits: impl Fn(&Stats) -> bool) -> Stats {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let stats = answer::report(&self.control);
+            let stats = answer::stats(&self.control);
             if fits(&stats) {
                 return stats;
             }
@@ -123,7 +126,7 @@ impl Rig {
     }
 
     fn hits(&self) -> Vec<(String, u64)> {
-        let Response::Ok(rules) = answer::rules(&self.control) else { panic!("no rules") };
+        let rules = answer::rules(&self.control);
         let up = self.control.epoch.elapsed().as_secs_f64();
         for rule in &rules.rules {
             // Hit ones say when, and it was while this ran.
@@ -171,7 +174,7 @@ fn frames_go_through_and_every_report_agrees() {
     assert_eq!((stats.flows, stats.flows_created, stats.generation), (100, 100, 1));
     assert_eq!(rig.to_inside.len(), 100);
     assert_eq!(rig.hits(), [("allow-dns".to_string(), 100)]);
-    let Response::Ok(backends) = answer::backends(&rig.control) else { panic!("no backends") };
+    let backends = answer::backends(&rig.control);
     let backends = backends.backends;
     assert_eq!((backends.len(), backends[0].flows_created, backends[0].eligible), (1, 100, true));
 
@@ -188,6 +191,66 @@ fn frames_go_through_and_every_report_agrees() {
     assert_eq!((some.flows.len(), some.more), (10, true));
     let none = rig.flows(10, Some([10, 0, 0, 5]));
     assert_eq!((none.flows.len(), none.more, none.open), (0, false, 100));
+}
+
+/// One request and what came back, head and body.
+fn exchange(address: SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.to_owned(), body.to_owned())
+}
+
+#[test]
+fn metrics_say_what_the_reports_say() {
+    let rig = Rig::new();
+    let metrics = Metrics::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = metrics.listener.local_addr().expect("it is bound");
+    let taken = Metrics::bind(address).expect_err("it is taken");
+    assert!(taken.lines[0].contains("management.metrics.listen"), "{taken:?}");
+    metrics.serve(&rig.control).expect("a thread");
+    rig.receive(1000..1100);
+    rig.received(100);
+    let (head, page) = exchange(address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    for line in [
+        "nva_rx_packets_total{port=\"outside\"} 100",
+        "nva_forwarded_packets_total{port=\"outside\"} 100",
+        "nva_tx_packets_total{port=\"inside\"} 100",
+        "nva_dropped_packets_total{port=\"outside\",reason=\"denied_by_rule\"} 0",
+        "nva_flows 100",
+        "nva_flows_created_total 100",
+        "nva_syn_cookies_sent_total 0",
+        "nva_syn_cookies_valid_total 0",
+        "nva_backend_healthy{load_balancer=\"public\",pool=\"web\",backend=\"web-1\"} 1",
+        "nva_backend_flows_created_total{load_balancer=\"public\",pool=\"web\",backend=\"web-1\"} 100",
+        "nva_frontend_available{load_balancer=\"public\",frontend=\"vip\"} 1",
+        "nva_rule_hits_total{group=\"web-nsg\",rule=\"allow-dns\"} 100",
+        "nva_rule_hits_total{group=\"web-nsg\",rule=\"DenyAllInBound\"} 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+    }
+    // Every drop reason of every port, and no sample twice.
+    let samples: Vec<&str> = page.lines().filter(|line| !line.starts_with('#')).collect();
+    let drops = samples.iter().filter(|line| line.starts_with("nva_dropped_packets_total{"));
+    assert_eq!(drops.count(), 2 * DropReason::COUNT);
+    let names: std::collections::HashSet<_> = samples.iter().map(|line| line.rsplit_once(' ')).collect();
+    assert_eq!(names.len(), samples.len());
+    rig.replace(config("allow-dns", "allow", 1000)).expect("nothing that needs a restart");
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", "404"),
+        ("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", "405"),
+        ("HEAD /metrics HTTP/1.0\r\n\r\n", "200"),
+        ("nonsense\r\n\r\n", "400"),
+    ] {
+        let (head, body) = exchange(address, request);
+        assert_eq!(head.split(' ').nth(1), Some(status), "{request}");
+        assert!(!request.starts_with("HEAD") || body.is_empty(), "{body}");
+    }
 }
 
 #[test]

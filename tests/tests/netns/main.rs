@@ -24,6 +24,7 @@ mod fail_closed;
 mod gateway;
 mod geneve;
 mod host;
+mod metrics;
 mod mtu;
 mod overlay;
 mod refusals;

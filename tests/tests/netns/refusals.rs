@@ -95,3 +95,12 @@ fn without_privilege_it_says_what_is_needed() {
     let said = sentence(&run(&lab, &mut command));
     assert!(said.contains("root") || said.contains("CAP_NET"), "{said}");
 }
+
+#[test]
+fn an_address_that_metrics_cannot_have_is_refused() {
+    let Some(lab) = Lab::build("an_address_that_metrics_cannot_have_is_refused") else { return };
+    let listen = "management: {metrics: {listen: \"198.51.100.77:9100\"}}\n";
+    write_config(&lab.folder, &(Config::default().text() + listen));
+    let said = sentence(&run(&lab, &mut run_command(&lab.folder)));
+    assert!(said.contains("198.51.100.77:9100") && said.contains("management.metrics.listen"), "{said}");
+}
