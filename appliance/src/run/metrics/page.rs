@@ -47,11 +47,11 @@ fn instance(families: &mut Families, stats: &Stats) {
         .count(&[], stats.originated);
 }
 
-/// A counter of each port.
-type OfPort = (&'static str, &'static str, fn(&Traffic) -> u64);
+/// A counter of each `T`: its name, what it counts, and where to find it.
+type Of<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// For each port, received is the sum of forwarded, replied, consumed, held and dropped.
-const OF_PORTS: [OfPort; 12] = [
+const OF_PORTS: [Of<Traffic>; 12] = [
     ("nva_rx_packets_total", "Packets received.", |traffic| traffic.received),
     ("nva_rx_bytes_total", "Bytes received.", |traffic| traffic.rx_bytes),
     ("nva_rx_missed_packets_total", "Packets lost because the receive ring was full.", |traffic| {
@@ -97,7 +97,7 @@ fn ports(families: &mut Families, ports: &[Port]) {
 }
 
 fn hosts(families: &mut Families, ports: &[Port]) {
-    let of_hosts: [(&str, &str, fn(&HostTraffic) -> u64); 5] = [
+    let of_hosts: [Of<HostTraffic>; 5] = [
         ("nva_host_to_kernel_packets_total", "Packets given to the kernel's sockets.", |host| host.to_kernel),
         (
             "nva_host_to_kernel_full_packets_total",
@@ -125,7 +125,7 @@ fn hosts(families: &mut Families, ports: &[Port]) {
 }
 
 fn tunnels(families: &mut Families, tunnels: &[Tunnel]) {
-    let of_tunnels: [(&str, &str, fn(&Tunnel) -> u64); 3] = [
+    let of_tunnels: [Of<Tunnel>; 3] = [
         ("nva_tunnel_rx_packets_total", "Packets that came in by the tunnel.", |tunnel| tunnel.received),
         ("nva_tunnel_dropped_packets_total", "Packets of the tunnel that were dropped.", |tunnel| {
             tunnel.dropped
