@@ -49,8 +49,8 @@ fn a_scraper_reads_what_show_says() {
     write_config(&lab.folder, &text(LISTEN));
     let mut appliance = Appliance::restart(&lab);
     assert!(appliance.output("out").contains(&format!("metrics at http://{LISTEN}/metrics")));
-    who_many(&lab.client, at(VIP, OPEN), 10);
-    who_many(&lab.client, at(VIP6, OPEN), 10);
+    who_many(&lab.client, at(VIP, OPEN), 8);
+    who_many(&lab.client, at(VIP6, OPEN), 8);
     appliance.conserves();
     let stats = appliance.show("stats");
     let page = scrape(&lab);
@@ -71,7 +71,8 @@ fn a_scraper_reads_what_show_says() {
         assert!(received >= number(&port["received"]) && received > 0);
     }
     let flows = number(&stats["flows_created"]);
-    assert!(flows >= 20 && sample(&page, "nva_flows_created_total", &[]) >= flows);
+    let created = sample(&page, "nva_flows_created_total", &[]);
+    assert!(flows >= 16 && created >= flows, "{flows}, {created}");
     for backend in appliance.list("backends") {
         let labels = ["load_balancer", "pool", "backend"].map(|key| format!("{key}={}", backend[key]));
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
