@@ -22,7 +22,7 @@ impl Name {
             Self::Memif => Plan { set_up: 8.0, pair: 14.0 },
             Self::Afpacket | Self::Afxdp => Plan { set_up: 8.0, pair: 17.0 },
             Self::Plain | Self::Kernel => Plan { set_up: 12.0, pair: 24.5 },
-            Self::Synproxy => Plan { set_up: 26.0, pair: 20.0 },
+            Self::Synproxy => Plan { set_up: 26.0, pair: 22.0 },
             Self::Vxlan => Plan { set_up: 24.0, pair: 6.0 },
         }
     }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// Data is due so often, and so much of it: 10 MB a second.
 const TURN: Duration = Duration::from_millis(1);
 const BYTES_A_TURN: usize = 10_000;
+/// With so many bytes it flows.
+const FLOWING: u64 = 50 * BYTES_A_TURN as u64;
 /// No byte for so long ends a connection.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -70,9 +72,19 @@ fn send(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Opens one to each of the ports.
+/// Opens one to each of the ports, and waits until data flows by both: there are proxies through which that takes a second.
 pub(super) fn open(space: &str) -> Result<Vec<Lasting>, String> {
-    LASTING.into_iter().map(|port| open_one(space.to_owned(), port)).collect()
+    let opened: Result<Vec<Lasting>, String> =
+        LASTING.into_iter().map(|port| open_one(space.to_owned(), port)).collect();
+    let (opened, until) = (opened?, Instant::now() + SILENCE);
+    let flows = |connection: &Lasting| connection.arrived.load(Ordering::Relaxed) >= FLOWING;
+    while !opened.iter().all(flows) {
+        if Instant::now() >= until {
+            return Err("no data arrives by a connection that was opened".into());
+        }
+        std::thread::sleep(TURN);
+    }
+    Ok(opened)
 }
 
 fn open_one(space: String, port: u16) -> Result<Lasting, String> {
