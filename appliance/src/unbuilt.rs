@@ -109,7 +109,7 @@ pub(crate) fn locate(config: &Config, path: &str) -> Location {
     let mut around = path;
     loop {
         if let Some(place) = config.places.get(around) {
-            return place.clone();
+            return place;
         }
         match around.rfind(['.', '[']) {
             Some(end) => around = &around[..end],
@@ -251,6 +251,6 @@ mod tests {
     fn a_place_that_was_not_recorded_is_that_of_what_is_around_it() {
         let source = Source { path: "test.yaml".into(), text: PORT.into() };
         let config = nva_config::load(&[source], None).expect("a good configuration");
-        assert_eq!(Some(&locate(&config, "ports[0].nothing[3].deep")), config.places.get("ports[0]"));
+        assert_eq!(Some(locate(&config, "ports[0].nothing[3].deep")), config.places.get("ports[0]"));
     }
 }

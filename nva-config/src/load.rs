@@ -55,7 +55,7 @@ pub fn load(sources: &[Source], files: Option<&dyn Files>) -> Result<Config, Vec
     };
     let mut config = check::check(&raw, files, &mut report);
     if report.is_clean() {
-        config.places = tree::places(&root, &report);
+        config.places = tree::places(root, &report);
     }
     config.warnings = report.finish()?;
     Ok(config)

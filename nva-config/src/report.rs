@@ -74,6 +74,11 @@ impl<'a> Report<'a> {
         location(self.sources, at)
     }
 
+    /// The sources' files.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.sources.iter().map(|source| source.path.clone()).collect()
+    }
+
     /// `name`, a path written at `at`, from the folder of the file that it is written in.
     pub(crate) fn resolve(&self, at: Place, name: &str) -> PathBuf {
         let file = self.sources.get(at.file as usize).map_or(Path::new(""), |s| &s.path);

@@ -118,13 +118,11 @@ impl Default for Config {
 
 /// From a key path to its place in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places(pub std::collections::BTreeMap<String, Location>);
-
-impl Places {
-    /// The place of a key path such as `gateway` or `load_balancers[0].rules[1].syn_proxy`, if the files have it.
-    pub fn get(&self, path: &str) -> Option<&Location> {
-        self.0.get(path)
-    }
+pub struct Places {
+    /// By [`Place::file`](crate::report::Place::file).
+    pub(crate) files: Vec<std::path::PathBuf>,
+    /// The tree of keys and elements, without what they say: a path for each of them would take longer to write down than the files to read.
+    pub(crate) root: Option<std::sync::Arc<crate::tree::Node>>,
 }
 
 /// Index into [`Config::ports`].

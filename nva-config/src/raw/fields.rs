@@ -189,8 +189,13 @@ impl<'n> Fields<'n> {
 
     /// Refuses the keys that were not asked for.
     pub(super) fn finish(self, report: &mut Report<'_>) {
+        let mut unknown =
+            self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())).peekable();
+        if unknown.peek().is_none() {
+            return;
+        }
         let free: Vec<&str> = self.asked.iter().copied().filter(|asked| !self.has(asked)).collect();
-        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
+        for entry in unknown {
             if report.is_full() {
                 report.problem(entry.at, "");
                 continue;

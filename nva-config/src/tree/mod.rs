@@ -13,14 +13,14 @@ pub(crate) use places::places;
 use crate::report::Place;
 
 /// A value and where it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) at: Place,
     pub(crate) value: Value,
 }
 
 /// The four kinds of value, and one that is none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// Nothing was written, or `~` or `null`.
     Null,
@@ -35,7 +35,7 @@ pub(crate) enum Value {
 }
 
 /// One key of a mapping, and its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) key: String,
     /// The place of the key.

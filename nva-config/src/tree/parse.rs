@@ -13,6 +13,8 @@ const SIZE_MAX: usize = 16 << 20;
 const INDICATORS_MAX: usize = 1_000_000;
 /// Mappings and lists inside each other; the contract needs eight.
 pub(super) const DEPTH_MAX: usize = 32;
+/// So many keys of a mapping are compared one by one.
+const FEW: usize = 16;
 /// Values and keys of one file.
 const NODES_MAX: usize = 500_000;
 
@@ -226,7 +228,7 @@ impl Builder {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Map { entries, seen, key, .. }) => match key.take() {
-                None => *key = Some(read_key(node, seen, report)),
+                None => *key = Some(read_key(node, entries, seen, report)),
                 Some(Key { bad: true, .. }) => {}
                 Some(Key { text, at, bad: false }) => entries.push(Entry { key: text, at, node }),
             },
@@ -235,8 +237,14 @@ impl Builder {
     }
 }
 
-/// The key that `node` is: a scalar that is new in its mapping.
-fn read_key(node: Node, seen: &mut HashMap<String, Place>, report: &mut Report<'_>) -> Key {
+/// The key that `node` is: a scalar that is new in its mapping, of which these are the entries so far. `seen` has those keys that were
+/// not looked for among the entries.
+fn read_key(
+    node: Node,
+    entries: &[Entry],
+    seen: &mut HashMap<String, Place>,
+    report: &mut Report<'_>,
+) -> Key {
     let at = node.at;
     let text = match node.value {
         Value::Scalar { text, .. } => text,
@@ -246,11 +254,14 @@ fn read_key(node: Node, seen: &mut HashMap<String, Place>, report: &mut Report<'
             return Key { text: String::new(), at, bad: true };
         }
     };
-    if let Some(first) = seen.get(&text) {
-        let first = report.location(*first);
+    let few = entries.iter().take(FEW).find(|entry| entry.key == text).map(|entry| entry.at);
+    if let Some(first) = few.or_else(|| seen.get(&text).copied()) {
+        let first = report.location(first);
         report.problem(at, format!("the key {} stands twice, first at {first}; keep one", quote(&text)));
         return Key { text, at, bad: true };
     }
-    seen.insert(text.clone(), at);
+    if entries.len() >= FEW {
+        seen.insert(text.clone(), at);
+    }
     Key { text, at, bad: false }
 }

@@ -1,18 +1,76 @@
 //! Where each key and element stands.
 
 use super::{Node, Value};
-use crate::Places;
-use crate::report::Report;
+use crate::report::{Place, Report};
+use crate::{Location, Places};
+use std::sync::Arc;
 
-/// The place of every key and every list element, by its path from the root.
-pub(crate) fn places(root: &Node, report: &Report<'_>) -> Places {
-    let mut places = Places::default();
-    walk(root, &mut String::new(), report, &mut places);
-    places
+/// The place of every key and every list element, by its path from the root. The values themselves are dropped.
+pub(crate) fn places(mut root: Node, report: &Report<'_>) -> Places {
+    strip(&mut root);
+    Places { files: report.files(), root: Some(Arc::new(root)) }
 }
 
-/// Adds what is below `node`, whose path is `path`. Recursive: a tree is not deep.
-fn walk(node: &Node, path: &mut String, report: &Report<'_>, places: &mut Places) {
+/// Drops what scalars say. Recursive: a tree is not deep.
+fn strip(node: &mut Node) {
+    match &mut node.value {
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| strip(&mut entry.node)),
+        Value::List(items) => items.iter_mut().for_each(strip),
+        value @ Value::Scalar { .. } => *value = Value::Null,
+        Value::Null | Value::Bad => {}
+    }
+}
+
+impl Places {
+    /// The place of a key path such as `gateway` or `load_balancers[0].rules[1].syn_proxy`, if the files have it.
+    pub fn get(&self, path: &str) -> Option<Location> {
+        self.location(find(self.root.as_deref()?, path)?)
+    }
+
+    /// Every path with its place, in the order of the files.
+    pub fn iter(&self) -> impl Iterator<Item = (String, Location)> {
+        let mut all = Vec::new();
+        if let Some(root) = &self.root {
+            walk(root, &mut String::new(), &mut |path, at| {
+                all.extend(self.location(at).map(|location| (path.to_owned(), location)));
+            });
+        }
+        all.into_iter()
+    }
+
+    fn location(&self, at: Place) -> Option<Location> {
+        let file = self.files.get(at.file as usize).cloned().unwrap_or_default();
+        Some(Location { file, line: at.line as usize, column: at.column as usize })
+    }
+}
+
+/// The place of what a path leads to from here. Recursive: a tree is not deep.
+fn find(node: &Node, path: &str) -> Option<Place> {
+    match &node.value {
+        Value::Map(entries) => entries.iter().find_map(|entry| {
+            // Names, which are keys too, may have dots in them.
+            let rest = path.strip_prefix(&*entry.key)?;
+            match rest.strip_prefix('.') {
+                _ if rest.is_empty() => Some(entry.at),
+                Some(below) => find(&entry.node, below),
+                None => find(&entry.node, rest).filter(|_| rest.starts_with('[')),
+            }
+        }),
+        Value::List(items) => {
+            let (number, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let item = items.get(number.parse::<usize>().ok().filter(|n| n.to_string() == number)?)?;
+            match rest.strip_prefix('.') {
+                _ if rest.is_empty() => Some(item.at),
+                Some(below) => find(item, below),
+                None => find(item, rest).filter(|_| rest.starts_with('[')),
+            }
+        }
+        Value::Null | Value::Scalar { .. } | Value::Bad => None,
+    }
+}
+
+/// Tells of what is below `node`, whose path is `path`. Recursive: a tree is not deep.
+fn walk(node: &Node, path: &mut String, tell: &mut dyn FnMut(&str, Place)) {
     let len = path.len();
     match &node.value {
         Value::Map(entries) => {
@@ -21,16 +79,16 @@ fn walk(node: &Node, path: &mut String, report: &Report<'_>, places: &mut Places
                     path.push('.');
                 }
                 path.push_str(&entry.key);
-                places.0.insert(path.clone(), report.location(entry.at));
-                walk(&entry.node, path, report, places);
+                tell(path, entry.at);
+                walk(&entry.node, path, tell);
                 path.truncate(len);
             }
         }
         Value::List(items) => {
             for (i, item) in items.iter().enumerate() {
                 path.push_str(&format!("[{i}]"));
-                places.0.insert(path.clone(), report.location(item.at));
-                walk(item, path, report, places);
+                tell(path, item.at);
+                walk(item, path, tell);
                 path.truncate(len);
             }
         }
