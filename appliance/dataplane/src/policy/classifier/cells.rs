@@ -3,6 +3,7 @@
 //! row's chunks is cut into blocks of 32 and these are kept once too.
 
 use super::intervals::Intervals;
+use super::memory::Pieces;
 use super::service::Services;
 use super::stack::StackBuilder;
 use hashbrown::HashMap;
@@ -112,10 +113,12 @@ struct Weaver<'a> {
     heads: Vec<u32>,
     /// Where the row's blocks begin, the row in work; those without a rule all begin at 0. Nothing where there are no blocks.
     blocks: Vec<u32>,
-    known_chunks: HashMap<Vec<u32>, u32>,
-    known_cells: HashMap<Vec<u32>, u32>,
-    known_blocks: HashMap<Vec<u32>, u32>,
-    known_rows: HashMap<Vec<u32>, u32>,
+    /// What touched chunks of which the cells are known: how long it is, where the cells begin, and then itself.
+    chunks: Vec<u32>,
+    known_chunks: Pieces,
+    known_cells: Pieces,
+    known_blocks: Pieces,
+    known_rows: Pieces,
 }
 
 impl<'a> Weaver<'a> {
@@ -145,15 +148,16 @@ impl<'a> Weaver<'a> {
             columns: destination.local,
             sides,
             coverage,
-            refiner: Refiner { services, groups: Vec::new() },
+            refiner: Refiner { services, groups: Vec::new(), spare: Vec::new(), cells: Vec::new() },
             touching: (0..chunks).map(|chunk| vec![chunk as u32]).collect(),
             touched: Vec::new(),
             heads: vec![0; slots],
             blocks: vec![0; blocks],
-            known_chunks: HashMap::new(),
-            known_cells: HashMap::new(),
-            known_blocks: HashMap::new(),
-            known_rows: HashMap::new(),
+            chunks: Vec::new(),
+            known_chunks: Pieces::default(),
+            known_cells: Pieces::default(),
+            known_blocks: Pieces::default(),
+            known_rows: Pieces::default(),
         }
     }
 
@@ -177,17 +181,17 @@ impl<'a> Weaver<'a> {
         }
         *work += self.heads.len() / 32;
         let row = if self.blocks.is_empty() {
-            once(&mut self.known_rows, &mut self.part.heads, &self.heads)
+            self.known_rows.once_alike(&mut self.part.heads, &self.heads)
         } else {
             for chunk in &self.touched {
                 let start = &mut self.blocks[*chunk as usize >> BLOCK_BITS];
                 if *start == 0 {
                     let first = *chunk as usize & !((1 << BLOCK_BITS) - 1);
                     let block = &self.heads[first..first + (1 << BLOCK_BITS)];
-                    *start = once(&mut self.known_blocks, &mut self.part.heads, block);
+                    *start = self.known_blocks.once_alike(&mut self.part.heads, block);
                 }
             }
-            once(&mut self.known_rows, &mut self.part.blocks, &self.blocks)
+            self.known_rows.once_alike(&mut self.part.blocks, &self.blocks)
         };
         self.blocks.fill(0);
         self.touched.drain(..).for_each(|chunk| self.heads[chunk as usize] = 0);
@@ -197,26 +201,29 @@ impl<'a> Weaver<'a> {
     /// Where the chunk's cells begin.
     fn chunk(&mut self, chunk: usize, stacks: &mut StackBuilder<'_>, work: &mut usize) -> u32 {
         let touching = &self.touching[chunk];
-        if let Some(start) = self.known_chunks.get(touching) {
-            return *start;
+        let before = self.chunks.len();
+        let known = self.known_chunks.once(&mut self.chunks, touching, touched, |chunks, touching| {
+            chunks.extend([touching.len() as u32, 0]);
+            chunks.extend_from_slice(touching);
+        });
+        if self.chunks.len() == before {
+            return self.chunks[known as usize + 1];
         }
         let covered = touching[1..].iter().map(|rule| {
             let covered = &self.coverage[self.sides.destination_of[*rule as usize] as usize];
             (*rule, covered.as_slice())
         });
         let cells = self.refiner.cells(covered, touching[0], self.part.chunk_bits, stacks, work);
-        let start = once(&mut self.known_cells, &mut self.part.cells, &cells);
-        self.known_chunks.insert(touching.clone(), start);
+        let start = self.known_cells.once_alike(&mut self.part.cells, cells);
+        self.chunks[known as usize + 1] = start;
         start
     }
 }
 
-/// Where in `list` the values stand, which are put there unless they already are.
-fn once(known: &mut HashMap<Vec<u32>, u32>, list: &mut Vec<u32>, values: &[u32]) -> u32 {
-    *known.entry_ref(values).or_insert_with(|| {
-        list.extend_from_slice(values);
-        (list.len() - values.len()) as u32
-    })
+/// What touched a chunk that is known.
+fn touched(chunks: &[u32], at: u32) -> &[u32] {
+    let Some([len, _, rest @ ..]) = chunks.get(at as usize..) else { return &[] };
+    rest.get(..*len as usize).unwrap_or_default()
 }
 
 /// One side's classes with only a part's rules in mind: classes that only other rules tell apart are one here.
@@ -269,10 +276,13 @@ impl Axis {
 struct Refiner<'a> {
     services: &'a Services,
     groups: Vec<Group>,
+    /// Groups of chunks before, whose memory is used again.
+    spare: Vec<Group>,
+    cells: Vec<u32>,
 }
 
 /// Cells of a chunk that have met the same rules so far.
-#[derive(Clone)]
+#[derive(Default)]
 struct Group {
     cells: u32,
     rules: Vec<u32>,
@@ -289,18 +299,25 @@ impl Refiner<'_> {
         chunk_bits: u32,
         stacks: &mut StackBuilder<'_>,
         work: &mut usize,
-    ) -> Vec<u32> {
+    ) -> &[u32] {
         let all = u32::MAX >> (32 - (1u32 << chunk_bits));
-        self.groups.clear();
-        self.groups.push(Group { cells: all, rules: Vec::new(), decided: vec![0; self.services.words] });
+        self.spare.append(&mut self.groups);
+        let mut first = self.spare.pop().unwrap_or_default();
+        first.cells = all;
+        first.rules.clear();
+        first.decided.clear();
+        first.decided.resize(self.services.words, 0);
+        self.groups.push(first);
         for (rule, covered) in rules {
             let place = covered.partition_point(|(other, _)| *other < chunk);
             let Some((_, cells)) = covered.get(place) else { continue };
             *work += 1 + self.groups.len() * (1 + self.services.words / 8);
             self.cover(rule, *cells);
         }
-        let mut cells = vec![0; 1 << chunk_bits];
-        for group in &self.groups {
+        let Self { groups, cells, .. } = self;
+        cells.clear();
+        cells.resize(1 << chunk_bits, 0);
+        for group in groups {
             let stack = stacks.intern(&group.rules);
             *work += group.rules.len();
             for (cell, slot) in cells.iter_mut().enumerate() {
@@ -322,7 +339,13 @@ impl Refiner<'_> {
             {
                 continue;
             }
-            let rest = (outside != 0).then(|| Group { cells: outside, ..group.clone() });
+            let rest = (outside != 0).then(|| {
+                let mut rest = self.spare.pop().unwrap_or_default();
+                rest.cells = outside;
+                rest.rules.clone_from(&group.rules);
+                rest.decided.clone_from(&group.decided);
+                rest
+            });
             group.cells = inside;
             group.rules.push(rule);
             group.decided.iter_mut().zip(classes).for_each(|(decided, class)| *decided |= class);

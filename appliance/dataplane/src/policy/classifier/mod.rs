@@ -54,6 +54,8 @@ pub trait Classify {
 const BURST: usize = 32;
 /// Up to so many packets are not looked up with AVX-512: it makes the steps of a whole burst however many there are.
 const WIDE: usize = 8;
+/// So many are looked up together then.
+const SOME: usize = 4;
 /// Up to so many rules the linear search is faster.
 const FEW: usize = 24;
 
@@ -132,7 +134,12 @@ impl Classify for Classifier {
             match self.cpu {
                 // A few are faster one by one.
                 Some(cpu) if keys.len() > WIDE => cpu.run(Search { tables, keys, found: &mut found }),
-                _ => tables.find(keys, &mut found),
+                _ if keys.len() > WIDE => tables.find(keys, &mut found),
+                _ => {
+                    for (keys, found) in keys.chunks(SOME).zip(found.as_chunks_mut::<SOME>().0) {
+                        tables.find(keys, found);
+                    }
+                }
             }
             places.iter_mut().zip(found).for_each(|(slot, found)| *slot = place(found));
         }

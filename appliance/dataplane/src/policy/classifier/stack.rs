@@ -2,7 +2,7 @@
 //! packet's service alone, so that stacks whose rules name the same services in the same order share a row: by service class, the
 //! place of the deciding rule in the stack.
 
-use super::memory::at;
+use super::memory::{Pieces, at};
 use super::service::{Services, ones};
 use hashbrown::HashMap;
 
@@ -59,7 +59,7 @@ impl Stacks {
 /// Collects stacks; equal ones are kept once.
 pub(super) struct StackBuilder<'a> {
     services: &'a Services,
-    known: HashMap<Vec<u32>, u32>,
+    known: Pieces,
     rows: HashMap<Vec<u32>, u32>,
     lists: Vec<u32>,
     /// Rows in their order, as the services of a stack.
@@ -71,7 +71,7 @@ impl<'a> StackBuilder<'a> {
     pub(super) fn new(services: &'a Services) -> Self {
         Self {
             services,
-            known: HashMap::new(),
+            known: Pieces::default(),
             rows: HashMap::new(),
             lists: Vec::new(),
             row_list: Vec::new(),
@@ -81,20 +81,23 @@ impl<'a> StackBuilder<'a> {
 
     /// The number of the stack of these rules.
     pub(super) fn intern(&mut self, rules: &[u32]) -> u32 {
-        if let Some(known) = self.known.get(rules) {
-            return *known;
+        let before = self.lists.len();
+        // The row is written when it is known.
+        let stack = self.known.once(&mut self.lists, rules, rules_at, |lists, rules| {
+            lists.push(0);
+            lists.extend_from_slice(rules);
+            lists.push(NONE);
+        });
+        if self.lists.len() == before {
+            return stack;
         }
-        let stack = self.lists.len() as u32;
         let services: Vec<u32> = rules.iter().map(|rule| self.services.of_rule[*rule as usize]).collect();
         let row = *self.rows.entry(services).or_insert_with_key(|services| {
             self.row_list.push(services.clone());
             (self.row_list.len() as u32 - 1) * self.services.count as u32
         });
-        self.lists.push(row);
-        self.lists.extend_from_slice(rules);
-        self.lists.push(NONE);
+        self.lists[stack as usize] = row;
         self.longest = self.longest.max(rules.len());
-        self.known.insert(rules.to_vec(), stack);
         stack
     }
 
@@ -105,23 +108,40 @@ impl<'a> StackBuilder<'a> {
     }
 
     pub(super) fn finish(self) -> Stacks {
-        let places = self.row_list.iter().flat_map(|row| places(row, self.services));
         let rows = if self.longest < 256 {
-            Rows::Bytes(places.map(|place| place as u8).chain([0; 4]).collect())
+            let mut rows = Vec::with_capacity(self.row_list.len() * self.services.count + 4);
+            self.row_list
+                .iter()
+                .for_each(|row| add_places(row, self.services, &mut rows, |place| place as u8));
+            rows.extend([0; 4]);
+            Rows::Bytes(rows)
         } else {
-            Rows::Words(places.map(|place| place as u16).chain([0; 2]).collect())
+            let mut rows = Vec::with_capacity(self.row_list.len() * self.services.count + 2);
+            self.row_list
+                .iter()
+                .for_each(|row| add_places(row, self.services, &mut rows, |place| place as u16));
+            rows.extend([0; 2]);
+            Rows::Words(rows)
         };
         Stacks { rows, lists: self.lists }
     }
 }
 
-/// By service class: which of the services is the first that has it; behind the last if none.
-fn places(row: &[u32], services: &Services) -> Vec<usize> {
-    let mut places = vec![row.len(); services.count];
+/// The rules of the stack that begins here.
+fn rules_at(lists: &[u32], stack: u32) -> &[u32] {
+    let rest = lists.get(stack as usize + 1..).unwrap_or_default();
+    let end = rest.iter().position(|rule| *rule == NONE).unwrap_or(rest.len());
+    rest.get(..end).unwrap_or_default()
+}
+
+/// Adds, by service class, which of the services is the first that has it; behind the last if none.
+fn add_places<T: Copy>(row: &[u32], services: &Services, rows: &mut Vec<T>, narrow: impl Fn(usize) -> T) {
+    let from = rows.len();
+    rows.resize(from + services.count, narrow(row.len()));
+    let places = &mut rows[from..];
     for (place, service) in row.iter().enumerate().rev() {
         for class in ones(&services.classes[*service as usize]) {
-            places[class] = place;
+            places[class] = narrow(place);
         }
     }
-    places
 }

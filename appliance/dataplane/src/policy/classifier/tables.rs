@@ -14,11 +14,12 @@ use super::memory::at;
 use super::pattern::{Pattern, PortScope};
 use super::plan;
 use super::service::{ServiceIndex, Services};
-use super::stack::{StackBuilder, Stacks};
+use super::stack::{Rows, StackBuilder, Stacks};
 use crate::addr::Family;
 use crate::prefix_set::PrefixSet;
 use crate::wire::FlowKey;
 use hashbrown::HashMap;
+use pmd_shim::hugepages;
 use std::sync::Arc;
 
 /// Rules as tables.
@@ -106,7 +107,7 @@ impl Tables {
             lines.into_iter().map(|lines| (lines.rows, lines.columns)).unzip();
         let (source_values, rows) = interleaved(source.len(), rows);
         let (destination_values, columns) = interleaved(destination.len(), columns);
-        Some(Self {
+        let mut tables = Self {
             source: AddressIndex::build(&source, &source_values),
             destination: AddressIndex::build(&destination, &destination_values),
             services: service_index,
@@ -114,7 +115,24 @@ impl Tables {
             columns,
             parts,
             stacks,
-        })
+        };
+        tables.back();
+        Some(tables)
+    }
+
+    /// Asks for huge pages: a look-up reads a dozen places anywhere in tables that span tens of megabytes, and would wait as long for each
+    /// place's page as for what is there.
+    fn back(&mut self) {
+        let Self { source, destination, rows, columns, parts, stacks, .. } = self;
+        let mut tables = vec![rows, columns, &mut stacks.lists, &mut source.nodes, &mut destination.nodes];
+        tables.extend(parts.iter_mut().flat_map(|part| [&mut part.blocks, &mut part.heads, &mut part.cells]));
+        for table in tables {
+            hugepages::back(table);
+        }
+        match &mut stacks.rows {
+            Rows::Bytes(rows) => hugepages::back(rows),
+            Rows::Words(rows) => hugepages::back(rows),
+        };
     }
 
     /// The first steps of up to `N` packets, which each makes for itself.
