@@ -3,6 +3,7 @@
 
 pub mod addr;
 mod addr_map;
+mod bearings;
 pub mod counters;
 pub mod emit;
 pub mod explain;

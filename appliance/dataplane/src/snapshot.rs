@@ -1,6 +1,7 @@
 //! One generation of the configuration, compiled for the path: immutable, built off the data path, taken up between two bursts.
 
 use crate::addr::{Addr, Mac};
+use crate::bearings::{Asked, Bearings};
 use crate::flow::Timeouts;
 use crate::guard::Guard;
 use crate::host::{self, LocalTable, Services};
@@ -74,6 +75,7 @@ pub struct Snapshot {
     /// Where they do.
     pub(crate) sources: Option<Sources>,
     pub(crate) demands: Demands,
+    pub(crate) bearings: Bearings,
     pub(crate) cookie_secret: Option<[u8; 16]>,
     names: Names,
 }
@@ -103,10 +105,20 @@ impl Snapshot {
         let guard = Guard::build(config);
         let asks = balancer.asks();
         let sources = (asks != SynProxyMode::Off).then(|| sources(config, &guard, &routes, &policy));
+        let (local, demands) = (local_table(config, &ports), Demands::build(config));
+        let asked = Asked {
+            guard: &guard,
+            local: &local,
+            balancer: &balancer,
+            policy: &policy,
+            demands: &demands,
+            routes: &routes,
+        };
+        let bearings = asked.bearings(routed(config));
         Self {
             generation: options.generation,
             decided,
-            local: local_table(config, &ports),
+            local,
             services: Services::build(config),
             routes,
             tunnels,
@@ -118,7 +130,8 @@ impl Snapshot {
             guard,
             asks,
             sources,
-            demands: Demands::build(config),
+            demands,
+            bearings,
             balancer,
             policy,
             timeouts: Timeouts::from(&config.dataplane.flow_idle_timeout),
@@ -256,10 +269,14 @@ fn local_table(config: &Config, facts: &[PortFacts]) -> LocalTable {
 
 /// The sources that guard, routes and groups tell apart.
 fn sources(config: &Config, guard: &Guard, routes: &RouteTable, policy: &Policy) -> Sources {
-    let links = config.ports.iter().flat_map(|port| &port.addresses).map(|address| &address.prefix);
-    let routed = config.routes.iter().map(|route| &route.to).chain(links).flat_map(prefix_ranges);
-    let ranges = guard.source_ranges().chain(policy.source_ranges()).chain(routed);
+    let ranges = guard.source_ranges().chain(policy.source_ranges()).chain(routed(config));
     Sources::build(ranges, |source| guard.standing(source, routes.lookup(source)))
+}
+
+/// The ranges of addresses, both ends included, that routes tell apart.
+fn routed(config: &Config) -> impl Iterator<Item = (u128, u128)> {
+    let links = config.ports.iter().flat_map(|port| &port.addresses).map(|address| &address.prefix);
+    config.routes.iter().map(|route| &route.to).chain(links).flat_map(prefix_ranges)
 }
 
 /// The routes of a configuration whose next hop is among those wanted.

@@ -1,4 +1,4 @@
-//! The sources that a configuration tells apart: ranges of addresses that no list, route or rule divides. What is true of a source is
+//! The addresses that a configuration tells apart: ranges that no list, route or rule divides. What is true of an address is
 //! true of its whole range, so that it is found out once, when the configuration is compiled, or once when a packet comes.
 
 use crate::addr::{Addr, Family};
@@ -11,27 +11,30 @@ const BLOCKS: usize = 1 << 14;
 /// Bits of an address within its block.
 const BLOCK_BITS: u32 = 32 - BLOCKS.ilog2();
 
-/// The ranges of both families. Filled while a configuration is compiled, then only read.
+/// The ranges of both families, and what is known of each. Filled while a configuration is compiled, then only read.
 #[derive(Clone, Debug)]
-pub struct Sources {
+pub struct Ranges<T> {
     /// The range that a block's first address is in, for each block; behind them the last range.
     blocks: Box<[u32]>,
     /// Where each range begins.
     v4: Box<[u32]>,
     /// The same of IPv6; these come behind those of IPv4.
     v6: Box<[u128]>,
-    standings: Box<[Standing]>,
+    known: Box<[T]>,
 }
+
+/// What the guard knows of sources.
+pub type Sources = Ranges<Standing>;
 
 /// A range, by its place in this generation of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SourceId(pub u32);
 
-impl Sources {
+impl<T> Ranges<T> {
     /// From the ranges, both ends included, that anything looks at, and from what there is to know of an address.
     pub fn build(
         ranges: impl IntoIterator<Item = (u128, u128)>,
-        mut standing: impl FnMut(Addr) -> Standing,
+        mut known_of: impl FnMut(Addr) -> T,
     ) -> Self {
         let bounds = ranges.into_iter().flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
         let ends = [Some(0), Some(MAPPED.0), MAPPED.1.checked_add(1)];
@@ -40,13 +43,13 @@ impl Sources {
         starts.dedup();
         let (v4, v6): (Vec<u128>, Vec<u128>) =
             starts.into_iter().partition(|start| (MAPPED.0..=MAPPED.1).contains(start));
-        let standings = v4.iter().chain(&v6).map(|start| standing(Addr::from_bits(*start))).collect();
+        let known = v4.iter().chain(&v6).map(|start| known_of(Addr::from_bits(*start))).collect();
         let v4: Box<[u32]> = v4.into_iter().map(|start| start as u32).collect();
         let of_block = |block: usize| {
             v4.partition_point(|start| *start as usize <= block << BLOCK_BITS).saturating_sub(1)
         };
         let blocks = (0..=BLOCKS).map(|block| of_block(block) as u32).collect();
-        Self { blocks, v6: v6.into(), standings, v4 }
+        Self { blocks, v6: v6.into(), known, v4 }
     }
 
     /// The range of an address over IPv4, as a number.
@@ -82,10 +85,18 @@ impl Sources {
         }
     }
 
+    /// What is known of the addresses of a range.
+    #[inline(always)]
+    pub fn known(&self, SourceId(id): SourceId) -> &T {
+        &self.known[id as usize]
+    }
+}
+
+impl Sources {
     /// What the guard knows of the addresses of a range.
     #[inline(always)]
-    pub fn standing(&self, SourceId(id): SourceId) -> Standing {
-        self.standings[id as usize]
+    pub fn standing(&self, id: SourceId) -> Standing {
+        *self.known(id)
     }
 }
 

@@ -39,6 +39,12 @@ impl FlowHash {
         self.guess == LACKED
     }
 
+    /// It may be of the same key as another.
+    #[inline(always)]
+    pub(super) fn is_like(self, other: Self) -> bool {
+        self.bits == other.bits
+    }
+
     /// The same for another table.
     #[inline]
     pub(crate) fn elsewhere(self) -> Self {

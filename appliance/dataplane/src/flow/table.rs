@@ -174,12 +174,24 @@ impl FlowTable {
     /// # Errors
     /// [`InsertError`]; nothing is changed then.
     pub fn insert(&mut self, new: NewFlow, now: Time) -> Result<FlowId, InsertError> {
-        let answer = new.answer();
-        let hashes = [self.hash(&new.key), self.hash(&answer)];
-        if new.key == answer
-            || self.find(&new.key, hashes[0]).is_some()
-            || self.find(&answer, hashes[1]).is_some()
-        {
+        let hashes = [self.hash(&new.key), self.hash(&new.answer())];
+        self.insert_hashed(&new, hashes, now)
+    }
+
+    /// The same, with the hashes of its first packet's key and of the answers'.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn insert_hashed(
+        &mut self,
+        new: &NewFlow,
+        hashes: [FlowHash; 2],
+        now: Time,
+    ) -> Result<FlowId, InsertError> {
+        let [one, other] = hashes;
+        let may_be_taken = one.is_like(other) || !self.lacks(one) || !self.lacks(other);
+        if may_be_taken && self.is_taken(new, hashes) {
             return Err(InsertError::Taken);
         }
         let index = self.vacant;
@@ -188,19 +200,34 @@ impl FlowTable {
             return Err(InsertError::Full);
         }
         let flow = &mut self.flows[index as usize];
-        *flow = Flow::new(&new, flow.epoch);
+        *flow = Flow::new(new, flow.epoch);
         if self.link(index, hashes).is_err() {
             self.flows[index as usize].end();
             self.refused += 1;
             return Err(InsertError::Full);
         }
-        self.vacant = core::mem::replace(&mut self.cold[index as usize], Cold::new(&new, now)).next_vacant;
+        self.vacant = core::mem::replace(&mut self.cold[index as usize], Cold::new(new, now)).next_vacant;
         self.len += 1;
         let deadline = self.deadline(index, now);
         let flow = &mut self.flows[index as usize];
         flow.deadline = deadline;
         self.wheel.insert(index, deadline);
         Ok(FlowId { index, epoch: flow.epoch })
+    }
+
+    /// One of the keys is another flow's, or both are the same.
+    #[inline(never)]
+    fn is_taken(&self, new: &NewFlow, hashes: [FlowHash; 2]) -> bool {
+        let (answer, [one, other]) = (new.answer(), hashes);
+        new.key == answer || self.search(&new.key, one).is_some() || self.search(&answer, other).is_some()
+    }
+
+    /// Asks for the memory that the next flow takes.
+    #[inline(always)]
+    pub fn prefetch_vacant(&self) {
+        let index = self.vacant as usize;
+        prefetch(&self.flows, index);
+        prefetch(&self.cold, index);
     }
 
     /// Puts both keys into the index, or neither.

@@ -144,7 +144,8 @@ impl Guard {
         }
     }
 
-    /// As [`check`](Self::check), for a TCP packet to a frontend that [takes](Self::takes) packets.
+    /// As [`check`](Self::check), for a packet to a destination that is [forwarded to](Self::forwards_to) and not its source, which the platform did not
+    /// send and the amplification filters do not look at.
     ///
     /// # Errors
     /// As there.
@@ -164,9 +165,12 @@ impl Guard {
 
     /// Whether the address is a frontend's to which packets may be sent at all.
     pub fn takes(&self, frontend: Addr) -> bool {
-        martian::is_unicast(frontend)
-            && !self.broadcasts.contains(frontend)
-            && self.never_sources.contains(frontend)
+        self.forwards_to(frontend) && self.never_sources.contains(frontend)
+    }
+
+    /// Whether the address is of one host, as far as [`check`](Self::check) looks at destinations.
+    pub fn forwards_to(&self, destination: Addr) -> bool {
+        martian::is_unicast(destination) && !self.broadcasts.contains(destination)
     }
 
     /// The ranges of addresses, both ends included, that sources are told apart by.

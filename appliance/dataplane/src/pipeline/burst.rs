@@ -245,6 +245,8 @@ impl<F: Frame> Pipeline<F> {
         // Into a segment answers go through the stages.
         let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
         let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane, now);
+        let are_any_lacked = slots.iter().take(burst.len()).any(|slot| slot.hash.is_without_guess());
+        let has_firsts = are_any_lacked && !is_segment && self.look_for_firsts(burst, slots, &lane);
         let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {
@@ -260,6 +262,14 @@ impl<F: Frame> Pipeline<F> {
                     if has_syns && let Some(outcome) = self.syn(&mut frame, (index, slot), &lane, now) {
                         match outcome.verdict {
                             Verdict::Reply(_) => leaving.reply(frame, &mut self.counters, tx),
+                            verdict => self.count(mark.port, verdict),
+                        }
+                        observer.decided(index, &outcome);
+                        continue;
+                    }
+                    if has_firsts && let Some(outcome) = self.first(&mut frame, (index, slot), &lane) {
+                        match outcome.verdict {
+                            Verdict::Forward(to) => leaving.add(to, frame, &mut self.counters, tx),
                             verdict => self.count(mark.port, verdict),
                         }
                         observer.decided(index, &outcome);

@@ -71,6 +71,12 @@ impl Lane {
         if self.is_filtered { Trust::Untrusted } else { Trust::Trusted }
     }
 
+    /// Longer packets may not fit a way that routers have called narrow.
+    #[inline(always)]
+    pub(super) fn room(&self) -> u16 {
+        self.room
+    }
+
     /// For a packet of the same burst that came by a tunnel of the port.
     #[inline(always)]
     pub(super) fn turn_to(&mut self, port: PortId) {
@@ -115,6 +121,12 @@ impl Exit {
     #[inline(always)]
     pub(super) fn mac(&self) -> MacWord {
         self.mac
+    }
+
+    /// The longest IP packet that leaves by it without the stages.
+    #[inline(always)]
+    pub(super) fn room(&self) -> u16 {
+        self.mtu
     }
 }
 
@@ -235,8 +247,7 @@ impl<F: Frame> Pipeline<F> {
         }
         let exit = self.exits.get(way.port.index())?;
         let ip_len = usize::from(plain.end) - L3;
-        let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
-        if hops <= 1 || ip_len > usize::from(exit.mtu) {
+        if ip_hops::<V6, N>(head) <= 1 || ip_len > usize::from(exit.mtu) {
             return None;
         }
         if !may_follow::<V6, TCP, N>(flow, side, head, rest, plain) {
@@ -349,6 +360,13 @@ fn ports<const V6: bool, const N: usize>(head: &[u8; N]) -> u32 {
     plain::half_word(head, l4::<V6>())
 }
 
+/// Time to live, or hop limit.
+#[inline(always)]
+pub(super) fn ip_hops<const V6: bool, const N: usize>(head: &[u8; N]) -> u8 {
+    head[if V6 { L3 + 7 } else { L3 + 8 }]
+}
+
+/// Gives a packet the ends that it leaves with, and one hop less.
 #[inline(always)]
 pub(super) fn edit<const V6: bool, const TCP: bool, const N: usize>(
     head: &mut [u8; N],

@@ -14,6 +14,9 @@ mod errors;
 mod fast;
 #[cfg(test)]
 mod fast_tests;
+mod first_lane;
+#[cfg(test)]
+mod first_lane_tests;
 mod fragment;
 mod from_kernel;
 mod handshake;
@@ -152,6 +155,7 @@ pub struct Pipeline<F: Frame> {
     orphans: Orphans,
     proxy: Proxy,
     syns: syn_lane::SynLane,
+    firsts: first_lane::FirstLane,
     drains: ends::Drains,
     /// By [`PortId::index`].
     exits: Box<[fast::Exit]>,
@@ -254,6 +258,7 @@ impl<F: Frame> Pipeline<F> {
             orphans: Orphans::none(),
             proxy: Proxy::new(options.seed, options.flow_capacity, now),
             syns: syn_lane::SynLane::new(),
+            firsts: first_lane::FirstLane::new(),
             drains: ends::Drains::default(),
             exits: Box::default(),
             placement: options.placement,

@@ -217,7 +217,7 @@ impl SynLane {
             candidate.what = What::Shown;
         } else {
             let Some(options) = options::<N>(head, rest, end) else { return false };
-            let key = key::<V6, N>(head);
+            let key = key::<V6, true, N>(head);
             let chosen = known.snapshot.balancer.choose_for(asking, &key);
             candidate.backend = chosen.map(|(backend, _)| backend);
             if let Some((backend, dst)) = chosen {
@@ -246,7 +246,7 @@ impl Known<'_> {
     /// Whether clients of a frontend that asks while it is flooded are asked now.
     #[inline(never)]
     fn is_due<const V6: bool, const N: usize>(&self, head: &[u8; N], is_syn: bool) -> bool {
-        let frontend = key::<V6, N>(head).dst;
+        let frontend = key::<V6, true, N>(head).dst;
         match is_syn {
             true => self.floods.is_flooded(frontend, self.now),
             false => self.floods.may_show(frontend, self.now),
@@ -270,7 +270,7 @@ fn asking<'a, const V6: bool, const N: usize>(
     let place = (at[0] ^ at[1] ^ port << 32).wrapping_mul(SPREAD) >> 58;
     let gate = &mut gates[place as usize % GATES];
     if (gate.at[0] ^ at[0]) | (gate.at[1] ^ at[1]) | (gate.at[2] ^ at[2]) != 0 {
-        let key = key::<V6, N>(head);
+        let key = key::<V6, true, N>(head);
         *gate = Gate { at, asking: asking_at(snapshot, &key) };
     }
     gate.asking.as_ref()
@@ -434,7 +434,7 @@ impl<F: Frame> Pipeline<F> {
             return Some(dropped(DropReason::SynRate));
         }
         if candidate.mode == SynProxyMode::Auto {
-            let is_flooded = proxy.floods.see(key::<V6, N>(head).dst, now);
+            let is_flooded = proxy.floods.see(key::<V6, true, N>(head).dst, now);
             debug_assert!(is_flooded, "it was flooded a moment ago");
         }
         let Some(backend) = candidate.backend else { return Some(dropped(DropReason::NoHealthyBackend)) };
@@ -542,7 +542,7 @@ fn is_well_formed<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> bool
 
 /// The options of a SYN, if they are well-formed and it is not signed.
 #[inline(always)]
-fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
+pub(super) fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
     // Those of Linux: segment size, SACK, timestamp, padding, window scale.
     const LINUX: [u64; 2] = [0x0a08_0204_0000_0402, 0x0003_0301];
     const LOOKED_AT: [u64; 2] = [0xffff_ffff_0000_ffff, 0x00ff_ffff];
@@ -575,7 +575,7 @@ fn any_options(options: &[u8]) -> Option<SynOptions> {
 
 #[inline(always)]
 fn source<const V6: bool, const N: usize>(head: &[u8; N]) -> Addr {
-    key::<V6, N>(head).src
+    key::<V6, true, N>(head).src
 }
 
 #[inline(always)]
@@ -596,7 +596,12 @@ fn key_v6<const N: usize>(head: &[u8; N]) -> KeyV6 {
     KeyV6 { addresses, ports: plain::half_word(head, L4_OVER_V6), protocol: protocol::TCP }
 }
 
+/// The key of a plain packet.
 #[inline(always)]
-fn key<const V6: bool, const N: usize>(head: &[u8; N]) -> FlowKey {
-    if V6 { key_v6(head).flow_key() } else { key_v4(head).flow_key() }
+pub(super) fn key<const V6: bool, const TCP: bool, const N: usize>(head: &[u8; N]) -> FlowKey {
+    let protocol = if TCP { protocol::TCP } else { protocol::UDP };
+    match V6 {
+        true => KeyV6 { protocol, ..key_v6(head) }.flow_key(),
+        false => KeyV4 { protocol, ..key_v4(head) }.flow_key(),
+    }
 }

@@ -27,6 +27,7 @@ pub use classifier::Classify;
 pub use compiled::default_rules;
 pub use expansion::{Expansions, rules_in_order};
 pub use hidden::{HiddenRule, hidden_rules};
+pub(crate) use placement::Place;
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
 use crate::addr::{Addr, Family};
@@ -38,7 +39,7 @@ use classifier::Pattern;
 use compiled::Group;
 use endpoints::Endpoints;
 use hashbrown::HashMap;
-use nva_config::{Access, Config, Direction, SecurityGroup};
+use nva_config::{Access, Config, Direction, GroupIndex, SecurityGroup};
 use placement::Placement;
 use std::sync::Arc;
 
@@ -78,6 +79,34 @@ pub enum Level {
     SubnetInbound,
     /// The destination interface's group.
     InterfaceInbound,
+}
+
+/// Whose word decides whether a packet passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judge {
+    /// Nobody's: it passes.
+    Nobody,
+    /// One group's, by its rules for this direction.
+    Group(GroupIndex, Direction),
+    /// There is more to it.
+    Several,
+}
+
+impl Judge {
+    /// For a packet between two places.
+    #[inline]
+    pub(crate) fn between(from: Place, to: Place, context: Context) -> Self {
+        match (from.interface.xor(from.subnet), to.interface.xor(to.subnet)) {
+            _ if from.interface.is_some() && from.subnet.is_some() => Self::Several,
+            _ if to.interface.is_some() && to.subnet.is_some() => Self::Several,
+            (None, Some(group)) => Self::Group(group, Direction::Inbound),
+            // A load balancer leads nowhere unless a group at the backend lets it.
+            _ if context.load_balanced => Self::Several,
+            (Some(group), None) => Self::Group(group, Direction::Outbound),
+            (None, None) => Self::Nobody,
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
 }
 
 impl Level {
@@ -148,6 +177,31 @@ impl Policy {
 
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.groups.iter().flat_map(Group::patterns)
+    }
+
+    /// The ranges of addresses, both ends included, of subnets and interfaces that have groups.
+    pub(crate) fn placement_ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        self.placement.ranges()
+    }
+
+    /// The groups that judge traffic of an address.
+    pub(crate) fn place(&self, address: Addr) -> Place {
+        self.placement.find(address)
+    }
+
+    /// As [`decide_at`](Self::decide_at), for packets that the one group judges that [`Judge::between`] named, none of which is to the
+    /// platform. Packets behind the shorter of both slices are left out.
+    pub(crate) fn decide_all(
+        &self,
+        group: GroupIndex,
+        direction: Direction,
+        keys: &[FlowKey],
+        decisions: &mut [Decision],
+    ) {
+        match self.groups.get(group.0) {
+            Some(group) => group.decide_all(direction, keys, decisions),
+            None => decisions.fill(Decision { access: Access::Allow, rule: None }),
+        }
     }
 
     /// Judges a packet whose destination stands where its address says: every packet but one with a floating IP.

@@ -22,9 +22,9 @@ struct SubnetRange {
 
 /// The groups that judge traffic of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) subnet: Option<GroupIndex>,
-    pub(super) interface: Option<GroupIndex>,
+pub(crate) struct Place {
+    pub(crate) subnet: Option<GroupIndex>,
+    pub(crate) interface: Option<GroupIndex>,
 }
 
 impl Placement {

@@ -247,6 +247,19 @@ impl<F: Frame> Neighbors<F> {
         self.id(entry)
     }
 
+    /// The neighbour at this address, if its Ethernet address is known: then [`find_or_create`](Self::find_or_create) would only find it.
+    /// Whoever goes by it [says](Self::is_used) when.
+    pub fn find_known(&self, port: PortId, address: Addr) -> Option<NeighborId> {
+        let id = self.id(self.find(port, address)?)?;
+        self.hop(id).map(|_| id)
+    }
+
+    /// A neighbour is used that was [found](Self::find_known).
+    #[inline(always)]
+    pub fn is_used(&mut self, now: Time) {
+        self.latest = now;
+    }
+
     /// The neighbour's Ethernet address: `None` while it is not known, and for a stale identifier.
     #[inline(always)]
     pub fn mac(&self, id: NeighborId) -> Option<Mac> {

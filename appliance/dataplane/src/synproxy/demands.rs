@@ -62,6 +62,11 @@ impl Demands {
         Self { subnets, backends: config.load_balancers.iter().flat_map(answering).collect() }
     }
 
+    /// The ranges of addresses, both ends included, of the subnets that demand something.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
+        self.subnets.iter().map(|(first, last, _)| (*first, *last))
+    }
+
     /// What the subnet of a destination demands of connections from the untrusted side; `None`: nothing.
     #[inline]
     pub fn of_subnet(&self, destination: Addr) -> Option<Demand> {
