@@ -5,6 +5,7 @@ mod allocations;
 mod changes;
 mod classify;
 mod compare;
+mod firewall;
 mod measure;
 mod rig;
 mod traffic;
@@ -130,6 +131,13 @@ const SCENARIOS: &[Scenario] = &[
     miss("miss-0-64", 0),
     miss("miss-100-64", 100),
     miss("miss-1000-64", 1_000),
+    Scenario {
+        name: "first-16k-10000-64",
+        flows: 16_384,
+        rules: 10_000,
+        kind: Kind::Opened,
+        sizes: Sizes::Small,
+    },
     flood("syn-cookie", Kind::Cookies),
     flood("ack-invalid", Kind::Unproved),
 ];

@@ -1,5 +1,6 @@
 //! The appliance's path between two memory ports: a table of packets goes in, what comes out is counted and freed.
 
+use crate::firewall::{Firewall, LIFETIME_MS};
 use crate::traffic::{self, Random, STATION, Segment};
 use nva_config::{Config, Source};
 use nva_dataplane::addr::{Addr, Mac};
@@ -59,6 +60,8 @@ pub(crate) enum Kind {
     Tunnelled,
     /// First packets that no flow knows, and that only the default rule behind all others denies.
     Denied,
+    /// First packets of flows that a firewall's rules allow, each of which lives until some later ones have come.
+    Opened,
     /// SYNs with the options of Linux from forged sources, each answered with a cookie.
     Cookies,
     /// Acknowledgements from forged sources that prove nothing.
@@ -92,6 +95,8 @@ pub(crate) struct Rig {
     pool: Pool,
     sink: Sink,
     now: Time,
+    /// From one round to the next.
+    round_ns: u64,
     /// Packets that went through the path, the handshakes not counted.
     stepped: u64,
     /// Frames that were filled and freed without the path.
@@ -177,12 +182,20 @@ impl Rig {
     pub(crate) fn at(scenario: &Scenario, seed: u64, post: Option<Post>) -> Result<Self, String> {
         let pool = Pool::new(PoolOptions { frames: 4096, data_room: 1600 }).map_err(|e| e.to_string())?;
         let owner = pool.adopt().map_err(|e| e.to_string())?;
-        let config = load(&text(scenario))?;
+        let firewall = (scenario.kind == Kind::Opened).then(|| firewall(scenario, seed)).transpose()?;
+        let config = match &firewall {
+            Some(firewall) => firewall.config("af_packet", ["p0", "p1"])?,
+            None => load(&text(scenario))?,
+        };
         let mut names = Names::default();
         let options = BuildOptions { links: &LINKS, down: &|_, _| false, names: &mut names, generation: 1 };
         let snapshot = Arc::new(Snapshot::build(&config, options));
         let now = Time::from_millis(1_000);
-        let capacity = scenario.flows.max(1024);
+        // Of flows that come and go, some are still there when their time is over.
+        let capacity = if firewall.is_some() { 2 * scenario.flows } else { scenario.flows.max(1024) };
+        let lifetime_ns = LIFETIME_MS * 1_000_000;
+        let round_ns =
+            if firewall.is_some() { lifetime_ns * BURST as u64 / scenario.flows as u64 } else { 2_000 };
         let placement = post.as_ref().map_or(Placement::ALONE, |post| post.placement);
         let secret = post.as_ref().map_or([7; 16], |post| post.seed);
         let pipeline =
@@ -196,6 +209,7 @@ impl Rig {
             pool: pool.clone(),
             sink,
             now,
+            round_ns,
             stepped: 0,
             freed: 0,
             _owner: owner,
@@ -206,6 +220,9 @@ impl Rig {
             Kind::Routed => rig.open(scenario, &pool, seed)?,
             Kind::Tunnelled => rig.open_tunnelled(scenario, &pool, seed)?,
             Kind::Denied => denied(seed),
+            Kind::Opened => {
+                [Templates::new(firewall.iter().flat_map(Firewall::frames)), Templates::default()]
+            }
             Kind::Cookies => rig.asked(&pool, seed)?,
             Kind::Unproved => unproved(seed),
         };
@@ -247,7 +264,7 @@ impl Rig {
     /// Packets that go through in one round of both ports.
     pub(crate) fn step(&mut self) -> usize {
         let mut packets = 0;
-        self.now = Time(self.now.0 + 2_000);
+        self.now = Time(self.now.0 + self.round_ns);
         for (source, port) in self.sources.iter_mut().zip([OUTSIDE, INSIDE]) {
             let mut burst = Burst::new();
             packets += source.receive(&mut burst);
@@ -275,11 +292,14 @@ impl Rig {
             Kind::Established | Kind::Spliced | Kind::Routed | Kind::Tunnelled | Kind::Cookies => {
                 self.stepped
             }
+            // Each opened one.
+            Kind::Opened => self.stepped.min(self.pipeline.counters().flows_created),
             Kind::SomeDenied => self.stepped - self.denied(),
             Kind::Denied | Kind::Unproved => 0,
         };
         let is_mixed = scenario.kind != Kind::SomeDenied || self.denied() != 0;
-        if self.sink.sent == expected && is_mixed {
+        let are_new = scenario.kind != Kind::Opened || expected == self.stepped;
+        if self.sink.sent == expected && is_mixed && are_new {
             Ok(())
         } else {
             Err(format!(
@@ -492,6 +512,11 @@ fn table(scenario: &Scenario, random: &mut Random, build: &dyn Fn(usize, usize) 
     let mut order: Vec<usize> = (0..count).map(|n| n % scenario.flows).collect();
     random.shuffle(&mut order);
     Templates::new(order.into_iter().map(|flow| build(flow, scenario.sizes.pick(random))))
+}
+
+/// Rules of the generator, and twice as many flows as live at a time, so that each is over before its turn comes again.
+fn firewall(scenario: &Scenario, seed: u64) -> Result<Firewall, String> {
+    Firewall::load(None, scenario.rules, 2 * scenario.flows, seed)
 }
 
 /// First packets from random clients to a port that the rules deny: 100 000 of them.

@@ -11,12 +11,12 @@ mod verify;
 use crate::compare::{Interrupt, progress};
 use bench::{Cost, HOT, Plan};
 use clap::{Args, ValueEnum};
-use nva_dataplane::policy::classifier::Classifier;
 use nva_dataplane::policy::classifier::classbench::{self, Random, Style};
+use nva_dataplane::policy::classifier::{Classifier, Pattern};
 use nva_dataplane::wire::FlowKey;
 use serde::Serialize;
 use sets::{FilterSet, Origin};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use updates::Updates;
 use verify::Verified;
@@ -68,6 +68,11 @@ pub(crate) struct ClassifyArgs {
     /// Prints JSON in place of the table.
     #[arg(long)]
     json: bool,
+}
+
+/// The rules of one file.
+pub(crate) fn rules_of(file: &Path) -> Result<Vec<Pattern>, String> {
+    Origin::Files(file.to_owned(), None).load().map(|set| set.rules)
 }
 
 /// A style of the generator.

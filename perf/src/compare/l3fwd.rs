@@ -149,9 +149,30 @@ pub(crate) fn arguments(
     lookup: Lookup,
     cores: Cores,
 ) -> Result<Vec<String>, String> {
-    let name = lookup.name();
+    with_rules(folder, device, (lookup.name(), lookup.memory_mib()), lookup.rules(), cores)
+}
+
+/// The same with access rules and routes of the caller's, as [`Firewall::l3fwd`](crate::firewall::Firewall::l3fwd) writes them, and a route for everything
+/// behind them.
+pub(crate) fn arguments_for(
+    folder: &Path,
+    device: &str,
+    rules: String,
+    memory_mib: u32,
+    cores: Cores,
+) -> Result<Vec<String>, String> {
+    let rules = [rules + EVERYTHING, acl_rules6()];
+    with_rules(folder, device, (Lookup::Acl(0).name(), memory_mib), rules, cores)
+}
+
+fn with_rules(
+    folder: &Path,
+    device: &str,
+    (name, memory_mib): (&str, u32),
+    [text, text6]: [String; 2],
+    cores: Cores,
+) -> Result<Vec<String>, String> {
     let [rules, rules6] = ["rules", "rules6"].map(|end| folder.join(format!("{name}.{end}")));
-    let [text, text6] = lookup.rules();
     for (path, text) in [(&rules, text), (&rules6, text6)] {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
@@ -163,7 +184,7 @@ pub(crate) fn arguments(
         "--no-telemetry".into(),
         "--in-memory".into(),
         "-m".into(),
-        lookup.memory_mib().to_string(),
+        memory_mib.to_string(),
         "--force-max-simd-bitwidth=512".into(),
         "--vdev".into(),
         device.to_owned(),
@@ -180,6 +201,9 @@ pub(crate) fn arguments(
     Ok(arguments.to_vec())
 }
 
+/// A route for everything, to its port 0.
+const EVERYTHING: &str = "R0.0.0.0/0 0.0.0.0/0 0 : 65535 0 : 65535 0x00/0x00 0\n";
+
 /// The appliance's rules, as access rules, and a route for everything.
 fn acl_rules(count: usize) -> String {
     let mut text = String::new();
@@ -193,7 +217,7 @@ fn acl_rules(count: usize) -> String {
             rule.port
         );
     }
-    text + "R0.0.0.0/0 0.0.0.0/0 0 : 65535 0 : 65535 0x00/0x00 0\n"
+    text + EVERYTHING
 }
 
 fn acl_rules6() -> String {

@@ -6,6 +6,7 @@
 mod child;
 mod contender;
 mod crew;
+mod firsts;
 #[cfg(feature = "dpdk")]
 pub(crate) mod generator;
 pub(crate) mod goal;
@@ -65,7 +66,8 @@ use std::time::{Duration, Instant};
   sudo target/release/perf compare vxlan synproxy      beside the kernel's tunnels, and its SYN proxy under a flood
   sudo target/release/perf compare --json >out.json    for programs; progress stays on the terminal
   cargo build --release -p nva -p perf --features nva/dpdk,perf/dpdk
-  sudo target/release/perf compare null pcap memif     those over DPDK's ports")]
+  sudo target/release/perf compare null pcap memif     those over DPDK's ports
+  sudo target/release/perf compare firsts --filter-set ../shared/data/classbench/fw1_10k.rules")]
 pub(crate) struct CompareArgs {
     /// Which comparisons; all when none is named.
     #[arg(value_enum)]
@@ -88,6 +90,9 @@ pub(crate) struct CompareArgs {
     /// The appliance's program; the one beside this when it is not named.
     #[arg(long)]
     nva: Option<PathBuf>,
+    /// The ClassBench rules of `firsts`; 10 000 of the generator when they are not named.
+    #[arg(long)]
+    filter_set: Option<PathBuf>,
     /// Fixes the packets' order and every other random choice.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -100,6 +105,8 @@ enum Name {
     Null,
     /// l3fwd with access rules, from a capture in memory: the whole path.
     Pcap,
+    /// l3fwd with a firewall's rules, from a capture in memory: packets that are all the first of a flow.
+    Firsts,
     /// Two workers against one, over memory ports.
     Workers,
     /// What it costs to hand a frame over to another worker.
@@ -126,6 +133,7 @@ impl Name {
         match self {
             Self::Null => "null",
             Self::Pcap => "pcap",
+            Self::Firsts => "firsts",
             Self::Workers => "workers",
             Self::Handover => "handover",
             Self::Memif => "memif",
@@ -150,7 +158,7 @@ impl Name {
         const NFT: (&str, &str) = ("nft", "nftables");
         const TESTPMD: (&str, &str) = (testpmd::PROGRAM, testpmd::PACKAGE);
         match self {
-            Self::Pcap | Self::Workers | Self::Handover => &[],
+            Self::Pcap | Self::Firsts | Self::Workers | Self::Handover => &[],
             Self::Null | Self::Memif => &[TESTPMD],
             Self::Afpacket | Self::Afxdp => &[ETHTOOL, TESTPMD],
             Self::Plain | Self::Kernel => &[ETHTOOL],
@@ -160,7 +168,7 @@ impl Name {
 
     /// Whether it is over DPDK's ports, which this program may be built without.
     const fn needs_dpdk(self) -> bool {
-        matches!(self, Self::Null | Self::Pcap | Self::Memif)
+        matches!(self, Self::Null | Self::Pcap | Self::Firsts | Self::Memif)
     }
 
     /// Network namespaces and kernel threads are the superuser's.
@@ -328,6 +336,7 @@ fn compare(name: Name, bench: &mut Bench, args: &CompareArgs, cores: Cores) -> R
         Name::Afxdp => veth::testpmd(bench, &environment()?, Driver::AfXdp),
         Name::Null => ports::null(bench, &environment()?),
         Name::Pcap => ports::pcap(bench, &environment()?),
+        Name::Firsts => firsts::firsts(bench, &environment()?, args.filter_set.as_deref()),
         Name::Memif => memif::memif(bench, &environment()?),
         Name::Plain => veth::kernel(bench, &environment()?, "plain", &veth::PLAIN),
         Name::Kernel => veth::kernel(bench, &environment()?, "kernel", &veth::RULED),

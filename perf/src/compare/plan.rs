@@ -18,6 +18,7 @@ impl Name {
         match self {
             Self::Null => Plan { set_up: 6.0, pair: 2.8 },
             Self::Pcap => Plan { set_up: 30.0, pair: 5.5 },
+            Self::Firsts => Plan { set_up: 30.0, pair: 2.8 },
             Self::Workers | Self::Handover => Plan { set_up: 2.0, pair: 1.4 },
             Self::Memif => Plan { set_up: 8.0, pair: 14.0 },
             Self::Afpacket | Self::Afxdp => Plan { set_up: 8.0, pair: 17.0 },

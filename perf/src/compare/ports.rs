@@ -32,7 +32,7 @@ const OPEN_FLOWS: Duration = Duration::from_secs(6);
 
 /// How a program tells what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tongue {
+pub(super) enum Tongue {
     /// `show port stats all`.
     Testpmd,
     /// `count`.
@@ -42,7 +42,7 @@ enum Tongue {
 }
 
 /// A program on its ports.
-struct Program {
+pub(super) struct Program {
     process: Process,
     tongue: Tongue,
     worker: Watched,
@@ -53,7 +53,7 @@ struct Program {
 type Counts = (u64, u64);
 
 impl Program {
-    fn start(
+    pub(super) fn start(
         mut process: Process,
         tongue: Tongue,
         core: usize,
@@ -101,7 +101,7 @@ impl Program {
     }
 
     /// Nanoseconds of its worker's CPU time for each frame received.
-    fn shot(&mut self, sent: Sent) -> Result<Shot, String> {
+    pub(super) fn shot(&mut self, sent: Sent) -> Result<Shot, String> {
         self.process.resume()?;
         self.interrupt.sleep(WARM_UP)?;
         // What it did is noted by the program when it is asked, so the thread's time is read at once after that.
@@ -132,7 +132,7 @@ impl Program {
 
 /// Whether what was received has to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+pub(super) enum Sent {
     All,
     Unknown,
 }
@@ -149,11 +149,15 @@ fn counts(lines: &[String]) -> Option<Counts> {
     })
 }
 
-fn figure(comparison: &'static str, what: &str, goal: Option<Goal>) -> Figure {
+pub(super) fn figure(comparison: &'static str, what: &str, goal: Option<Goal>) -> Figure {
     Figure { comparison, what: what.to_owned(), unit: "ns", relation: Relation::Ratio, goal }
 }
 
-fn side(environment: &Environment, interrupt: &Interrupt, more: &[String]) -> Result<Program, String> {
+pub(super) fn side(
+    environment: &Environment,
+    interrupt: &Interrupt,
+    more: &[String],
+) -> Result<Program, String> {
     let cores = environment.cores;
     let program = std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))?;
     let mut args = ["side", "--core", &cores.worker.to_string(), "--memory-mib", &PROCESS_MIB.to_string()]
@@ -204,7 +208,7 @@ pub(crate) fn pcap(bench: &mut Bench, environment: &Environment) -> Result<Vec<R
     let folder = Folder::new("pcap")?;
     let program = l3fwd::build(folder.path())?;
     let file = folder.file("capture.pcap");
-    write(&file)?;
+    write(&file, capture())?;
     let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
     let interrupt = bench.interrupt.clone();
     // What is sent goes to a device of the same kind, which drops it, as the one that l3fwd sends to does.
@@ -251,9 +255,9 @@ fn million(ours: &mut Program) -> Result<Shot, String> {
     Ok(Shot { figures, disturbances })
 }
 
-fn write(path: &Path) -> Result<(), String> {
+pub(super) fn write(path: &Path, packets: impl Iterator<Item = Vec<u8>>) -> Result<(), String> {
     let mut writer = PcapWriter::create(path).map_err(|error| error.to_string())?;
-    for packet in capture() {
+    for packet in packets {
         writer.write(0, &packet).map_err(|error| error.to_string())?;
     }
     writer.finish().map_err(|error| error.to_string())

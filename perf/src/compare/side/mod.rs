@@ -5,15 +5,18 @@
 mod lanes;
 mod work;
 
+use super::firsts;
 use super::mode::Mode;
+use crate::firewall::Firewall;
 use clap::Args;
 use core_affinity::CoreId;
 use pmd_shim::PoolOptions;
 use pmd_shim::dpdk::{DpdkOptions, DpdkPort, Eal, EalOptions, End, KEY_BYTES, MbufPool, Spread, open};
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use work::{Floor, Path, Work};
+use work::{Firsts, Floor, Path, Work};
 
 /// Frames for rings, bursts, and a capture that is kept in memory.
 const FRAMES: usize = 8192;
@@ -37,6 +40,12 @@ pub(crate) struct SideArgs {
     /// Security rules that match nothing, in front of the one that allows.
     #[arg(long, default_value_t = 0)]
     rules: usize,
+    /// Goes the whole path with packets that are all the first of a flow, through the firewall of this seed.
+    #[arg(long, conflicts_with = "flows")]
+    firewall: Option<u64>,
+    /// The firewall's ClassBench rules; those of the generator when they are not named.
+    #[arg(long)]
+    filter_set: Option<PathBuf>,
 }
 
 /// What the worker and whoever asks share.
@@ -61,13 +70,13 @@ pub(crate) fn run(args: &SideArgs) -> Result<(), String> {
     };
     let ports = args.device.iter().map(open).collect::<Result<Vec<DpdkPort>, _>>()?;
     let board = Arc::new(Board::default());
-    let (flows, rules, core) = (args.flows, args.rules, args.core);
+    let (task, core) = (Task::of(args)?, args.core);
     let shared = Arc::clone(&board);
     let (tell, told) = std::sync::mpsc::channel();
     let body = move || {
         // As the appliance's worker: its frames come from and go to a cache of its own.
         let owner = pool.adopt().map_err(|error| error.to_string());
-        let begun = owner.and_then(|owner| Ok((owner, begin(ports, &pool, flows, rules, core)?)));
+        let begun = owner.and_then(|owner| Ok((owner, begin(ports, &pool, task, core)?)));
         let outcome = begun.map(|(_owner, mut work)| {
             // Whoever waits for it says so.
             let _ = tell.send(Ok(()));
@@ -88,19 +97,32 @@ pub(crate) fn run(args: &SideArgs) -> Result<(), String> {
     outcome
 }
 
-fn begin(
-    ports: Vec<DpdkPort>,
-    pool: &MbufPool,
-    flows: Option<usize>,
-    rules: usize,
-    core: usize,
-) -> Result<Box<dyn Work>, String> {
+/// What is done.
+enum Task {
+    Swap,
+    /// So many, behind so many rules.
+    Flows(usize, usize),
+    Firsts(Box<Firewall>),
+}
+
+impl Task {
+    fn of(args: &SideArgs) -> Result<Self, String> {
+        Ok(match (args.flows, args.firewall) {
+            (Some(flows), _) => Self::Flows(flows, args.rules),
+            (None, Some(seed)) => Self::Firsts(Box::new(firsts::firewall(args.filter_set.as_deref(), seed)?)),
+            (None, None) => Self::Swap,
+        })
+    }
+}
+
+fn begin(ports: Vec<DpdkPort>, pool: &MbufPool, task: Task, core: usize) -> Result<Box<dyn Work>, String> {
     if !core_affinity::set_for_current(CoreId { id: core }) {
         return Err(format!("the worker cannot be pinned to core {core}"));
     }
-    Ok(match flows {
-        None => Box::new(Floor::new(ports, pool)),
-        Some(flows) => Box::new(Path::new(ports, pool, flows, rules)?),
+    Ok(match task {
+        Task::Swap => Box::new(Floor::new(ports, pool)),
+        Task::Flows(flows, rules) => Box::new(Path::new(ports, pool, flows, rules)?),
+        Task::Firsts(firewall) => Box::new(Firsts::new(ports, pool, &firewall)?),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::lanes::Lanes;
 use crate::compare::mode::Mode;
 use crate::compare::{nva, rules, traffic};
+use crate::firewall::{Firewall, LIFETIME_MS};
 use crate::rig::load;
 use crate::traffic::{Random, STATION};
 use nva_dataplane::addr::Mac;
@@ -145,6 +146,63 @@ impl Path {
                 header[10..].copy_from_slice(&port);
             }
         }
+    }
+}
+
+/// Receives a capture over and over, each of whose packets is the first of a flow, takes them through the appliance's path, sends them.
+pub(super) struct Firsts {
+    rx: DpdkRx,
+    outbox: Lanes,
+    pipeline: Box<Pipeline<Mbuf>>,
+    now: Time,
+    received: u64,
+    refused: u64,
+    _links: Vec<pmd_shim::dpdk::DpdkLink>,
+}
+
+/// A flow's lifetime is over after so many packets: before its own comes again.
+const LIVE: u64 = traffic::CAPTURE as u64 * 3 / 4;
+/// What passes from one packet to the next.
+const PACKET_NS: u64 = LIFETIME_MS * 1_000_000 / LIVE;
+
+impl Firsts {
+    pub(super) fn new(ports: Vec<DpdkPort>, pool: &MbufPool, firewall: &Firewall) -> Result<Self, String> {
+        let (rx, tx, links) = queues(ports);
+        let config = firewall.config("dpdk", ["net_null0", "net_null1"])?;
+        let link = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
+        let mut names = Names::default();
+        let options = BuildOptions { links: &link, down: &|_, _| false, names: &mut names, generation: 1 };
+        let snapshot = Arc::new(Snapshot::build(&config, options));
+        // Room for those that are still there when their time is over.
+        let options =
+            Options { flow_capacity: 2 * traffic::CAPTURE, seed: [7; 16], placement: Placement::ALONE };
+        let pipeline = Box::new(Pipeline::new(snapshot, &options, Time::default()));
+        let rx = rx.into_iter().next().ok_or("there is no device to receive from")?;
+        if tx.len() <= INSIDE.index() {
+            return Err("there is no device to send to".into());
+        }
+        let outbox = Lanes::new(tx, pool);
+        Ok(Self { rx, outbox, pipeline, now: Time::default(), received: 0, refused: 0, _links: links })
+    }
+}
+
+impl Work for Firsts {
+    fn turns(&mut self, _: Mode) -> (u64, u64) {
+        let Self { rx, outbox, pipeline, now, received, refused, .. } = self;
+        for _ in 0..TURNS {
+            let mut burst = Burst::new();
+            let count = rx.receive(&mut burst) as u64;
+            *received += count;
+            *now = Time(now.0 + count * PACKET_NS);
+            pipeline.process(*now, OUTSIDE, &mut burst, outbox, &mut ());
+            pipeline.advance(*now, outbox);
+            outbox.flush(|port, frame| {
+                *refused += 1;
+                pipeline.refused(port, frame);
+            });
+        }
+        // Only what left as the first of a flow counts as sent.
+        (*received, outbox.sent(INSIDE).min(pipeline.counters().flows_created))
     }
 }
 
