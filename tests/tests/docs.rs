@@ -67,7 +67,7 @@ fn contract_paths() -> BTreeSet<String> {
         let tag = generic.strip_prefix("service_tags.inline.").map(|_| "service_tags.inline.NAME".to_owned());
         tag.unwrap_or(generic)
     };
-    config.places.0.keys().map(|path| generic(path)).filter(|path| !path.contains("NAME[")).collect()
+    config.places.iter().map(|(path, _)| generic(&path)).filter(|path| !path.contains("NAME[")).collect()
 }
 
 #[test]
