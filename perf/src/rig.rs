@@ -268,7 +268,9 @@ impl Rig {
         for (source, port) in self.sources.iter_mut().zip([OUTSIDE, INSIDE]) {
             let mut burst = Burst::new();
             packets += source.receive(&mut burst);
-            self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
+            if !burst.is_empty() {
+                self.pipeline.process(self.now, port, &mut burst, &mut self.sink, &mut ());
+            }
         }
         self.pipeline.advance(self.now, &mut self.sink);
         self.stepped += packets as u64;

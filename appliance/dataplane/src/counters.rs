@@ -248,6 +248,17 @@ impl Counters {
         prefetch(&self.tunnels, port.tunnel_index());
     }
 
+    /// Counts a packet that came in by one tunnel and leaves by another.
+    #[inline(always)]
+    pub(crate) fn cross(&mut self, from: PortId, to: PortId) {
+        if let Some(counters) = self.tunnels.get_mut(from.tunnel_index()) {
+            counters.received += 1;
+        }
+        if let Some(counters) = self.tunnels.get_mut(to.tunnel_index()) {
+            counters.transmitted += 1;
+        }
+    }
+
     pub(crate) fn tunnel(&mut self, port: PortId) -> Option<&mut TunnelCounters> {
         if port.is_tunnel() { self.tunnels.get_mut(port.tunnel_index()) } else { None }
     }

@@ -7,8 +7,9 @@
 
 use super::checksum::Sum;
 use super::headers::{IPV4_LEN, IPV6_LEN, NotWritten, TTL};
-use crate::addr::{Addr, Family, MacWord};
-use crate::tunnel::vxlan;
+use crate::addr::{Addr, Family, Mac, MacWord};
+use crate::tunnel::{ecn, vxlan};
+use crate::wire::plain::word;
 use crate::wire::{ETHERNET_HEADER_LEN, UDP_HEADER_LEN, ethertype, protocol};
 use arrayvec::ArrayVec;
 use pmd_shim::Frame;
@@ -30,6 +31,65 @@ pub struct Outer {
     constant: u16,
     /// Datagrams have a checksum: always over IPv6, unless both ends agreed otherwise (RFC 6935); never over IPv4.
     is_summed: bool,
+}
+
+/// What all outer headers of a way begin with, over IPv4 as one block, with what is different in each left 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct Front {
+    head: [u8; LEN_V4],
+    /// The sum of the IP header in it, in host order.
+    constant: u16,
+    /// The bits of the service field that are the inner packet's, and what the others are.
+    service: [u8; 2],
+    /// Over IPv6 there is no such block.
+    pub is_v4: bool,
+}
+
+/// What is different in each packet's [`Front`], in words as they stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The Ethernet address of the next hop.
+    pub next_hop: MacWord,
+    /// Source and destination port.
+    pub ports: u32,
+    /// The second half of the VXLAN header.
+    pub network: u32,
+    /// The inner packet's service field.
+    pub service: u8,
+}
+
+impl Front {
+    /// For a way from a port with this Ethernet address. `dscp`: as in [`Path`](crate::tunnel::Path).
+    pub fn new(outer: &Outer, station: MacWord, dscp: Option<u8>) -> Self {
+        let mut head = outer.template;
+        super::rewrite::set_link_words(&mut head, station, Mac::default().into());
+        put(&mut head, LEN_V4 - vxlan::HEADER_LEN, vxlan::header(0));
+        let service = dscp.map_or([u8::MAX, 0], |dscp| [ecn::FIELD, dscp << 2]);
+        let constant = u16::from_be(outer.constant);
+        Self { head, constant, service, is_v4: outer.family == Family::V4 }
+    }
+
+    /// Writes the headers over the first bytes of a frame whose IP packet has `total` bytes with them.
+    #[inline(always)]
+    pub fn write(&self, head: &mut [u8; LEN_V4], difference: &Difference, total: u16) {
+        const IP: usize = ETHERNET_HEADER_LEN;
+        const UDP: usize = IP + IPV4_LEN;
+        let [kept, set] = self.service;
+        let service = difference.service & kept | set;
+        let sum = u32::from(self.constant) + u32::from(total) + u32::from(service);
+        // Both halves added, the carry too.
+        let checksum = !(sum.wrapping_add(sum.rotate_right(16)) >> 16) as u16;
+        *head = self.head;
+        // The destination is 0 in it.
+        put(head, 0, (word(&self.head, 0) | difference.next_hop.word()).to_le_bytes());
+        put(head, IP + 1, [service]);
+        put(head, IP + 2, total.to_be_bytes());
+        put(head, IP + 10, checksum.to_be_bytes());
+        put(head, UDP, difference.ports.to_le_bytes());
+        put(head, UDP + 4, total.wrapping_sub(IPV4_LEN as u16).to_be_bytes());
+        put(head, UDP + UDP_HEADER_LEN + 4, difference.network.to_le_bytes());
+    }
 }
 
 /// What is different in each packet's outer headers.

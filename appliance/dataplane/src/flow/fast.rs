@@ -4,7 +4,7 @@
 //! shortest way. What is not known to be that, is left to them.
 
 use super::hash::FlowHash;
-use super::record::{ALIVE, DIFFERENCES, Flow, KINDS, LIVE, Side, V6, Way, ends};
+use super::record::{ALIVE, DIFFERENCES, ENTROPY, Flow, KINDS, LIVE, Side, V6, Way, ends};
 use super::table::{FlowTable, referee};
 use super::timeout::{Class, TICKS_PER_SECOND, Timeouts, tick_from};
 use crate::emit::forward::Edits;
@@ -108,7 +108,7 @@ impl Flow {
     #[inline(always)]
     pub fn settled_way(&self, side: Side, port: PortId, generation: u32) -> Option<Way> {
         // A side without a way leaves by no port.
-        let expected = self.way_ports[side.other().index()];
+        let expected = self.way_ports[side.index() ^ 1];
         let is_settled = (self.generation == generation) & (expected == port.0);
         let neighbor = NonZeroU32::new(self.neighbors[side.index()])?;
         is_settled.then_some(Way { port: PortId(self.way_ports[side.index()]), neighbor })
@@ -166,6 +166,13 @@ impl Flow {
             header: differences as u16,
             transport: (differences >> 16) as u16,
         }
+    }
+
+    /// Of a flow over IPv4 that is not translated: the [source port](crate::tunnel::entropy) of the headers that go around its packets in a
+    /// tunnel, as it stands there.
+    #[inline(always)]
+    pub fn entropy_v4(&self) -> u16 {
+        (self.identity[DIFFERENCES] >> ENTROPY) as u16
     }
 
     /// The key, over IPv6, of the packets that `side` sends, as they leave.

@@ -6,8 +6,10 @@ use super::tcp::TcpState;
 use super::timeout::Class;
 use crate::addr::{Addr, Family};
 use crate::emit::forward::Edits;
+use crate::guard::is_watched;
 use crate::synproxy::Splice;
 use crate::time::Time;
+use crate::tunnel::entropy;
 use crate::verdict::{BackendId, PortId, RuleId};
 use crate::wire::plain::{KeyV4, KeyV6};
 use crate::wire::{FlowKey, protocol};
@@ -121,10 +123,14 @@ const TRANSLATES: u8 = 4;
 const DIRECT: u8 = 8;
 /// Initiator and responder count from other sequence numbers.
 const SPLICED: u8 = 16;
+/// Its datagrams are between ports that the [amplification filters](crate::guard) look at.
+const WATCHED: u8 = 32;
 
 /// Where [`Flow::identity`] of IPv4 has what, by side from there on.
 pub(super) const KINDS: usize = 2;
 pub(super) const DIFFERENCES: usize = 4;
+/// In a word of differences: from this bit on, the source port of outer headers as it stands there.
+pub(super) const ENTROPY: u32 = 32;
 /// In a word of ports and protocol: the flow lives.
 pub(super) const ALIVE: u64 = 1 << 40;
 
@@ -140,7 +146,7 @@ const NOBODY: u32 = u32::MAX;
 pub struct Flow {
     /// What its packets are known by, in words as they stand in a packet. Over IPv6 the addresses of the initiator, of the target,
     /// and of what the target is translated to, two words each. Over IPv4, by sending side: source and destination; ports, protocol and
-    /// a mark while the flow lives; what translation adds to checksums.
+    /// a mark while the flow lives; what translation adds to checksums, and the source port that outer headers have in a tunnel.
     pub(super) identity: [u64; 6],
     /// Of the same three ends, as they stand in a packet, the first byte lower.
     pub(super) ports: [u16; 3],
@@ -191,6 +197,8 @@ impl Flow {
     pub(super) fn new(new: &NewFlow, epoch: u16) -> Self {
         let is_translated = new.translated != new.key.dst || new.translated_port != new.key.dst_port;
         let is_direct = new.backend.is_some() && new.translated == new.key.dst;
+        let is_watched =
+            [new.key.src_port, new.key.dst_port, new.translated_port].into_iter().any(is_watched);
         let trait_if = |holds: bool, bit: u8| if holds { bit } else { 0 };
         let is_v4 =
             [new.key.src, new.key.dst, new.translated].iter().all(|address| address.family() == Family::V4);
@@ -201,7 +209,8 @@ impl Flow {
             traits: LIVE
                 | trait_if(!is_v4, V6)
                 | trait_if(is_translated, TRANSLATES)
-                | trait_if(is_direct, DIRECT),
+                | trait_if(is_direct, DIRECT)
+                | trait_if(is_watched, WATCHED),
             rule: new.rule.map_or(NOBODY, |RuleId(id)| id),
             backend: new.backend.map_or(NOBODY, |BackendId(id)| id),
             tcp: new.tcp.unwrap_or(TcpState::NONE),
@@ -281,6 +290,13 @@ impl Flow {
     #[inline]
     pub fn returns_directly(&self) -> bool {
         self.traits & DIRECT != 0
+    }
+
+    /// Datagrams of the flow may have to be held against the amplification filters: one of its ports is
+    /// [watched](crate::guard::is_watched).
+    #[inline(always)]
+    pub fn is_watched(&self) -> bool {
+        self.traits & WATCHED != 0
     }
 
     /// Its connection is two that were [spliced](crate::synproxy::Splice).
@@ -392,13 +408,15 @@ fn identity_v4(new: &NewFlow) -> [u64; 6] {
         let edits = Edits::between(from, &other.reversed());
         u64::from(edits.header) | u64::from(edits.transport) << 16
     };
+    // The same for both sides.
+    let entropy = u64::from(entropy::of_v4(&sent).swap_bytes()) << ENTROPY;
     [
         sent.addresses,
         answered.addresses,
         sent.rest() | ALIVE,
         answered.rest() | ALIVE,
-        difference(&sent, &answered),
-        difference(&answered, &sent),
+        difference(&sent, &answered) | entropy,
+        difference(&answered, &sent) | entropy,
     ]
 }
 

@@ -11,11 +11,10 @@ const NTP_MANAGEMENT_MODES: [u8; 2] = [6, 7];
 /// memcached, which should never be heard from outside (CVE-2018-1000115).
 const MEMCACHED: u16 = 11_211;
 
-/// Whether datagrams between these ports are looked at at all. Both are in one word as they stand in the header.
-#[inline(always)]
-pub(super) fn is_watched(ports: u32) -> bool {
-    const WATCHED: [u16; 2] = [NTP.swap_bytes(), MEMCACHED.swap_bytes()];
-    WATCHED.contains(&(ports as u16)) || WATCHED.contains(&((ports >> 16) as u16))
+/// Whether datagrams to or from this port are looked at at all.
+#[inline]
+pub const fn is_watched(port: u16) -> bool {
+    port == NTP || port == MEMCACHED
 }
 
 /// Whether the packet is a request or an answer of a blocked kind.

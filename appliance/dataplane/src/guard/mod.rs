@@ -10,6 +10,8 @@ mod martian;
 #[cfg(test)]
 mod tests;
 
+pub use amplification::is_watched;
+
 use crate::addr::Addr;
 use crate::prefix_set::PrefixSet;
 use crate::route::NextHop;
@@ -214,7 +216,7 @@ impl Guard {
     /// Whether [`amplifies`](Self::amplifies) can hold for a datagram between these ports, as they stand in its header.
     #[inline(always)]
     pub fn watches(&self, ports: u32) -> bool {
-        amplification::is_watched(ports)
+        is_watched((ports as u16).swap_bytes()) || is_watched(((ports >> 16) as u16).swap_bytes())
     }
 
     /// Whether the source can be behind the port (RFC 3704). What the virtual network owns never comes from outside, checked or not.

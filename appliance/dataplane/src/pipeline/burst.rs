@@ -6,6 +6,7 @@
 
 use super::mark::{Mark, Origin};
 use super::place::Move;
+use super::tunnel::wrap;
 use super::{Handed, Observer, Outcome, Pipeline, Transmit};
 use crate::addr::Mac;
 use crate::counters::Counters;
@@ -76,10 +77,6 @@ impl<F: Frame> Leaving<F> {
         tx.transmit_all(self.to, &mut self.frames);
     }
 
-    pub(super) fn end<T: Transmit<F>>(mut self, counters: &mut Counters, tx: &mut T) {
-        self.settle(counters, tx);
-    }
-
     /// Frames that are added from now on were received at `from`.
     #[inline(always)]
     pub(super) fn turn_to<T: Transmit<F>>(&mut self, from: PortId, counters: &mut Counters, tx: &mut T) {
@@ -89,7 +86,8 @@ impl<F: Frame> Leaving<F> {
         }
     }
 
-    fn settle<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
+    /// All leave, and are counted.
+    pub(super) fn settle<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
         self.go(counters, tx);
         let [gone, replied] = [&mut self.gone, &mut self.replied].map(core::mem::take);
         if let Some(counters) = counters.port(self.from) {
@@ -140,9 +138,11 @@ impl<F: Frame> Pipeline<F> {
         let mut others = ArrayVec::new();
         self.syns.lacked_as_of = self.counters.flows_created;
         for Handed { frame, slot, mark } in handed.iter_mut() {
-            if slot.plain.is_some() {
+            // What the fast lane needs in front of what came by a tunnel; it had as much when it came.
+            if slot.plain.is_some() && (!mark.port.is_tunnel() || wrap(frame)) {
                 frame.prefetch();
             } else {
+                slot.plain = None;
                 self.other(frame, self.station(frame, mark.port), slot, &mut others);
             }
             self.flows.prefetch_record(&mut slot.hash);
@@ -174,7 +174,8 @@ impl<F: Frame> Pipeline<F> {
     ) {
         if mark.port.is_tunnel() {
             let ports = [mark.port; BURST];
-            self.carry_out_tunnelled(now, mark.origin, burst, (slots, &ports), others, tx, &mut ());
+            let from = Mark { port: self.snapshot.tunnels.carrier(mark.port), ..mark };
+            self.carry_out_tunnelled(now, from, burst, (slots, &ports), others, tx, &mut ());
         } else {
             self.carry_out(now, mark, burst, slots, others, tx, &mut ());
         }
@@ -286,7 +287,7 @@ impl<F: Frame> Pipeline<F> {
                 observer.decided(index, &outcome);
             }
         }
-        leaving.end(&mut self.counters, tx);
+        leaving.settle(&mut self.counters, tx);
     }
 
     /// Gives a frame to another worker; `None` when that one goes on with it.

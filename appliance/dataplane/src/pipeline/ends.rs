@@ -117,8 +117,9 @@ impl<F: Frame> Pipeline<F> {
             }
         });
         self.counters.flows_expired += ended as u64;
-        for farewell in farewells {
-            self.reset_both(&farewell, now, tx);
+        // By reference: the list is large, and nearly always empty.
+        for farewell in &farewells {
+            self.reset_both(farewell, now, tx);
         }
     }
 

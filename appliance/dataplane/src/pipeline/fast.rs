@@ -6,15 +6,16 @@
 //! goes through the stages as if it had never been here.
 
 use super::burst::Slot;
+use super::tunnel::wrap;
 use super::{Mark, Origin, Outcome, Pipeline};
 use crate::addr::MacWord;
-use crate::emit::encap::{Label, encapsulate};
+use crate::emit::encap::{Difference, LEN_V4, Label, encapsulate};
 use crate::emit::{forward, rewrite};
 use crate::flow::{Deadlines, Flow, FlowTable, Side, Way};
 use crate::route::{Hop, NeighborId, Neighbors};
 use crate::snapshot::{Snapshot, port_id};
 use crate::time::Time;
-use crate::tunnel::entropy;
+use crate::tunnel::{Tunnels, entropy, gate};
 use crate::verdict::{PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
 use crate::wire::{TCP_HEADER_LEN, UDP_HEADER_LEN, protocol};
@@ -36,8 +37,10 @@ pub(super) struct Lane {
     deadlines: Deadlines,
     /// Datagrams that came by a port itself are held against the amplification filters.
     is_filtered: bool,
-    /// Longer packets may not fit a way that routers have called narrow.
+    /// Longer packets may not fit a way that routers have called narrow; and in tunnels longer frames, as
+    /// [`Gate::frame_max`](crate::tunnel::Gate).
     room: u16,
+    frame_max: u16,
 }
 
 impl Lane {
@@ -59,6 +62,12 @@ impl Lane {
         &self.deadlines
     }
 
+    /// Where packets come in, and the configuration under which their flows were decided: what a [`seat`] is for.
+    #[inline(always)]
+    pub(super) fn expected(&self) -> (PortId, u32) {
+        (self.port, self.generation)
+    }
+
     /// Packets come from the untrusted side.
     #[inline(always)]
     pub(super) fn is_untrusted(&self) -> bool {
@@ -77,19 +86,19 @@ impl Lane {
         self.room
     }
 
-    /// For a packet of the same burst that came by a tunnel of the port.
-    #[inline(always)]
-    pub(super) fn turn_to(&mut self, port: PortId) {
-        self.port = port;
-        self.mark = Mark { port, origin: Origin::Forwarded }.to_bits();
-    }
-
-    /// For one that came by another port, which leads to this side.
+    /// For a packet of the same burst that came by another port, which leads to this side.
     #[inline(always)]
     pub(super) fn turn_to_port(&mut self, port: PortId, trust: Trust) {
-        self.turn_to(port);
+        self.port = port;
+        self.mark = forwarded(port);
         self.is_filtered = trust == Trust::Untrusted;
     }
+}
+
+/// The mark of a frame that came in by a port and is forwarded.
+#[inline(always)]
+fn forwarded(port: PortId) -> u32 {
+    Mark { port, origin: Origin::Forwarded }.to_bits()
 }
 
 /// What the fast lane needs of a port that packets leave by.
@@ -132,13 +141,15 @@ impl Exit {
 
 impl<F: Frame> Pipeline<F> {
     pub(super) fn lane(&self, port: PortId, now: Time) -> Lane {
+        let room = self.snapshot.tunnels.least_room(now);
         Lane {
             port,
-            mark: Mark { port, origin: Origin::Forwarded }.to_bits(),
+            mark: forwarded(port),
             generation: self.snapshot.decided,
             deadlines: self.flows.deadlines(now),
             is_filtered: self.facts(port).trust == Trust::Untrusted,
-            room: self.snapshot.tunnels.least_room(now),
+            room,
+            frame_max: gate::frame_max(room),
         }
     }
 
@@ -165,50 +176,73 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// The same for a packet that came by a tunnel, up to its departure by the twin.
+    /// The same for a packet that came by a tunnel, `port`, up to its departure by the twin. The frame is [wrapped](super::tunnel::wrap).
     #[inline(always)]
-    pub(super) fn fast_tunnelled(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<PortId> {
+    pub(super) fn fast_tunnelled(
+        &mut self,
+        frame: &mut F,
+        slot: &Slot,
+        port: PortId,
+        lane: &Lane,
+    ) -> Option<PortId> {
         let plain = slot.plain.as_ref()?;
         match plain.kind {
-            Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, lane),
-            Kind::UdpV4 => self.cross::<false, false, UDP_V4>(frame, slot, plain, lane),
-            Kind::TcpV6 => self.cross::<true, true, TCP_V6>(frame, slot, plain, lane),
-            Kind::UdpV6 => self.cross::<true, false, UDP_V6>(frame, slot, plain, lane),
+            Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, port, lane),
+            Kind::UdpV4 => self.cross::<false, false, UDP_V4>(frame, slot, plain, port, lane),
+            Kind::TcpV6 => self.cross_v6::<true, TCP_V6>(frame, slot, plain, port, lane),
+            Kind::UdpV6 => self.cross_v6::<false, UDP_V6>(frame, slot, plain, port, lane),
         }
     }
 
-    /// A function of its own, which has the registers to itself.
     #[inline(never)]
+    fn cross_v6<const TCP: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        slot: &Slot,
+        plain: &Plain,
+        port: PortId,
+        lane: &Lane,
+    ) -> Option<PortId> {
+        self.cross::<true, TCP, N>(frame, slot, plain, port, lane)
+    }
+
+    #[inline(always)]
     fn cross<const V6: bool, const TCP: bool, const N: usize>(
         &mut self,
         frame: &mut F,
         slot: &Slot,
         plain: &Plain,
+        port: PortId,
         lane: &Lane,
     ) -> Option<PortId> {
-        let bytes = frame.bytes();
-        let (head, rest): (&[u8; N], _) = bytes.split_first_chunk()?;
+        let bytes = frame.bytes_mut();
+        let len = bytes.len();
+        let (outer, inner): (&mut [u8; LEN_V4], _) = bytes.split_first_chunk_mut()?;
+        let (head, rest): (&[u8; N], _) = inner.split_first_chunk()?;
         let Seat { flow, side, way, hop } =
-            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
-        let tunnels = &self.snapshot.tunnels;
-        let (tunnel, path) = tunnels.way(way.port)?;
-        if bytes.len() > usize::from(tunnel.mtu.min(lane.room)) + L3
+            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, (port, lane.generation))?;
+        let (gate, front) = self.snapshot.tunnels.gate(way.port)?;
+        if len > usize::from(gate.frame_max.min(lane.frame_max))
             || TCP && flow.is_special()
             || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
         {
             return None;
         }
-        if !TCP
-            && self.snapshot.guard.watches(ports::<V6, N>(head))
-            && tunnels.known(lane.port)?.trust == Trust::Untrusted
-        {
+        if !TCP && flow.is_watched() && self.snapshot.tunnels.known(port)?.trust == Trust::Untrusted {
             return None;
         }
-        let carrier = tunnel.carrier;
-        let (source_port, service) = outer_fields::<V6, TCP, N>(head);
-        let (vni, udp_port, service) = (tunnel.vni, tunnel.udp_port, path.service(service));
-        let label = Label { vni, udp_port, source_port, service };
-        encapsulate(frame, &path.outer, &label, (hop.take(), path.station)).ok()?;
+        let (source_port, service) = outer_fields::<V6, TCP, N>(head, flow);
+        if front.is_v4 {
+            let difference = Difference {
+                next_hop: hop.take(),
+                ports: u32::from(source_port) | gate.udp_port,
+                network: gate.network,
+                service,
+            };
+            front.write(outer, &difference, (len - L3) as u16);
+        } else {
+            rewrap(frame, &self.snapshot.tunnels, way.port, (source_port, service), hop.take())?;
+        }
         // From here on it is certain.
         #[cfg(test)]
         {
@@ -219,14 +253,9 @@ impl<F: Frame> Pipeline<F> {
         if rare.is_any() {
             self.flows.catch_up(slot.hash, rare, ip_len);
         }
-        if let Some(counters) = self.counters.tunnel(lane.port) {
-            counters.received += 1;
-        }
-        if let Some(counters) = self.counters.tunnel(way.port) {
-            counters.transmitted += 1;
-        }
-        frame.set_mark(lane.mark);
-        Some(carrier)
+        self.counters.cross(port, way.port);
+        frame.set_mark(forwarded(port));
+        Some(gate.carrier)
     }
 
     #[inline(always)]
@@ -241,7 +270,7 @@ impl<F: Frame> Pipeline<F> {
         let is_padded = bytes.len() > usize::from(plain.end);
         let (head, rest): (&mut [u8; N], _) = bytes.split_first_chunk_mut()?;
         let Seat { flow, side, way, hop } =
-            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
+            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, lane.expected())?;
         if TCP && flow.is_special() {
             return self.ride_spliced::<V6, N>(frame, slot, plain, lane);
         }
@@ -253,7 +282,7 @@ impl<F: Frame> Pipeline<F> {
         if !may_follow::<V6, TCP, N>(flow, side, head, rest, plain) {
             return None;
         }
-        if !TCP && lane.is_filtered && self.snapshot.guard.watches(ports::<V6, N>(head)) {
+        if !TCP && lane.is_filtered && flow.is_watched() {
             return None;
         }
         // From here on it is certain.
@@ -283,20 +312,21 @@ pub(super) struct Seat<'a> {
     pub(super) hop: Hop<'a>,
 }
 
-/// The guessed flow, if it is the packet's, was decided under this configuration, and leads to a neighbour that is known.
+/// The guessed flow, if it is the packet's, was decided under this configuration, expects it by this port, and leads to a neighbour that is
+/// known.
 #[inline(always)]
 pub(super) fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
     flows: &'a mut FlowTable,
     neighbors: &'a Neighbors<F>,
     head: &[u8; N],
     slot: &Slot,
-    lane: &Lane,
+    (port, generation): (PortId, u32),
 ) -> Option<Seat<'a>> {
     let (flow, side) = flows.guessed(slot.hash)?;
     if !is_of::<V6, TCP, N>(flow, side, head) {
         return None;
     }
-    let way = flow.settled_way(side, lane.port, lane.generation)?;
+    let way = flow.settled_way(side, port, generation)?;
     let hop = neighbors.hop(NeighborId::from_bits(way.neighbor))?;
     Some(Seat { flow, side, way, hop })
 }
@@ -323,19 +353,38 @@ fn may_follow<const V6: bool, const TCP: bool, const N: usize>(
     flow.tcp.follow(side, seq, ack, window, payload_len)
 }
 
-/// The source port and the service field of the headers that go around a packet.
+/// The source port of the headers that go around a packet, as it stands there, and the packet's service field.
 #[inline(always)]
-fn outer_fields<const V6: bool, const TCP: bool, const N: usize>(head: &[u8; N]) -> (u16, u8) {
-    let protocol = if TCP { protocol::TCP } else { protocol::UDP };
-    let ports = ports::<V6, N>(head);
+fn outer_fields<const V6: bool, const TCP: bool, const N: usize>(head: &[u8; N], flow: &Flow) -> (u16, u8) {
     if V6 {
+        let protocol = if TCP { protocol::TCP } else { protocol::UDP };
         let addresses = [8, 16, 24, 32].map(|at| plain::word(head, L3 + at));
         let service = (plain::half_word(head, L3).swap_bytes() >> 20) as u8;
-        (entropy::of_v6(addresses, ports, protocol), service)
+        (entropy::of_v6(addresses, ports::<V6, N>(head), protocol).swap_bytes(), service)
     } else {
-        let key = KeyV4 { addresses: plain::word(head, L3 + 12), ports, protocol };
-        (entropy::of_v4(&key), head[L3 + 1])
+        (flow.entropy_v4(), head[L3 + 1])
     }
+}
+
+/// Puts outer headers that are not over IPv4 in front of a wrapped frame. `None`: there is no room, and nothing was changed.
+#[inline(never)]
+fn rewrap<F: Frame>(
+    frame: &mut F,
+    tunnels: &Tunnels,
+    port: PortId,
+    (source_port, service): (u16, u8),
+    next_hop: MacWord,
+) -> Option<()> {
+    let (tunnel, path) = tunnels.way(port)?;
+    let source_port = source_port.swap_bytes();
+    let label =
+        Label { vni: tunnel.vni, udp_port: tunnel.udp_port, source_port, service: path.service(service) };
+    frame.pop_front(LEN_V4).ok()?;
+    if encapsulate(frame, &path.outer, &label, (next_hop, path.station)).is_err() {
+        wrap(frame);
+        return None;
+    }
+    Some(())
 }
 
 /// The packet is of this flow, and its sender is on this side.

@@ -32,7 +32,7 @@ impl<F: Frame> Pipeline<F> {
         let is_padded = bytes.len() > usize::from(plain.end);
         let (head, rest): (&mut [u8; N], _) = bytes.split_first_chunk_mut()?;
         let Seat { flow, side, way, hop } =
-            seat::<F, V6, true, N>(&mut self.flows, &self.neighbors, head, slot, lane)?;
+            seat::<F, V6, true, N>(&mut self.flows, &self.neighbors, head, slot, lane.expected())?;
         if !flow.is_spliced() || !splice.terms.is_plain() {
             return None;
         }

@@ -6,13 +6,14 @@
 
 use super::admit::opening_as;
 use super::burst::{Leaving, Slot};
+use super::fast::Lane;
 use super::known::payload;
 use super::prove::Proving;
 use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit, drop_for};
 use crate::addr::{Addr, Family, Mac, MacWord};
-use crate::emit::encap::{Label, encapsulate};
+use crate::emit::encap::{LEN_V4, Label, encapsulate};
 use crate::emit::split::split;
-use crate::emit::{mss, service};
+use crate::emit::{mss, rewrite, service};
 use crate::flow::{FlowId, Side};
 use crate::policy::Decision;
 use crate::time::Time;
@@ -29,6 +30,9 @@ use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 
 /// Parsed forms of the frames of a burst that are not plain, in their order.
 pub(super) type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
+
+/// How many frames ahead of the one that is looked at a network is asked for.
+const AHEAD: usize = 3;
 
 /// What the first pass found out about a burst in which tunnels are.
 struct Arrivals {
@@ -51,14 +55,13 @@ impl<F: Frame> Pipeline<F> {
     ) {
         let mut arrivals =
             Arrivals { slots: [Slot::OTHER; BURST], ports: [port; BURST], others: ArrayVec::new() };
-        let mut plain = [Arrival::NONE; BURST];
-        self.find_plain(port, burst, &mut plain);
-        self.receive_tunnelled(port, burst, &plain, &mut arrivals);
+        self.find_plain(port, burst, &mut arrivals.ports);
+        self.receive_tunnelled(port, burst, &mut arrivals);
         self.prefetch_records(&mut arrivals.slots[..burst.len()]);
         let Arrivals { slots, ports, others } = &arrivals;
         self.carry_out_tunnelled(
             now,
-            Origin::Received,
+            Mark { port, origin: Origin::Received },
             burst,
             (slots, ports),
             &mut others.iter(),
@@ -67,33 +70,37 @@ impl<F: Frame> Pipeline<F> {
         );
     }
 
-    /// Third pass: decides each frame. All came by one port, and most by one of its tunnels.
+    /// Third pass: decides each frame. All came by the port in `from`, and most by one of its tunnels. Plain ones that did are
+    /// [wrapped](wrap).
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "the burst as the passes before left it")]
     pub(super) fn carry_out_tunnelled<T: Transmit<F>, O: Observer>(
         &mut self,
         now: Time,
-        origin: Origin,
+        from: Mark,
         burst: &mut Burst<F>,
         (slots, ports): (&[Slot; BURST], &[PortId; BURST]),
         others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
         tx: &mut T,
         observer: &mut O,
     ) {
-        let carrier = self.snapshot.tunnels.carrier(ports[0]);
+        let Mark { port: carrier, origin } = from;
         let mut lane = self.lane(carrier, now);
         let mut leaving = Leaving::new(carrier);
         let mut frames = burst.drain(..);
         for (index, (slot, &port)) in slots.iter().zip(ports).enumerate() {
             let Some(mut frame) = frames.next() else { break };
             let exit = if port.is_tunnel() {
-                lane.turn_to(port);
                 leaving.turn_to(carrier, &mut self.counters, tx);
-                self.fast_tunnelled(&mut frame, slot, &lane)
+                let exit = self.fast_tunnelled(&mut frame, slot, port, &lane);
+                if exit.is_none() && slot.plain.is_some() {
+                    unwrap(&mut frame);
+                }
+                exit
             } else {
                 lane.turn_to_port(port, self.facts(port).trust);
                 leaving.turn_to(port, &mut self.counters, tx);
-                self.fast(&mut frame, slot, &lane)
+                self.fast_outside(&mut frame, slot, &lane)
             };
             if let Some(port) = exit {
                 leaving.add(port, frame, &mut self.counters, tx);
@@ -113,26 +120,13 @@ impl<F: Frame> Pipeline<F> {
                 observer.decided(index, &outcome);
             }
         }
-        leaving.end(&mut self.counters, tx);
+        leaving.settle(&mut self.counters, tx);
     }
 
-    /// Before the first pass: in which tunnels those frames are whose outer headers are plain. Asks for what is known of the tunnels.
+    /// The fast lane of what came by a port itself: a function of its own, apart from that of what came by its tunnels.
     #[inline(never)]
-    fn find_plain(&self, port: PortId, burst: &Burst<F>, plain: &mut [Arrival; BURST]) {
-        let tunnels = &self.snapshot.tunnels;
-        let Some(ends) = tunnels.ends(port) else { return };
-        let station = Station::new(self.facts(port).mac);
-        for (frame, place) in burst.iter().zip(plain) {
-            let RxOffload { checksum, vlan, truncated } = frame.offload();
-            let verify = checksum == ChecksumStatus::Unverified;
-            if vlan.is_some() || truncated {
-                continue;
-            }
-            if let Some(arrival) = tunnels.find_plain(ends, frame.bytes(), station, verify) {
-                self.prefetch_tunnel(arrival.port);
-                *place = arrival;
-            }
-        }
+    fn fast_outside(&mut self, frame: &mut F, slot: &Slot, lane: &Lane) -> Option<PortId> {
+        self.fast(frame, slot, lane)
     }
 
     #[inline(always)]
@@ -141,26 +135,69 @@ impl<F: Frame> Pipeline<F> {
         self.counters.prefetch_tunnel(tunnel);
     }
 
-    /// First pass: cuts the outer headers off, parses, and asks for the flow buckets.
+    /// Before the first pass: in which tunnels those frames are whose outer headers are plain. What stands behind these is cut off. Asks for
+    /// what is known of the tunnels. Each pass has the registers to itself.
     #[inline(never)]
-    fn receive_tunnelled(
-        &self,
-        port: PortId,
-        burst: &mut Burst<F>,
-        plain: &[Arrival; BURST],
-        arrivals: &mut Arrivals,
-    ) {
+    fn find_plain(&self, port: PortId, burst: &mut Burst<F>, ports: &mut [PortId; BURST]) {
+        let station = Station::new(self.facts(port).mac);
+        let Some(mut finder) = self.snapshot.tunnels.finder(port, station) else { return };
+        for (place, at) in ports.iter_mut().enumerate().take(burst.len()) {
+            if let Some(later) = burst.get(place + AHEAD) {
+                finder.expect(later.bytes());
+            }
+            let Some(frame) = burst.get_mut(place) else { break };
+            let RxOffload { vlan, truncated, .. } = frame.offload();
+            if vlan.is_some() || truncated {
+                continue;
+            }
+            let bytes = frame.bytes();
+            if let Some(arrival) = finder.find(bytes) {
+                *at = arrival.port;
+                self.prefetch_tunnel(arrival.port);
+                if bytes.len() > usize::from(arrival.end) {
+                    rewrite::cut(frame, arrival.end.into());
+                }
+            }
+        }
+    }
+
+    /// First pass: parses what is in the tunnels, and asks for the flow buckets. Where all of a frame is plain, the outer headers are left
+    /// where they are, for those that leave in their place.
+    #[inline(never)]
+    fn receive_tunnelled(&self, port: PortId, burst: &mut Burst<F>, arrivals: &mut Arrivals) {
         let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
-        for (frame, (&plain, (slot, at))) in burst.iter_mut().zip(plain.iter().zip(places)) {
-            let arrival = match plain.is_some() {
-                true => Some(plain),
-                false => self.receive_other(port, frame, at, slot, &mut arrivals.others),
+        for (frame, (slot, at)) in burst.iter_mut().zip(places) {
+            let arrival = if !at.is_tunnel() {
+                self.receive_other(port, frame, at, slot, &mut arrivals.others)
+            } else if self.receive_inner(frame.bytes(), slot) {
+                None
+            } else {
+                Some(Arrival::plain(*at, frame.bytes()))
             };
             if let Some(arrival) = arrival {
                 *at = arrival.port;
                 self.take_out(frame, &arrival, slot, &mut arrivals.others);
             }
         }
+    }
+
+    /// An inner frame, behind plain outer headers, where it is plain too.
+    #[inline(always)]
+    fn receive_inner(&self, bytes: &[u8], slot: &mut Slot) -> bool {
+        let Some(inner) = bytes.get(LEN_V4..) else { return false };
+        if self.is_without_fast_lane() || self.snapshot.tunnels.is_ours(inner) {
+            return false;
+        }
+        let (plain, hash) = if let Some((plain, key)) = plain::v4(inner, Station::ANY, true) {
+            (plain, self.flows.hash_v4(&key))
+        } else if let Some((plain, key)) = plain::v6(inner, Station::ANY, true) {
+            (plain, self.flows.hash_v6(&key))
+        } else {
+            return false;
+        };
+        *slot = Slot { hash, plain: Some(plain) };
+        self.flows.prefetch_index(hash);
+        true
     }
 
     /// A frame whose outer headers are not plain; `None`: it is in no tunnel, or in one that it may not be in.
@@ -256,8 +293,8 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Cuts the outer headers off, and parses the inner frame.
-    #[inline(always)]
+    /// Cuts the outer headers off, and parses the inner frame. A plain one is [wrapped](wrap) again.
+    #[inline(never)]
     fn take_out(&self, frame: &mut F, arrival: &Arrival, slot: &mut Slot, others: &mut Others) {
         // All of it is in the frame.
         let cut = frame.set_len(arrival.end.into()).is_ok() && frame.pop_front(arrival.start.into()).is_ok();
@@ -282,6 +319,11 @@ impl<F: Frame> Pipeline<F> {
                 self.flows.prefetch_index(slot.hash);
                 if let Some((family, ecn)) = change {
                     service::set_ecn(frame.bytes_mut(), ETHERNET_HEADER_LEN, family, ecn);
+                }
+                if slot.plain.is_some() {
+                    // At least as much was cut off.
+                    let is_wrapped = wrap(frame);
+                    debug_assert!(is_wrapped, "there is room for outer headers where some were");
                 }
             }
             Err(Some(reason)) => {
@@ -529,6 +571,21 @@ impl<F: Frame> Pipeline<F> {
             Trust::Trusted => to,
         }
     }
+}
+
+/// Makes room for outer headers over IPv4 in front of a plain frame that came by a tunnel, as the fast lane writes them; what stands there
+/// says nothing. `false`: there is none, and the frame is unchanged.
+pub(super) fn wrap<F: Frame>(frame: &mut F) -> bool {
+    frame.push_front(LEN_V4).is_ok()
+}
+
+/// Cuts that room off again, for the stages.
+#[cold]
+#[inline(never)]
+fn unwrap<F: Frame>(frame: &mut F) {
+    let cut = frame.pop_front(LEN_V4);
+    debug_assert!(cut.is_ok(), "the frame was wrapped");
+    frame.set_offload(RxOffload::default());
 }
 
 /// The family of the packet in an inner frame, which is no other.

@@ -229,6 +229,14 @@ impl Team {
         (wires.sent, outcomes)
     }
 
+    /// Frames in one burst to their ends, at the only worker.
+    fn receive_all(&mut self, now: Time, frames: &[Vec<u8>]) -> (Vec<(PortId, Vec<u8>)>, Vec<Outcome>) {
+        let (mut wires, mut outcomes) = (Wires::default(), Vec::new());
+        let mut burst: Burst<VecFrame> = frames.iter().map(|bytes| VecFrame::new(bytes)).collect();
+        self.0[0].process(now, PortId(0), &mut burst, &mut wires, &mut Outcomes(&mut outcomes));
+        (wires.sent, outcomes)
+    }
+
     /// What all workers counted, by port.
     fn ports(&self) -> [PortCounters; 2] {
         let mut sums = [PortCounters::default(), PortCounters::default()];
@@ -421,4 +429,48 @@ fn an_inner_frame_of_any_ethertype_is_looked_at() {
         let (sent, outcomes) = team.receive(NOW, PortId(0), &around(&ends[0], &frame, 0));
         assert!(sent.is_empty() && matches!(outcomes[0].verdict, Verdict::Drop(_)), "{kind:04x}");
     }
+}
+
+/// A segment on the port that carries the tunnels too.
+const SEGMENT: &str = "- {name: s, driver: vxlan, vxlan: {port: p, vni: 42, local: 10.2.0.1, remotes: [10.2.0.200]}, \
+                       addresses: [10.9.9.1/24], trust: trusted}\n";
+
+/// By a segment, by tunnels, from strangers, and by the port itself, in one burst.
+#[test]
+fn a_burst_is_as_its_frames_one_by_one() {
+    let (text, ends) = configuration(0b1100);
+    let text = text.replacen("routes:", &format!("{SEGMENT}routes:"), 1);
+    let snapshot = snapshot(&text, 1, &mut Names::default());
+    let [mut together, mut apart] = [(); 2].map(|()| Team::new(&snapshot, 1, true));
+    let segment = End { vni: 42, udp_port: 4789, ..ends[0] };
+    let mut random = Random(42);
+    let mut now = NOW;
+    for _ in 0..400 {
+        now = now + Duration::from_millis(10);
+        let frames: Vec<Vec<u8>> = (0..1 + random.below(64))
+            .map(|_| {
+                let (inner, is_inward, _) = inner(&mut random);
+                let side = if is_inward { Trust::Untrusted } else { Trust::Trusted };
+                let by = random.pick(&ends);
+                let by =
+                    ends.iter().find(|end| end.gateway == by.gateway && end.trust == side).unwrap_or(&by);
+                match random.below(12) {
+                    0 => around(&segment, &inner, 0),
+                    1 => inner,
+                    2 => around(&End { peer: "10.2.0.77", own: "10.2.0.1", ..*by }, &inner, 0),
+                    3 => around(&random.pick(&ends), &inner, random.pick(&[0, 1, 2, 3])),
+                    _ => around(by, &inner, 0),
+                }
+            })
+            .collect();
+        let one_by_one = frames.iter().map(|frame| apart.receive(now, PortId(0), frame));
+        let (sent, outcomes): (Vec<_>, Vec<_>) = one_by_one.unzip();
+        assert_eq!(together.receive_all(now, &frames), (sent.concat(), outcomes.concat()));
+        let [counters, expected] = [&together, &apart].map(|team| team.0[0].counters());
+        assert_eq!((&counters.ports, &counters.tunnels), (&expected.ports, &expected.tunnels));
+        assert!(counters.ports.iter().all(|port| port.received == port.verdicts()), "{:#?}", counters.ports);
+    }
+    let counters = together.0[0].counters();
+    assert!(counters.ports[2].received > 200, "the segment is one of the ports");
+    assert!(together.0[0].rides.iter().sum::<u64>() > 300, "{:?}", together.0[0].rides);
 }

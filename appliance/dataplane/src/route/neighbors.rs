@@ -131,10 +131,25 @@ const MAX_SECOND_CHANCES: usize = 16;
 /// What the packet path reads of an entry, apart from the rest to stay small.
 #[derive(Debug)]
 struct Face {
+    /// The address, where `reachable` says that it is known.
+    word: MacWord,
     epoch: u32,
-    mac: Option<MacWord>,
+    /// The identifier while the address is known, else 0: all that a packet's is held against.
+    reachable: u32,
     /// The address was read since the timers last looked.
     used: Cell<bool>,
+}
+
+impl Face {
+    /// Of an entry whose address is not known.
+    fn new(epoch: u32) -> Self {
+        Self { word: Mac::default().into(), epoch, reachable: 0, used: Cell::new(false) }
+    }
+
+    #[inline(always)]
+    fn mac(&self) -> Option<MacWord> {
+        (self.reachable != 0).then_some(self.word)
+    }
 }
 
 /// A neighbour's address, to be [taken](Self::take) when a packet goes there.
@@ -187,7 +202,7 @@ impl<F: Frame> Neighbors<F> {
     pub fn new(limits: NeighborLimits, seed: [u8; 16]) -> Self {
         let count = limits.entries.clamp(1, MAX_ENTRIES);
         let seed = u128::from_ne_bytes(seed);
-        let face = |_| Face { epoch: 1, mac: None, used: Cell::new(false) };
+        let face = |_| Face::new(1);
         let entry =
             |_| Entry { port: PortId(0), address: Addr::UNSPECIFIED, questions: 0, waiting: Queue::EMPTY };
         Self {
@@ -267,7 +282,7 @@ impl<F: Frame> Neighbors<F> {
         if face.epoch != id.epoch() {
             return None;
         }
-        let mac = face.mac?;
+        let mac = face.mac()?;
         if !face.used.get() {
             face.used.set(true);
         }
@@ -278,7 +293,7 @@ impl<F: Frame> Neighbors<F> {
     #[inline(always)]
     pub fn hop(&self, id: NeighborId) -> Option<Hop<'_>> {
         let face = self.faces.get(usize::from(id.index()))?;
-        (face.epoch == id.epoch()).then_some(Hop { mac: face.mac?, used: &face.used })
+        (face.reachable == id.to_bits().get()).then_some(Hop { mac: face.word, used: &face.used })
     }
 
     /// The identifier still names the neighbour that it was given out for.
@@ -307,7 +322,7 @@ impl<F: Frame> Neighbors<F> {
     pub fn hold(&mut self, id: NeighborId, frame: F, now: Time) -> Result<(), F> {
         let Some(entry) = self.current(id) else { return Err(frame) };
         match self.timers.state(entry) {
-            State::Due | State::Asking if self.faces[usize::from(entry)].mac.is_none() => {}
+            State::Due | State::Asking if self.faces[usize::from(entry)].mac().is_none() => {}
             State::Failed if self.timers.deadline(entry) <= now => self.ask(entry, now),
             _ => return Err(frame),
         }
@@ -321,7 +336,7 @@ impl<F: Frame> Neighbors<F> {
     /// Takes the next frame that waited for a neighbour whose address is known now, in order of arrival.
     pub fn pop_waiting(&mut self, id: NeighborId) -> Option<F> {
         let entry = self.current(id)?;
-        self.faces[usize::from(entry)].mac?;
+        self.faces[usize::from(entry)].mac()?;
         self.frames.pop(&mut self.entries[usize::from(entry)].waiting)
     }
 
@@ -363,7 +378,7 @@ impl<F: Frame> Neighbors<F> {
                 self.advertised(entry, mac, solicited, overrides, now)?;
             }
         }
-        self.faces[usize::from(entry)].mac.and_then(|_| self.id(entry))
+        self.faces[usize::from(entry)].mac().and_then(|_| self.id(entry))
     }
 
     /// Does what is due at `now`, one thing a call: call until `None`. Each call takes its share off `budget` and ends, with
@@ -425,7 +440,7 @@ impl<F: Frame> Neighbors<F> {
     /// Asks once more, or gives up.
     fn question(&mut self, entry: u16, now: Time) -> Option<NeighborAction<F>> {
         let Entry { port, address, questions, .. } = self.entries[usize::from(entry)];
-        let known_mac = self.faces[usize::from(entry)].mac.map(Mac::from);
+        let known_mac = self.faces[usize::from(entry)].mac().map(Mac::from);
         if questions < MAX_QUESTIONS {
             self.entries[usize::from(entry)].questions += 1;
             let state = if known_mac.is_some() { State::Probing } else { State::Asking };
@@ -451,7 +466,7 @@ impl<F: Frame> Neighbors<F> {
 
     /// A neighbour spoke: a known address stays confirmed, a new one is yet to be (RFC 4861, 7.2.3).
     fn heard(&mut self, entry: u16, mac: Mac, now: Time) {
-        if self.faces[usize::from(entry)].mac != Some(mac.into()) {
+        if self.faces[usize::from(entry)].mac() != Some(mac.into()) {
             self.set_mac(entry, Some(mac));
             self.timers.enter(entry, State::Heard, now);
         }
@@ -466,7 +481,7 @@ impl<F: Frame> Neighbors<F> {
         overrides: bool,
         now: Time,
     ) -> Option<()> {
-        let known = self.faces[usize::from(entry)].mac.map(Mac::from);
+        let known = self.faces[usize::from(entry)].mac().map(Mac::from);
         let mac = mac.or(known)?;
         let differs = known != Some(mac);
         if known.is_some() && differs && !overrides {
@@ -488,13 +503,15 @@ impl<F: Frame> Neighbors<F> {
     }
 
     fn set_mac(&mut self, entry: u16, mac: Option<Mac>) {
+        let id = self.id(entry).map_or(0, |id| id.to_bits().get());
         let face = &mut self.faces[usize::from(entry)];
-        match (face.mac, mac) {
+        match (face.mac(), mac) {
             (None, Some(_)) => self.unresolved -= 1,
             (Some(_), None) => self.unresolved += 1,
             _ => {}
         }
-        face.mac = mac.map(MacWord::from);
+        face.word = mac.unwrap_or_default().into();
+        face.reachable = if mac.is_some() { id } else { 0 };
     }
 
     fn find(&self, port: PortId, address: Addr) -> Option<u16> {
@@ -562,11 +579,11 @@ impl<F: Frame> Neighbors<F> {
             found.remove();
         }
         let face = &mut self.faces[usize::from(entry)];
-        if face.mac.is_none() {
+        if face.mac().is_none() {
             self.unresolved -= 1;
         }
         let epoch = if face.epoch == MAX_EPOCH { 1 } else { face.epoch + 1 };
-        *face = Face { epoch, mac: None, used: Cell::new(false) };
+        *face = Face::new(epoch);
         self.timers.enter(entry, State::Free, self.latest);
     }
 

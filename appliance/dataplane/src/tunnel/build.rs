@@ -3,7 +3,7 @@
 use super::decap::Pairs;
 use super::pmtu::Learnt;
 use super::vni::{Row, VniTable};
-use super::{End, Ends, Frontends, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
+use super::{End, Ends, Frontends, Gate, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
 use crate::addr::{Addr, MacWord};
 use crate::emit::encap::Outer;
 use crate::names::{Names, TunnelName};
@@ -84,6 +84,8 @@ impl Tunnels {
         Self {
             vnis: VniTable::build(&build.rows, &build.peers()),
             ends: build.ends.into(),
+            gates: tunnels.iter().map(|tunnel| Gate::new(tunnel, &build.paths)).collect(),
+            fronts: build.paths.iter().map(Path::front).collect(),
             tunnels,
             facts,
             learnt: Arc::new(Learnt::new(build.paths.len())),

@@ -1,15 +1,20 @@
 //! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
 
-use super::{End, Ends, Tunnels, geneve, vxlan};
+use super::vni::VniTable;
+use super::{End, Tunnels, ecn, geneve, vxlan};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
 use crate::verdict::{DropReason, PortId};
-use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, half_word, quarter_word, word};
+use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, differs_v4, header_sum_v4};
+use crate::wire::plain::{half_word, quarter_word, word};
 use crate::wire::{Cast, ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
 
 /// What is read of every frame: as far as the end of the VXLAN header.
 const HEAD_V4: usize = L4_OVER_V4 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
 const HEAD_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
+
+/// Where the VXLAN header is in it, over IPv4.
+const VXLAN_AT: usize = L4_OVER_V4 + UDP_HEADER_LEN;
 
 /// In the word from the total length on: fragment offset and flags, but for the one that says not to fragment.
 const FRAGMENTED: u64 = 0xffbf << 32;
@@ -80,14 +85,23 @@ struct Pair {
     peer: u16,
 }
 
+/// Looks at the frames of a burst one after the other, and finds those whose outer headers are plain.
+#[derive(Clone, Copy, Debug)]
+pub struct Finder<'a> {
+    vnis: &'a VniTable,
+    pairs: &'a Pairs,
+    station: Station,
+    /// What was found last.
+    last: Pair,
+}
+
 impl Pairs {
     pub(super) fn build(ends: &[End]) -> Self {
         let all = ends.iter().flat_map(|end| end.peers.iter().enumerate().map(move |peer| (end, peer)));
         let all: Vec<Pair> = all.filter_map(|(end, (number, peer))| Pair::new(end, number, *peer)).collect();
         let size = (2 * all.len()).next_power_of_two().max(2);
-        // Who says that nobody sends to nobody is at an address that is none.
-        let vacant = Pair { addresses: 0, end: u16::MAX, peer: 0 };
-        let mut pairs = Self { pairs: vec![vacant; size].into(), shift: u64::BITS - size.trailing_zeros() };
+        let mut pairs =
+            Self { pairs: vec![Pair::VACANT; size].into(), shift: u64::BITS - size.trailing_zeros() };
         for pair in all {
             let mut at = pairs.first(pair.addresses);
             while pairs.pairs[at].addresses != 0 {
@@ -120,17 +134,17 @@ impl Pairs {
 }
 
 impl Arrival {
-    /// Not known to be in a tunnel.
-    pub const NONE: Self = Self { port: PortId(0), start: 0, end: 0, service: 0 };
-
-    /// There is one: an inner frame has something in front of it.
-    #[inline(always)]
-    pub const fn is_some(&self) -> bool {
-        self.start != 0
+    /// By `port`, of a frame of which was [found](Finder::find) that its outer headers are plain, and which ends where they say.
+    pub fn plain(port: PortId, bytes: &[u8]) -> Self {
+        let (start, end) = (HEAD_V4 as u16, u16::try_from(bytes.len()).unwrap_or(u16::MAX));
+        Self { port, start, end, service: bytes.get(L3 + 1).copied().unwrap_or_default() }
     }
 }
 
 impl Pair {
+    /// Who says that nobody sends to nobody is at an address that is none.
+    const VACANT: Self = Self { addresses: 0, end: u16::MAX, peer: 0 };
+
     /// `None`: they are not of IPv4.
     fn new(end: &End, number: usize, peer: Addr) -> Option<Self> {
         let ([a, b, c, d], [e, f, g, h]) = (peer.as_v4()?, end.address.as_v4()?);
@@ -139,42 +153,58 @@ impl Pair {
     }
 }
 
-impl Tunnels {
-    /// Looks at a frame that came in by a port which carries tunnels and is `station` there: whether it is what nearly all packets in
-    /// tunnels are, over IPv4 without options and fragments, from the first peer of its network, and without marks of congestion on the
-    /// way. What is not that, or not right, is to be [looked at](Self::find) again: what is said here would be said there too.
+impl Finder<'_> {
+    /// Asks for what is known of the network that a frame will be of when its turn comes, if it is from the peer of the one before.
     #[inline(always)]
-    pub fn find_plain(&self, ends: &Ends, bytes: &[u8], station: Station, verify: bool) -> Option<Arrival> {
-        // Ethertype, version and length, and the outer congestion field's lower bit: without it, the inner field stays what it is.
-        const KIND: u64 = 0x0045_0008 << 32;
-        const KIND_LOOKED_AT: u64 = 0x01ff_ffff << 32;
-        const UDP: u64 = (protocol::UDP as u64) << 56;
-        const THIRD_LOOKED_AT: u64 = FRAGMENTED | 0xff << 56;
+    pub fn expect(&self, bytes: &[u8]) {
+        if let Some(head) = bytes.first_chunk::<HEAD_V4>() {
+            self.vnis.prefetch(self.last.end, vxlan::vni_of(half_word(head, VXLAN_AT + 4)));
+        }
+    }
+
+    /// Looks at a frame: whether it is what nearly all packets in tunnels are, over IPv4 without options and fragments, without a UDP
+    /// checksum, from the first peer of its network, and without marks of congestion on the way. What is not that, or not right, is to be
+    /// [looked at](Tunnels::find) again: what is said here would be said there too.
+    #[inline(always)]
+    pub fn find(&mut self, bytes: &[u8]) -> Option<Arrival> {
         const UDP_AT: usize = L4_OVER_V4;
-        const VXLAN_AT: usize = L4_OVER_V4 + UDP_HEADER_LEN;
         let head = bytes.first_chunk::<HEAD_V4>()?;
-        let [second, third] = [8, 16].map(|at| word(head, at));
-        let differs =
-            station.differs(head) | (second ^ KIND) & KIND_LOOKED_AT | third & THIRD_LOOKED_AT ^ UDP;
-        let sum = Sum::new().add_word(word(head, L3 + 12)).add_word(third);
-        let sum = sum.add_word((second >> 48) + u64::from(quarter_word(head, L3 + 10)));
-        if differs != 0 || !sum.is_valid() {
+        // Without the lower bit of the congestion field, the inner field stays what it is.
+        let differs = differs_v4(head, ecn::ECT_1) | u32::from(head[L3 + 9] ^ protocol::UDP);
+        if self.station.differs(head) | u64::from(differs) != 0 || !header_sum_v4(head).is_valid() {
             return None;
         }
-        let total = (third as u16).swap_bytes();
+        let total = u16::from_be_bytes([head[L3 + 2], head[L3 + 3]]);
         let end = total.checked_add(L3 as u16)?;
-        let [udp_port, len, checksum] = [2, 4, 6].map(|at| quarter_word(head, UDP_AT + at).swap_bytes());
-        if u32::from(len) + IPV4_HEADER_LEN as u32 != u32::from(total)
+        // The length, and no checksum.
+        let datagram = total.wrapping_sub(IPV4_HEADER_LEN as u16).swap_bytes();
+        if half_word(head, UDP_AT + 4) != u32::from(datagram)
             || end < HEAD_V4 as u16
             || usize::from(end) > bytes.len()
-            || verify && checksum != 0
         {
             return None;
         }
-        let pair = ends.pairs.find(word(head, L3 + 12))?;
-        let header = vxlan::vni(word(head, VXLAN_AT).to_le_bytes());
-        let port = self.vnis.find_first(pair.end, pair.peer, header?, udp_port)?;
+        let addresses = word(head, L3 + 12);
+        // Those that come together are often from one peer.
+        if self.last.addresses != addresses {
+            self.last = *self.pairs.find(addresses)?;
+        }
+        if !vxlan::names_network(head[VXLAN_AT]) {
+            return None;
+        }
+        let vni = vxlan::vni_of(half_word(head, VXLAN_AT + 4));
+        let udp_port = u16::from_be_bytes([head[UDP_AT + 2], head[UDP_AT + 3]]);
+        let port = self.vnis.find_first(self.last.end, self.last.peer, vni, udp_port)?;
         Some(Arrival { port, start: HEAD_V4 as u16, end, service: head[L3 + 1] })
+    }
+}
+
+impl Tunnels {
+    /// To look at frames that come in by a port at which tunnels end, and which is `station` there. `None`: there is no such port.
+    #[inline]
+    pub fn finder(&self, port: PortId, station: Station) -> Option<Finder<'_>> {
+        let pairs = &self.ends(port)?.pairs;
+        Some(Finder { vnis: &self.vnis, pairs, station, last: Pair::VACANT })
     }
 
     /// Looks at a frame that came in by a port which carries tunnels and is `station` there: one with plain outer headers, whose lengths

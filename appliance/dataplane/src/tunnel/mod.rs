@@ -22,6 +22,7 @@ mod decap;
 pub mod ecn;
 pub mod entropy;
 mod frontends;
+pub mod gate;
 pub mod geneve;
 mod overlay;
 mod pmtu;
@@ -32,12 +33,13 @@ pub mod vxlan;
 mod tests;
 
 pub use build::configured;
-pub use decap::{Arrival, Found, station};
+pub use decap::{Arrival, Finder, Found, station};
 pub use frontends::Frontends;
+pub use gate::Gate;
 pub use overlay::{Remote, Segment};
 
 use crate::addr::{Addr, Mac, MacWord};
-use crate::emit::encap::{self, Outer};
+use crate::emit::encap::{self, Front, Outer};
 use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
 use crate::synproxy::{Demand, Watched};
@@ -110,6 +112,9 @@ pub struct Tunnels {
     /// The same.
     facts: Box<[PortFacts]>,
     paths: Box<[Path]>,
+    /// What the fast lane reads in place of `tunnels` and `paths`, by the same numbers.
+    gates: Box<[Gate]>,
+    fronts: Box<[Front]>,
     /// How narrow ways turned out to be.
     learnt: Arc<Learnt>,
     /// By [`PortId::index`]; those of ports on devices are `None`.
@@ -173,10 +178,20 @@ impl Tunnels {
         if port.is_tunnel() { self.tunnels.get(port.tunnel_index()) } else { None }
     }
 
-    /// Asks for what is known of a tunnel; its twin, which has the next number where there is one peer, is mostly on the same line.
+    /// Asks for a tunnel's [gate](Self::gate); its twin's, which has the next number where there is one peer, is mostly on the same line.
     #[inline(always)]
     pub fn prefetch(&self, port: PortId) {
-        prefetch(&self.tunnels, port.tunnel_index());
+        prefetch(&self.gates, port.tunnel_index());
+    }
+
+    /// A tunnel as packets leave by it, and what they begin with.
+    #[inline(always)]
+    pub fn gate(&self, port: PortId) -> Option<(&Gate, &Front)> {
+        if !port.is_tunnel() {
+            return None;
+        }
+        let gate = self.gates.get(port.tunnel_index())?;
+        Some((gate, self.fronts.get(usize::from(gate.front))?))
     }
 
     /// The segment that a port is.

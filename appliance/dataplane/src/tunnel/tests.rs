@@ -2,7 +2,7 @@
 
 use super::{Arrival, Found, Tunnels, entropy};
 use crate::addr::{Addr, Mac};
-use crate::emit::encap::{Label, Outer, encapsulate};
+use crate::emit::encap::{Difference, Front, LEN_V4, Label, Outer, encapsulate};
 use crate::names::Names;
 use crate::snapshot::{BuildOptions, Link, Snapshot};
 use crate::testing::VecFrame;
@@ -69,7 +69,7 @@ fn tunnels() -> Tunnels {
 
 /// What is found at once.
 fn plain(tunnels: &Tunnels, bytes: &[u8]) -> Option<Arrival> {
-    tunnels.find_plain(tunnels.ends(PORT)?, bytes, Station::new(STATION), true)
+    tunnels.finder(PORT, Station::new(STATION))?.find(bytes)
 }
 
 /// As the path does it: at once, else quickly, and where that is not enough, on what the general parser says.
@@ -226,6 +226,28 @@ proptest! {
         let payload = udp.payload();
         prop_assert_eq!(super::vxlan::vni(*payload.first_chunk().unwrap()), Some(label.vni));
         prop_assert_eq!(&payload[8..], &inner[..]);
+    }
+
+    #[test]
+    fn a_front_is_what_encapsulation_writes(
+        label in label(), inner in prop::collection::vec(any::<u8>(), 14..100), dscp in prop::option::of(0u8..64),
+    ) {
+        let outer = Outer::new(address("10.2.0.1"), address("10.2.0.200"), false);
+        let service = dscp.map_or(label.service, |dscp| dscp << 2 | label.service & 3);
+        let mut expected = VecFrame::new(&inner);
+        let link = (NEIGHBOR.into(), STATION.into());
+        encapsulate(&mut expected, &outer, &Label { service, ..label }, link).expect("there is room");
+        let mut frame = VecFrame::new(&inner);
+        frame.push_front(LEN_V4).expect("there is room");
+        let difference = Difference {
+            next_hop: NEIGHBOR.into(),
+            ports: u32::from(label.source_port.swap_bytes()) | u32::from(label.udp_port.swap_bytes()) << 16,
+            network: (label.vni << 8).swap_bytes(),
+            service: label.service,
+        };
+        let head = frame.bytes_mut().first_chunk_mut().expect("it begins with them");
+        Front::new(&outer, STATION.into(), dscp).write(head, &difference, (inner.len() + LEN_V4 - 14) as u16);
+        prop_assert_eq!(frame.bytes(), expected.bytes());
     }
 
     #[test]

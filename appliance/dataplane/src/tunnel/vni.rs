@@ -1,6 +1,7 @@
 //! From a network at an address to its tunnels: a hash table that is built once and has room for any number of networks.
 
 use crate::addr::Addr;
+use crate::intrinsics::prefetch;
 use crate::verdict::PortId;
 use smallvec::SmallVec;
 
@@ -87,6 +88,12 @@ impl VniTable {
     #[inline(always)]
     fn first(&self, key: u64) -> usize {
         ((key << 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (self.shift & 63)) as usize
+    }
+
+    /// Asks for where a search for a network begins.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, end: u16, vni: u32) {
+        prefetch(&self.slots, self.first(key(end, vni, 0)));
     }
 
     /// The network of this number at an address.

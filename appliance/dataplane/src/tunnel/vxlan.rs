@@ -22,10 +22,22 @@ const FLAG_I: u8 = 0x08;
 #[inline(always)]
 pub const fn vni(header: [u8; HEADER_LEN]) -> Option<u32> {
     let [flags, _, _, _, a, b, c, _] = header;
-    if flags & FLAG_I == 0 {
+    if !names_network(flags) {
         return None;
     }
     Some(u32::from_be_bytes([0, a, b, c]))
+}
+
+/// The network in the second half of a header, its first byte lowest.
+#[inline(always)]
+pub const fn vni_of(half: u32) -> u32 {
+    half.swap_bytes() >> 8
+}
+
+/// A header that begins with this byte names a network.
+#[inline(always)]
+pub const fn names_network(flags: u8) -> bool {
+    flags & FLAG_I != 0
 }
 
 /// The header of a network, its reserved bits zero.

@@ -182,33 +182,45 @@ pub fn plain(bytes: &[u8], offload: RxOffload, station: Mac) -> Option<Packet> {
 /// Looks at a frame that may be plain and over IPv4.
 #[inline(always)]
 pub fn v4(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV4)> {
-    // Behind the source's second byte: four more, the ethertype, version and length, the service field.
-    const KIND: u64 = 0x0045_0008 << 32;
-    const KIND_LOOKED_AT: u64 = 0x00ff_ffff << 32;
-    const FRAGMENTED: u64 = (0xff00 | !DONT_FRAGMENT as u64 & 0xff) << 32;
     let head: &[u8; L4_OVER_V4 + LEAST] = bytes.first_chunk()?;
-    let second = word(head, 8);
-    // Total length, identification, fragment offset, time to live, protocol.
-    let third = word(head, 16);
+    let differs = station.differs(head) | u64::from(differs_v4(head, 0));
     let addresses = word(head, L3 + 12);
-    let differs = station.differs(head) | (second ^ KIND) & KIND_LOOKED_AT | third & FRAGMENTED;
-    let sum = Sum::new().add_word(addresses);
-    let header = sum.add_word(third).add_word((second >> 48) + u64::from(quarter_word(head, L3 + 10)));
-    if differs != 0 || !header.is_valid() {
+    if differs != 0 || !header_sum_v4(head).is_valid() {
         return None;
     }
-    let total = (third as u16).swap_bytes();
+    let total = u16::from_be_bytes([head[L3 + 2], head[L3 + 3]]);
     // The largest frames that the length field allows end behind what offsets can say.
     let end = total.checked_add(L3 as u16)?;
     let packet = bytes.get(..usize::from(end))?;
     let rest = packet.get(head.len()..)?;
-    let protocol = (third >> 56) as u8;
+    let sum = Sum::new().add_word(addresses);
+    let protocol = head[L3 + 9];
     let kind = if protocol == protocol::TCP { Kind::TcpV4 } else { Kind::UdpV4 };
     let segment = transport(head, L4_OVER_V4, protocol, packet.len() - L4_OVER_V4)?;
     if verify && segment.is_summed && !is_sum_right(sum, segment, packet, rest) {
         return None;
     }
     Some((Plain { kind, end }, KeyV4 { addresses, ports: half_word(head, L4_OVER_V4), protocol }))
+}
+
+/// 0 where an Ethernet header is one of IPv4, and the header behind it one without options, of no fragment, and without these bits in its
+/// service field.
+#[inline(always)]
+pub(crate) fn differs_v4<const N: usize>(head: &[u8; N], service: u8) -> u32 {
+    // Ethertype, version and length, the service field.
+    const KIND: u32 = 0x0045_0008;
+    const KIND_LOOKED_AT: u32 = 0x00ff_ffff;
+    // Identification, flags and fragment offset.
+    const FRAGMENTED: u32 = (0xff00 | !DONT_FRAGMENT as u32 & 0xff) << 16;
+    let kind = (half_word(head, L3 - 2) ^ KIND) & (KIND_LOOKED_AT | u32::from(service) << 24);
+    kind | half_word(head, L3 + 4) & FRAGMENTED
+}
+
+/// The sum of an IPv4 header without options.
+#[inline(always)]
+pub(crate) fn header_sum_v4<const N: usize>(head: &[u8; N]) -> Sum {
+    let [rest, addresses] = [word(head, L3 + 4), word(head, L3 + 12)];
+    Sum::new().add_word(addresses).add_word(rest).add_word(half_word(head, L3).into())
 }
 
 /// Looks at a frame that may be plain and over IPv6.
@@ -253,7 +265,7 @@ struct Segment {
 #[inline(always)]
 fn transport<const N: usize>(head: &[u8; N], l4: usize, protocol: u8, len: usize) -> Option<Segment> {
     let words = [word(head, l4), word(head, l4 + 8)];
-    let [_, to, length, checksum] = [0, 16, 32, 48].map(|shift| (words[0] >> shift) as u16);
+    let (to, length, checksum) = ((words[0] >> 16) as u16, (words[0] >> 32) as u16, (words[0] >> 48) as u16);
     let is_summed = match protocol {
         protocol::TCP => true,
         protocol::UDP if to != 0 && usize::from(length.swap_bytes()) == len => checksum != 0,

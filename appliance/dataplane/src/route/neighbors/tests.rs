@@ -523,7 +523,7 @@ proptest! {
             prop_assert_eq!(queued, waiting.len());
             let in_use = (0..8).filter(|&entry| table.timers.state(entry) != State::Free);
             let (known, unknown): (Vec<u16>, Vec<u16>) =
-                in_use.partition(|&entry| table.faces[usize::from(entry)].mac.is_some());
+                in_use.partition(|&entry| table.faces[usize::from(entry)].mac().is_some());
             prop_assert_eq!(known.len() + unknown.len(), table.len());
             prop_assert_eq!(unknown.len(), table.unresolved);
             for entry in known.iter().chain(&unknown) {
