@@ -16,7 +16,7 @@ use pmd_shim::Frame;
 
 /// Flows looked at in one call. Each packet of a burst can have made one, and each is looked at twice before it ends, or more often where
 /// timeouts are long: they end as fast as they begin.
-const BUDGET: usize = 2 * pmd_shim::BURST;
+const BUDGET: usize = 3 * pmd_shim::BURST;
 
 /// Backends whose connections are to be cut, and how far the search for these has come.
 #[derive(Debug, Default)]

@@ -161,7 +161,7 @@ pub(super) struct Firsts {
 }
 
 /// A flow's lifetime is over after so many packets: before its own comes again.
-const LIVE: u64 = traffic::CAPTURE as u64 * 3 / 4;
+const LIVE: u64 = traffic::CAPTURE as u64 / 2;
 /// What passes from one packet to the next.
 const PACKET_NS: u64 = LIFETIME_MS * 1_000_000 / LIVE;
 
