@@ -14,9 +14,10 @@ use arrayvec::ArrayVec;
 use core::time::Duration;
 use pmd_shim::Frame;
 
-/// Flows looked at in one call. Each packet of a burst can have made one, and each is looked at twice before it ends, or more often where
-/// timeouts are long: they end as fast as they begin.
-const BUDGET: usize = 3 * pmd_shim::BURST;
+/// Flows ended, or looked at, in one call.
+const BUDGET: usize = 64;
+/// So many times as many where flows end: each packet of a burst can have made one, so that they end as fast as they begin.
+const ROUNDS: usize = 3;
 
 /// Backends whose connections are to be cut, and how far the search for these has come.
 #[derive(Debug, Default)]
@@ -108,6 +109,16 @@ impl Drains {
 impl<F: Frame> Pipeline<F> {
     /// Ends flows whose idle timeout is over.
     pub(super) fn expire_flows<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
+        for _ in 0..ROUNDS {
+            if self.expire_some(now, tx) == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Ends some of them; how many.
+    #[inline(never)]
+    fn expire_some<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) -> usize {
         let mut farewells: ArrayVec<Farewell, BUDGET> = ArrayVec::new();
         let half_opens = &self.proxy.half_opens;
         let ended = self.flows.expire(now, BUDGET, |view| {
@@ -121,6 +132,7 @@ impl<F: Frame> Pipeline<F> {
         for farewell in &farewells {
             self.reset_both(farewell, now, tx);
         }
+        ended
     }
 
     /// Cuts the connections of backends whose drain period is over, a few records a call.
