@@ -6,7 +6,7 @@
 
 use super::burst::Slot;
 use super::fast::{Exit, Lane, edit, ip_hops};
-use super::syn_lane::{key, options};
+use super::fields::{key, options};
 use super::{Departure, Outcome, Pipeline};
 use crate::addr::Addr;
 use crate::bearings::{Bearing, Role};

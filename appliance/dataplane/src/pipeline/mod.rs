@@ -14,6 +14,7 @@ mod errors;
 mod fast;
 #[cfg(test)]
 mod fast_tests;
+mod fields;
 mod first_lane;
 #[cfg(test)]
 mod first_lane_tests;
@@ -36,6 +37,7 @@ mod spliced;
 mod spliced_lane;
 #[cfg(test)]
 mod spliced_lane_tests;
+mod syn_answer;
 mod syn_lane;
 #[cfg(test)]
 mod syn_lane_tests;

@@ -7,22 +7,22 @@
 
 use super::burst::Slot;
 use super::fast::{Exit, Lane};
+use super::fields::{is_well_formed, key, key_v4, key_v6, options, source};
+use super::syn_answer::answer;
 use super::{Outcome, Pipeline};
-use crate::addr::{Addr, Family};
+use crate::addr::Family;
 use crate::emit::NotWritten;
-use crate::emit::syn_ack::{self, More, SynAck};
+use crate::emit::syn_ack;
 use crate::host::Local;
 use crate::lb::Asking;
 use crate::policy::{Context, Decision, Policy};
 use crate::snapshot::Snapshot;
 use crate::sources::{SourceId, Sources};
-use crate::synproxy::{
-    self, Batch, Cookies, Floods, Offer, Place, Proxy, Reflection, SynOptions, cookie, options,
-};
+use crate::synproxy::{Batch, Cookies, Floods, Place, Proxy, Reflection, SynOptions, cookie};
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, Verdict};
-use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
-use crate::wire::{self, FlowKey, TCP_HEADER_LEN, TcpFlags, protocol};
+use crate::wire::plain::{self, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
+use crate::wire::{FlowKey, TCP_HEADER_LEN, TcpFlags};
 use nva_config::{Access, SynProxyMode};
 use pmd_shim::{BURST, Burst, Frame};
 
@@ -32,10 +32,6 @@ const GATES: usize = 64;
 const JUDGED: usize = 1024;
 /// Spreads places over both (2^64 by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// ECN-Echo and Congestion Window Reduced (RFC 3168, 6.1).
-const ECE: u8 = 0x40;
-const CWR: u8 = 0x80;
 
 /// What is read of a packet at once: as far as the fixed part of its TCP header.
 const V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
@@ -459,149 +455,5 @@ impl<F: Frame> Pipeline<F> {
         }
         counters.syn.cookies_sent += 1;
         Some(candidate.ended(Verdict::Reply(None)))
-    }
-}
-
-/// The answer to a SYN of this hash and these flags.
-#[inline(always)]
-fn answer<const V6: bool>(cookies: &Cookies, question: (u64, u8), syn: &SynOptions, offer: &Offer) -> SynAck {
-    match (syn, offer) {
-        // What nearly all clients and backends agree to: of these nothing is left to be asked.
-        (
-            &SynOptions { mss: Some(mss), window_scale: Some(own), timestamps: Some(theirs), .. },
-            &Offer { window_scale: Some(promised), timestamps: true, .. },
-        ) => {
-            let syn =
-                SynOptions { mss: Some(mss), window_scale: Some(own), timestamps: Some(theirs), ..*syn };
-            let offer = Offer { window_scale: Some(promised), timestamps: true, ..*offer };
-            agree::<V6>(cookies, question, &syn, &offer)
-        }
-        _ => agree_rarely::<V6>(cookies, question, syn, offer),
-    }
-}
-
-#[inline(never)]
-fn agree_rarely<const V6: bool>(
-    cookies: &Cookies,
-    question: (u64, u8),
-    syn: &SynOptions,
-    offer: &Offer,
-) -> SynAck {
-    agree::<V6>(cookies, question, syn, offer)
-}
-
-#[inline(always)]
-#[expect(clippy::manual_map, reason = "a closure that is used twice is not inlined")]
-fn agree<const V6: bool>(
-    cookies: &Cookies,
-    (hash, flags): (u64, u8),
-    syn: &SynOptions,
-    offer: &Offer,
-) -> SynAck {
-    let family = if V6 { Family::V6 } else { Family::V4 };
-    let theirs = match syn.timestamps {
-        Some((theirs, _)) if offer.timestamps => Some(theirs),
-        _ => None,
-    };
-    let (scale, promised) = match (syn.window_scale, offer.window_scale) {
-        (Some(own), Some(promised)) => (Some(own), Some(promised)),
-        _ => (None, None),
-    };
-    let sack = syn.sack_permitted & offer.sack;
-    let ecn = (flags & (ECE | CWR) == ECE | CWR) & offer.ecn & theirs.is_some();
-    let more = match theirs {
-        Some(_) => Some(synproxy::More { scale, promised, sack, ecn }),
-        None => None,
-    };
-    let cookie = cookies.bake_of(hash, family, syn.mss, more);
-    SynAck {
-        seq: cookie.seq,
-        flags: if ecn { ECE } else { 0 },
-        mss: offer.mss,
-        more: match theirs {
-            Some(theirs) => Some(More {
-                timestamps: (cookie.timestamp, theirs),
-                window_scale: promised,
-                sack_permitted: sack,
-            }),
-            None => None,
-        },
-    }
-}
-
-/// Whether a segment that ends at `end` has all of its header, and no options, or those of nearly all segments.
-#[inline(always)]
-fn is_well_formed<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> bool {
-    let behind = usize::from(end).checked_sub(N);
-    behind.is_some_and(|len| match head[N - TCP_HEADER_LEN + 12] >> 4 {
-        5 => true,
-        8 => len >= wire::TIMESTAMP_AND_PADDING_LEN && rest.starts_with(&wire::TIMESTAMP_AND_PADDING),
-        _ => false,
-    })
-}
-
-/// The options of a SYN, if they are well-formed and it is not signed.
-#[inline(always)]
-pub(super) fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
-    // Those of Linux: segment size, SACK, timestamp, padding, window scale.
-    const LINUX: [u64; 2] = [0x0a08_0204_0000_0402, 0x0003_0301];
-    const LOOKED_AT: [u64; 2] = [0xffff_ffff_0000_ffff, 0x00ff_ffff];
-    let len = usize::from(head[N - TCP_HEADER_LEN + 12] >> 4) * 4;
-    let len = len.checked_sub(TCP_HEADER_LEN)?;
-    let options = rest.get(..len).filter(|_| N + len <= usize::from(end))?;
-    if let Ok(linux) = <&[u8; 20]>::try_from(options) {
-        let first = plain::word(linux, 0);
-        let last = u64::from(plain::half_word(linux, 16));
-        if (first ^ LINUX[0]) & LOOKED_AT[0] | (last ^ LINUX[1]) & LOOKED_AT[1] == 0 {
-            let value = plain::half_word(linux, 8).swap_bytes();
-            let echo = plain::half_word(linux, 12).swap_bytes();
-            return Some(SynOptions {
-                mss: Some(((first >> 16) as u16).swap_bytes()),
-                window_scale: Some(((last >> 24) as u8).min(options::SCALE_MAX)),
-                sack_permitted: true,
-                timestamps: Some((value, echo)),
-                is_signed: false,
-            });
-        }
-    }
-    if options.is_empty() { Some(SynOptions::NONE) } else { any_options(options) }
-}
-
-#[inline(never)]
-fn any_options(options: &[u8]) -> Option<SynOptions> {
-    let read = wire::are_well_formed(options).then(|| SynOptions::read(options))?;
-    (!read.is_signed).then_some(read)
-}
-
-#[inline(always)]
-fn source<const V6: bool, const N: usize>(head: &[u8; N]) -> Addr {
-    key::<V6, true, N>(head).src
-}
-
-#[inline(always)]
-fn key_v4<const N: usize>(head: &[u8; N]) -> KeyV4 {
-    let (addresses, ports) = (plain::word(head, L3 + 12), plain::half_word(head, L4_OVER_V4));
-    KeyV4 { addresses, ports, protocol: protocol::TCP }
-}
-
-#[inline(always)]
-fn key_v6<const N: usize>(head: &[u8; N]) -> KeyV6 {
-    let [src, dst] = [L3 + 8, L3 + 24];
-    let addresses = [
-        plain::word(head, src),
-        plain::word(head, src + 8),
-        plain::word(head, dst),
-        plain::word(head, dst + 8),
-    ];
-    KeyV6 { addresses, ports: plain::half_word(head, L4_OVER_V6), protocol: protocol::TCP }
-}
-
-/// The key of a plain packet.
-#[inline(always)]
-pub(super) fn key<const V6: bool, const TCP: bool, const N: usize>(head: &[u8; N]) -> FlowKey {
-    let protocol = if TCP { protocol::TCP } else { protocol::UDP };
-    match V6 {
-        true => KeyV6 { protocol, ..key_v6(head) }.flow_key(),
-        false => KeyV4 { protocol, ..key_v4(head) }.flow_key(),
     }
 }
