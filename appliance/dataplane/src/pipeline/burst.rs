@@ -246,8 +246,8 @@ impl<F: Frame> Pipeline<F> {
         // Into a segment answers go through the stages.
         let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
         let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane, now);
-        let are_any_lacked = slots.iter().take(burst.len()).any(|slot| slot.hash.is_without_guess());
-        let has_firsts = are_any_lacked && !is_segment && self.look_for_firsts(burst, slots, &lane);
+        let are_any_lacked = slots.iter().take(burst.len()).any(|slot| slot.hash.was_lacked());
+        let has_firsts = are_any_lacked && !is_segment && self.look_for_firsts(burst, slots, &lane, has_syns);
         let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
         for (index, slot) in slots.iter().enumerate() {

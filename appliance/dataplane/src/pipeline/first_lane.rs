@@ -163,10 +163,17 @@ fn dropped(reason: DropReason) -> Outcome {
 }
 
 impl<F: Frame> Pipeline<F> {
-    /// Looks at those packets of a burst for which no record was found. `false`: none is for the lane.
+    /// Looks at those packets of a burst for which there is surely no record, but not at those that are for the lane of floods, if it
+    /// `has_syns`. `false`: none is for this lane.
     #[inline(never)]
-    pub(super) fn look_for_firsts(&mut self, burst: &Burst<F>, slots: &[Slot; BURST], lane: &Lane) -> bool {
-        let Self { snapshot, firsts, exits, flows, neighbors, .. } = self;
+    pub(super) fn look_for_firsts(
+        &mut self,
+        burst: &Burst<F>,
+        slots: &[Slot; BURST],
+        lane: &Lane,
+        has_syns: bool,
+    ) -> bool {
+        let Self { snapshot, firsts, syns, exits, flows, neighbors, .. } = self;
         let known = Known {
             lane,
             exits,
@@ -185,7 +192,7 @@ impl<F: Frame> Pipeline<F> {
             let candidate = &mut firsts.candidates[place % BURST];
             candidate.fate = Fate::Stages;
             let Some(Plain { kind, end }) = slot.plain else { continue };
-            if !slot.hash.is_without_guess() {
+            if !slot.hash.was_lacked() || has_syns && syns.takes(place) {
                 continue;
             }
             let packet = (frame.bytes(), end);

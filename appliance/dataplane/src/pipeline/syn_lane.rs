@@ -168,6 +168,12 @@ impl SynLane {
         self.is_judged_by_port = is_judged_by_port;
     }
 
+    /// The packet at this place of the burst that was looked at last is for the lane.
+    #[inline(always)]
+    pub(super) fn takes(&self, place: usize) -> bool {
+        self.candidates[place % BURST].what != What::Other
+    }
+
     /// The first look at a plain TCP packet that ends at `end`. `false`: it is for the stages.
     #[inline(always)]
     fn look<const V6: bool, const N: usize>(
