@@ -381,11 +381,11 @@ impl FlowTable {
     }
 
     /// Ends flows whose time is over; each is given to `ended` and then removed. Each flow looked at takes one from `budget`, also
-    /// one that lives on; when it runs out, the next call goes on from there. Returns how many ended.
-    pub fn expire(&mut self, now: Time, mut budget: usize, mut ended: impl FnMut(FlowView<'_>)) -> usize {
+    /// one that lives on; when it is used up, the next call goes on from there. Returns how many ended.
+    pub fn expire(&mut self, now: Time, budget: &mut usize, mut ended: impl FnMut(FlowView<'_>)) -> usize {
         let mut count = 0;
         while let Some(index) =
-            self.wheel.pop(tick_at(now), &mut budget, |flow| self.flows[flow as usize].deadline)
+            self.wheel.pop(tick_at(now), budget, |flow| self.flows[flow as usize].deadline)
         {
             ended(self.view_at(index));
             self.vacate(index);

@@ -14,9 +14,10 @@ use arrayvec::ArrayVec;
 use core::time::Duration;
 use pmd_shim::Frame;
 
-/// Flows ended, or looked at, in one call.
+/// Flows ended, or looked at, at once.
 const BUDGET: usize = 64;
-/// So many times as many where flows end: each packet of a burst can have made one, so that they end as fast as they begin.
+/// So many times as many where more are waiting: each packet of a burst can have made a flow, and each flow is looked at twice before it
+/// ends, or more often where timeouts are long. So they end as fast as they begin.
 const ROUNDS: usize = 3;
 
 /// Backends whose connections are to be cut, and how far the search for these has come.
@@ -110,18 +111,19 @@ impl<F: Frame> Pipeline<F> {
     /// Ends flows whose idle timeout is over.
     pub(super) fn expire_flows<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) {
         for _ in 0..ROUNDS {
-            if self.expire_some(now, tx) == 0 {
+            if self.expire_some(now, tx) {
                 break;
             }
         }
     }
 
-    /// Ends some of them; how many.
+    /// Ends some of them; whether these were all.
     #[inline(never)]
-    fn expire_some<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) -> usize {
+    fn expire_some<T: Transmit<F>>(&mut self, now: Time, tx: &mut T) -> bool {
         let mut farewells: ArrayVec<Farewell, BUDGET> = ArrayVec::new();
         let half_opens = &self.proxy.half_opens;
-        let ended = self.flows.expire(now, BUDGET, |view| {
+        let mut budget = BUDGET;
+        let ended = self.flows.expire(now, &mut budget, |view| {
             let is_half_open = view.flow.is_spliced() && view.splice.terms.is_half_open();
             if view.tcp_reset() || is_half_open {
                 farewells.extend(Farewell::of(&view, half_opens));
@@ -132,7 +134,7 @@ impl<F: Frame> Pipeline<F> {
         for farewell in &farewells {
             self.reset_both(farewell, now, tx);
         }
-        ended
+        budget > 0
     }
 
     /// Cuts the connections of backends whose drain period is over, a few records a call.

@@ -164,7 +164,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Forgets what the kernel began and nobody went on with.
     pub(super) fn expire_asked(&mut self, now: Time) {
-        self.asked.expire(now, BUDGET, |_| {});
+        self.asked.expire(now, &mut { BUDGET }, |_| {});
     }
 
     /// A frame of the kernel waited for a neighbour in vain.

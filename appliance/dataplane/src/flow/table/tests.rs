@@ -270,7 +270,7 @@ fn ends_flows_by_their_class() {
     table.insert(of(60, protocol::UDP), Time(0)).expect("inserts");
     let mut ended = Vec::new();
     while let Some(at) = table.next_expiry() {
-        table.expire(at, 100, |view| ended.push((at.0 / SECOND, view.flow.key(Side::Initiator).src)));
+        table.expire(at, &mut 100, |view| ended.push((at.0 / SECOND, view.flow.key(Side::Initiator).src)));
     }
     assert_eq!(ended.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [10, 20, 20, 30, 60]);
     assert!(table.is_empty());
@@ -282,12 +282,12 @@ fn never_ends_a_flow_early_and_at_most_a_tick_late() {
     for start in [0, 1, 5_000_000, 9_999_999, 10_000_000, 123_456_789] {
         table.insert(plain(key(1, 1, 2, 2)), Time(start)).expect("inserts");
         let due = start + 60 * SECOND;
-        assert_eq!(table.expire(Time(due - 1), 10, |_| {}), 0);
-        assert_eq!(table.expire(Time(due + 9_999_999), 10, |_| {}), 1);
+        assert_eq!(table.expire(Time(due - 1), &mut 10, |_| {}), 0);
+        assert_eq!(table.expire(Time(due + 9_999_999), &mut 10, |_| {}), 1);
         table = self::table(10);
     }
     table.insert(plain(key(1, 1, 2, 2)), Time(0)).expect("inserts");
-    assert_eq!(table.expire(Time(60 * SECOND), 10, |_| {}), 1, "a whole second is exact");
+    assert_eq!(table.expire(Time(60 * SECOND), &mut 10, |_| {}), 1, "a whole second is exact");
 }
 
 #[test]
@@ -309,12 +309,12 @@ fn packets_keep_a_flow_and_closing_shortens_its_life() {
     assert_eq!(pass(&mut table, Responder, tcp(500, 101, TcpFlags::SYN | TcpFlags::ACK), 1), at(11));
     assert_eq!(pass(&mut table, Initiator, tcp(101, 501, TcpFlags::ACK), 2), at(2 + 301));
     assert_eq!(table.flow(id).class(), Class::TcpEstablished);
-    assert_eq!(table.expire(at(200), 10, |_| {}), 0);
+    assert_eq!(table.expire(at(200), &mut 10, |_| {}), 0);
     assert_eq!(pass(&mut table, Responder, tcp(501, 101, TcpFlags::RST), 200), at(215));
-    assert_eq!(table.expire(Time(at(215).0 - 1), 10, |_| {}), 0);
+    assert_eq!(table.expire(Time(at(215).0 - 1), &mut 10, |_| {}), 0);
     let mut seen = None;
     assert_eq!(
-        table.expire(at(215), 10, |view| seen = Some((view.tally(Initiator), view.tally(Responder)))),
+        table.expire(at(215), &mut 10, |view| seen = Some((view.tally(Initiator), view.tally(Responder)))),
         1
     );
     assert_eq!(seen, Some((Tally { packets: 1, bytes: 40 }, Tally { packets: 2, bytes: 80 })));
@@ -338,7 +338,7 @@ fn new_timeouts_hold_from_the_next_packet() {
     assert_eq!(table.expires(id), Time(60 * SECOND));
     table.account(id, Side::Initiator, 40, Time(SECOND));
     assert_eq!(table.expires(id), Time(2 * SECOND));
-    assert_eq!(table.expire(Time(2 * SECOND), 1, |_| {}), 1);
+    assert_eq!(table.expire(Time(2 * SECOND), &mut 1, |_| {}), 1);
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn expiry_keeps_to_its_budget() {
     }
     let mut calls = 0;
     while !table.is_empty() {
-        assert!(table.expire(Time(61 * SECOND), 32, |_| {}) <= 32);
+        assert!(table.expire(Time(61 * SECOND), &mut 32, |_| {}) <= 32);
         calls += 1;
         assert!(calls < 200);
     }
@@ -483,7 +483,7 @@ proptest! {
                 Step::Wait(ms) => {
                     now_ms += ms;
                     let mut ended = Vec::new();
-                    table.expire(Time::from_millis(now_ms), usize::MAX, |view| ended.push(view.flow.key(Side::Initiator)));
+                    table.expire(Time::from_millis(now_ms), &mut { usize::MAX }, |view| ended.push(view.flow.key(Side::Initiator)));
                     let mut due: Vec<_> = oracle.flows.iter()
                         .filter(|(_, (_, _, deadline))| *deadline <= now_ms)
                         .map(|(number, (_, keys, _))| (*number, keys[0]))
