@@ -168,9 +168,8 @@ fn a_full_transmit_ring_refuses_and_goes_on_when_the_link_does() {
     assert!(counters.errors > 0, "the link is down");
     assert_eq!(out.in_use(), 288 + 64);
     peer.run("ip link set p0 up");
-    // What waits goes as soon as the worker has nothing else to do.
-    let mut burst = Burst::new();
-    assert_eq!(sender.rx[0].receive(&mut burst), 0);
+    // What waits goes as soon as the worker has nothing else to do. A kernel may speak up at a link that is up again.
+    sender.rx[0].receive(&mut Burst::new());
     let frames = receive_until(&mut receiver, |frames| frames.len() == 64);
     assert!(frames.iter().map(number).eq(0..64), "{}", frames.len());
     assert_eq!(send(&mut sender, &out, 1000, 64), 0);
