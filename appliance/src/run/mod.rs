@@ -81,13 +81,16 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
         complain(Style::stderr().warn(format_args!("{}: {stranger}", config.name)));
     }
     let seed = seed()?;
+    // Before the devices are touched.
+    let metrics = config.management.as_ref().and_then(|management| management.metrics);
+    let metrics = metrics.map(Metrics::bind).transpose()?;
     #[cfg(feature = "dpdk")]
     if config.ports.iter().any(|port| port.driver == nva_config::Driver::Dpdk) {
         let opened = open::open_dpdk(&config, &cores, seed)?;
-        return forward(args, &signals, config, cores, seed, opened);
+        return forward(args, &signals, config, cores, seed, metrics, opened);
     }
     let opened = open::open_kernel(&config, &cores, seed)?;
-    forward(args, &signals, config, cores, seed, opened)
+    forward(args, &signals, config, cores, seed, metrics, opened)
 }
 
 /// Forwards between open ports until it is told to end.
@@ -97,6 +100,7 @@ fn forward<R, T, P>(
     config: Config,
     cores: Vec<CoreId>,
     seed: [u8; 16],
+    metrics: Option<Metrics>,
     opened: Opened<R, T, P>,
 ) -> Result<(), Failure>
 where
@@ -106,8 +110,6 @@ where
 {
     let path = args.socket.clone().unwrap_or_else(|| socket::default_path(&config.name));
     let socket = ControlSocket::bind(&path)?;
-    let metrics = config.management.as_ref().and_then(|management| management.metrics);
-    let metrics = metrics.map(Metrics::bind).transpose()?;
 
     let epoch = Instant::now();
     let Opened { links, mut drivers, placements, queues, held, guards } = opened;
