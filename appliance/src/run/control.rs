@@ -194,8 +194,7 @@ fn needs_restart(old: &Config, new: &Config, links: &[Link]) -> Vec<String> {
     differ("dataplane.idle", old.dataplane.idle != new.dataplane.idle);
     differ("dataplane.dpdk", old.dataplane.dpdk != new.dataplane.dpdk);
     differ("dataplane.flow_capacity", old.dataplane.flow_capacity != new.dataplane.flow_capacity);
-    let metrics = |config: &Config| config.management.as_ref().and_then(|management| management.metrics);
-    differ("management.metrics.listen", metrics(old) != metrics(new));
+    differ("management.metrics.listen", old.metrics() != new.metrics());
     let ports = |config: &Config| -> Vec<(String, Driver, String)> {
         config.ports.iter().map(|port| (port.name.clone(), port.driver, port.device.clone())).collect()
     };

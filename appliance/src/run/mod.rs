@@ -82,8 +82,7 @@ fn try_run(args: &RunArgs) -> Result<(), Failure> {
     }
     let seed = seed()?;
     // Before the devices are touched.
-    let metrics = config.management.as_ref().and_then(|management| management.metrics);
-    let metrics = metrics.map(Metrics::bind).transpose()?;
+    let metrics = config.metrics().map(Metrics::bind).transpose()?;
     #[cfg(feature = "dpdk")]
     if config.ports.iter().any(|port| port.driver == nva_config::Driver::Dpdk) {
         let opened = open::open_dpdk(&config, &cores, seed)?;
@@ -345,7 +344,7 @@ fn welcome(control: &Control) -> String {
     let mut text: String = ports
         .map(|(port, driver)| format!("{}: port {}: {}, {driver}\n", config.name, port.name, port.device))
         .collect();
-    if let Some(address) = config.management.as_ref().and_then(|management| management.metrics) {
+    if let Some(address) = config.metrics() {
         text.push_str(&format!("{}: metrics at http://{address}{}\n", config.name, metrics::PATH));
     }
     text.push_str(&format!("{}: forwarding on {}\n", config.name, counted(config.ports.len(), "port")));

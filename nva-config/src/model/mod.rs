@@ -116,6 +116,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// `management.metrics.listen`: where metrics are read, if anywhere.
+    pub fn metrics(&self) -> Option<std::net::SocketAddr> {
+        self.management.as_ref()?.metrics
+    }
+}
+
 /// From a key path to its place in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {

@@ -49,23 +49,24 @@ fn find(node: &Node, path: &str) -> Option<Place> {
     match &node.value {
         Value::Map(entries) => entries.iter().find_map(|entry| {
             // Names, which are keys too, may have dots in them.
-            let rest = path.strip_prefix(&*entry.key)?;
-            match rest.strip_prefix('.') {
-                _ if rest.is_empty() => Some(entry.at),
-                Some(below) => find(&entry.node, below),
-                None => find(&entry.node, rest).filter(|_| rest.starts_with('[')),
-            }
+            find_below(entry.at, &entry.node, path.strip_prefix(&*entry.key)?)
         }),
         Value::List(items) => {
             let (number, rest) = path.strip_prefix('[')?.split_once(']')?;
             let item = items.get(number.parse::<usize>().ok().filter(|n| n.to_string() == number)?)?;
-            match rest.strip_prefix('.') {
-                _ if rest.is_empty() => Some(item.at),
-                Some(below) => find(item, below),
-                None => find(item, rest).filter(|_| rest.starts_with('[')),
-            }
+            find_below(item.at, item, rest)
         }
         Value::Null | Value::Scalar { .. } | Value::Bad => None,
+    }
+}
+
+/// The same for what is left of a path that has led to a node, whose key or element stands at `at`.
+fn find_below(at: Place, node: &Node, rest: &str) -> Option<Place> {
+    match rest.strip_prefix('.') {
+        _ if rest.is_empty() => Some(at),
+        Some(below) => find(node, below),
+        None if rest.starts_with('[') => find(node, rest),
+        None => None,
     }
 }
 

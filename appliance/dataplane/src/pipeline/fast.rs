@@ -131,12 +131,6 @@ impl Exit {
     pub(super) fn mac(&self) -> MacWord {
         self.mac
     }
-
-    /// The longest IP packet that leaves by it without the stages.
-    #[inline(always)]
-    pub(super) fn room(&self) -> u16 {
-        self.mtu
-    }
 }
 
 impl<F: Frame> Pipeline<F> {

@@ -12,6 +12,7 @@ use crate::time::Time;
 use crate::verdict::PortId;
 use crate::wire::testing::{FrameBuilder, STATION};
 use crate::wire::{FlowKey, TcpFlags, protocol};
+use core::ops::Range;
 use core::time::Duration;
 use nva_config::Source;
 use pmd_shim::{Burst, ChecksumStatus, Frame, RxOffload};
@@ -87,14 +88,52 @@ load_balancers:
             }
         }
     }
-    let source = Source { path: "fast.yaml".into(), text: text.into_bytes() };
+    let inner_mtu = if variant & 4 == 0 { 1500 } else { 600 };
+    compile(text, inner_mtu, variant & 8 != 0, (generation, names))
+}
+
+/// A configuration of two ports, the inner one on a link that carries packets of this length. `is_any_down`: backends are whose names begin
+/// with b.
+pub(super) fn compile(
+    text: String,
+    inner_mtu: u16,
+    is_any_down: bool,
+    (generation, names): (u32, &mut Names),
+) -> Arc<Snapshot> {
+    let source = Source { path: "twins.yaml".into(), text: text.into_bytes() };
     let config = nva_config::load(&[source], None).unwrap_or_else(|problems| {
         panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
     });
-    let inner_mtu = if variant & 4 == 0 { 1500 } else { 600 };
     let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: inner_mtu }];
-    let down = |_: &str, backend: &str| variant & 8 != 0 && backend.starts_with('b');
+    let down = |_: &str, backend: &str| is_any_down && backend.starts_with('b');
     Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &down, names, generation }))
+}
+
+/// What comes of each seed; one that panics is named.
+pub(super) fn of_each<T>(seeds: Range<u64>, run: fn(u64) -> T) -> impl Iterator<Item = T> {
+    seeds.map(move |seed| std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed}")))
+}
+
+/// What comes in by each port.
+pub(super) type Frames = [Vec<(Vec<u8>, RxOffload)>; 2];
+
+/// Some frames of so many conversations, of few of these at once, so that one flow's packets follow each other.
+pub(super) fn some_frames(
+    random: &mut Random,
+    talks: usize,
+    mut frame: impl FnMut(usize, &mut Random) -> (PortId, Vec<u8>),
+) -> Frames {
+    let mut frames = Frames::default();
+    for _ in 0..random.pick(&[1, 1, 3, 8, 20]) {
+        let talk = random.below(talks);
+        for _ in 0..1 + random.below(3) {
+            let (port, mut frame) = frame(talk, random);
+            damage(&mut frame, random);
+            let port = if random.once_in(50) { PortId(1 - port.0) } else { port };
+            frames[port.index()].push((frame, offload(random)));
+        }
+    }
+    frames
 }
 
 /// SplitMix64.
@@ -226,6 +265,15 @@ impl Twins {
         assert_eq!(flows(one), flows(other));
         assert_eq!(one.next_timer(), other.next_timer());
         fast.sent
+    }
+
+    /// What comes in by both ports, in bursts.
+    pub(super) fn receive(&mut self, frames: &Frames) {
+        for (frames, port) in frames.iter().zip([OUTSIDE, INSIDE]) {
+            for frames in frames.chunks(pmd_shim::BURST) {
+                self.process(port, frames);
+            }
+        }
     }
 
     pub(super) fn process(
@@ -458,23 +506,7 @@ fn run(seed: u64) -> [u64; 8] {
 
 /// Some frames that come in through one port.
 fn burst(twins: &mut Twins, talks: &mut [Talk], random: &mut Random) {
-    let count = random.pick(&[1, 1, 3, 8, 20]);
-    let mut frames: [Vec<(Vec<u8>, RxOffload)>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..count {
-        // Few conversations a burst, so that one flow's packets follow each other.
-        let talk = random.below(talks.len());
-        for _ in 0..1 + random.below(3) {
-            let (port, mut frame) = talks[talk].frame(random);
-            damage(&mut frame, random);
-            let port = if random.once_in(50) { PortId(1 - port.0) } else { port };
-            frames[port.index()].push((frame, offload(random)));
-        }
-    }
-    for (frames, port) in frames.iter().zip([OUTSIDE, INSIDE]) {
-        for frames in frames.chunks(pmd_shim::BURST) {
-            twins.process(port, frames);
-        }
-    }
+    twins.receive(&some_frames(random, talks.len(), |talk, random| talks[talk].frame(random)));
     // Where the targets are now.
     for flow in flows(&twins.pipelines[0]) {
         let same = |talk: &&mut Talk| {
@@ -490,11 +522,8 @@ fn burst(twins: &mut Twins, talks: &mut [Talk], random: &mut Random) {
 
 #[test]
 fn with_and_without_the_fast_lane_all_is_the_same() {
-    let seeds = 0..60;
     let mut rides = [0; 8];
-    for seed in seeds {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let Ok(more) = result else { panic!("seed {seed}") };
+    for more in of_each(0..60, run) {
         rides.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
     assert!(rides.iter().all(|rides| *rides > 10), "by kind, untranslated and translated: {rides:?}");

@@ -362,16 +362,13 @@ impl Candidate {
             }
         }
         let context = Context { load_balanced: self.target.is_some() };
+        let location = self.target.map_or(key.dst, |target| target.address);
         self.judge = Judge::between(from.groups, at.groups, context);
         self.decision = match self.judge {
-            Judge::Several => {
-                let location = self.target.map_or(key.dst, |target| target.address);
-                snapshot.policy.decide_at(&self.translated, context, location)
-            }
+            Judge::Several => snapshot.policy.decide_at(&self.translated, context, location),
             _ => PASSES,
         };
         let ip_len = usize::from(end) - L3;
-        let location = self.target.map_or(key.dst, |target| target.address);
         self.ways = known.ways(neighbors, lately, [(at, location), (from, key.src)]);
         let is_too_long = |(to, _): &(Departure, _)| ip_len > known.room(to.port);
         if ip_hops::<V6, N>(head) <= 1 || self.ways.as_ref().is_some_and(is_too_long) {
@@ -444,7 +441,7 @@ impl Known<'_> {
     /// The longest IP packet that surely leaves by a port as it is.
     #[inline(always)]
     fn room(&self, port: PortId) -> usize {
-        self.exits.get(port.index()).map_or(0, |exit| exit.room().min(self.lane.room()).into())
+        self.exits.get(port.index()).map_or(0, |exit| exit.mtu().min(self.lane.room()).into())
     }
 }
 

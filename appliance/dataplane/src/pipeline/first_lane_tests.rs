@@ -1,15 +1,13 @@
 //! The lane of first packets held against the stages: the same traffic, once with lanes and once without, ends the same in every respect.
 
-use super::fast_tests::{Random, Twins, damage, offload, pad};
-use crate::addr::Mac;
+use super::fast_tests::{Random, Twins, compile, damage, of_each, offload, pad};
 use crate::names::Names;
-use crate::snapshot::{BuildOptions, Link, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::verdict::PortId;
 use crate::wire::TcpFlags;
-use crate::wire::testing::{FrameBuilder, STATION};
+use crate::wire::testing::FrameBuilder;
 use core::fmt::Write;
 use core::time::Duration;
-use nva_config::Source;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,13 +166,7 @@ security_groups:
             }
         }
     }
-    let source = Source { path: "first.yaml".into(), text: text.into_bytes() };
-    let config = nva_config::load(&[source], None).unwrap_or_else(|problems| {
-        panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
-    });
-    let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 600 }];
-    let down = |_: &str, backend: &str| variant >> 8 & 1 != 0 && backend.starts_with('b');
-    Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &down, names, generation }))
+    compile(text, 600, variant >> 8 & 1 != 0, (generation, names))
 }
 
 /// The first packet of a flow, usually a good one, and by which port it comes. What is tame is well-formed: what is not, and is for another
@@ -254,11 +246,7 @@ fn run(seed: u64) -> BTreeMap<String, u64> {
                         frames[port.index()].push((bytes.clone(), offload(&mut random)));
                     }
                 }
-                for (frames, port) in frames.iter().zip([OUTSIDE, INSIDE]) {
-                    for frames in frames.chunks(pmd_shim::BURST) {
-                        twins.process(port, frames);
-                    }
-                }
+                twins.receive(&frames);
             }
         }
         twins.pass_time(Duration::from_micros(random.next() % 20_000));
@@ -274,9 +262,7 @@ fn run(seed: u64) -> BTreeMap<String, u64> {
 #[test]
 fn with_and_without_the_lane_of_first_packets_all_is_the_same() {
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..60 {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let Ok(more) = result else { panic!("seed {seed}") };
+    for more in of_each(0..60, run) {
         more.into_iter().for_each(|(how, count)| *ended.entry(how).or_default() += count);
     }
     let refused = ["Spoofed", "Blocklisted", "DeniedByRule", "NoHealthyBackend", "FlowTableFull"];

@@ -5,7 +5,7 @@
 
 use super::Pipeline;
 use super::burst::Slot;
-use super::fast::{Lane, Seat, edit, l4, seat};
+use super::fast::{Lane, Seat, edit, ip_hops, l4, seat};
 use super::spliced::edits;
 use crate::emit::renumber::{Layout, renumber};
 use crate::emit::rewrite;
@@ -38,8 +38,7 @@ impl<F: Frame> Pipeline<F> {
         }
         let exit = self.exits.get(way.port.index())?;
         let ip_len = usize::from(plain.end) - L3;
-        let hops = head[if V6 { L3 + 7 } else { L3 + 8 }];
-        if hops <= 1 || ip_len > exit.mtu().into() {
+        if ip_hops::<V6, N>(head) <= 1 || ip_len > exit.mtu().into() {
             return None;
         }
         let layout = layout::<V6, N>(head, rest)?;

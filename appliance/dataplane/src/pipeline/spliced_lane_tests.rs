@@ -1,15 +1,14 @@
 //! The fast lane of spliced flows held against the stages: the same traffic, once with it and once without, ends the same in every respect.
 
-use super::fast_tests::{Random, Twins, damage, offload, pad};
+use super::fast_tests::{Random, Twins, compile, of_each, pad, some_frames};
 use crate::addr::Mac;
 use crate::names::Names;
-use crate::snapshot::{BuildOptions, Link, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::synproxy::SynOptions;
 use crate::verdict::PortId;
-use crate::wire::testing::{FrameBuilder, STATION};
+use crate::wire::testing::FrameBuilder;
 use crate::wire::{self, Packet, Parsed, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
 use core::time::Duration;
-use nva_config::Source;
 use pmd_shim::RxOffload;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,13 +61,8 @@ load_balancers:
   - {{name: s6, frontend: f6, protocol: tcp, port: 445, pool: p6, backend_port: 445, syn_proxy: always}}
 "#
     );
-    let source = Source { path: "spliced.yaml".into(), text: text.into_bytes() };
-    let config = nva_config::load(&[source], None).unwrap_or_else(|problems| {
-        panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
-    });
     let inner_mtu = if variant & 4 == 0 { 1500 } else { 1300 };
-    let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: inner_mtu }];
-    Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &|_, _| false, names, generation }))
+    compile(text, inner_mtu, false, (generation, names))
 }
 
 /// A segment that left.
@@ -256,29 +250,13 @@ fn run(seed: u64) -> [u64; 2] {
 
 /// Some frames that come in through both ports.
 fn burst(twins: &mut Twins, talks: &mut [Talk], random: &mut Random) {
-    let mut frames: [Vec<(Vec<u8>, RxOffload)>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..random.pick(&[1, 1, 3, 8, 20]) {
-        let talk = random.below(talks.len());
-        for _ in 0..1 + random.below(3) {
-            let (port, mut frame) = talks[talk].frame(random);
-            damage(&mut frame, random);
-            let port = if random.once_in(50) { PortId(1 - port.0) } else { port };
-            frames[port.index()].push((frame, offload(random)));
-        }
-    }
-    for (frames, port) in frames.iter().zip([OUTSIDE, INSIDE]) {
-        for frames in frames.chunks(pmd_shim::BURST) {
-            twins.process(port, frames);
-        }
-    }
+    twins.receive(&some_frames(random, talks.len(), |talk, random| talks[talk].frame(random)));
 }
 
 #[test]
 fn with_and_without_the_fast_lane_spliced_flows_are_the_same() {
     let mut rides = [0; 2];
-    for seed in 0..80 {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let Ok(more) = result else { panic!("seed {seed}") };
+    for more in of_each(0..80, run) {
         rides.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
     assert!(rides.iter().all(|rides| *rides > 2_000), "over IPv4 and IPv6: {rides:?}");

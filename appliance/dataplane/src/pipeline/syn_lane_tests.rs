@@ -1,16 +1,15 @@
 //! The lane of SYNs held against the stages: the same traffic, once with lanes and once without, ends the same in every respect.
 
-use super::fast_tests::{Random, Twins, damage, offload, pad};
+use super::fast_tests::{Random, Twins, compile, damage, of_each, offload, pad};
 use crate::addr::Mac;
 use crate::names::Names;
-use crate::snapshot::{BuildOptions, Link, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::synproxy::SynOptions;
 use crate::verdict::PortId;
-use crate::wire::testing::{FrameBuilder, STATION};
+use crate::wire::testing::FrameBuilder;
 use crate::wire::{self, Packet, Parsed, TCP_HEADER_LEN, Tcp, TcpFlags, Transport};
 use core::fmt::Write;
 use core::time::Duration;
-use nva_config::Source;
 use pmd_shim::RxOffload;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -148,13 +147,7 @@ load_balancers:
             }
         }
     }
-    let source = Source { path: "syn.yaml".into(), text: text.into_bytes() };
-    let config = nva_config::load(&[source], None).unwrap_or_else(|problems| {
-        panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
-    });
-    let links = [Link { mac: STATION, mtu: 1500 }, Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1400 }];
-    let down = |_: &str, backend: &str| variant >> 5 & 1 != 0 && backend.starts_with('b');
-    Arc::new(Snapshot::build(&config, BuildOptions { links: &links, down: &down, names, generation }))
+    compile(text, 1400, variant >> 5 & 1 != 0, (generation, names))
 }
 
 /// What the appliance asked, and of whom.
@@ -434,9 +427,7 @@ fn run(seed: u64) -> BTreeMap<String, u64> {
 #[test]
 fn with_and_without_the_lane_of_syns_all_is_the_same() {
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..40 {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let Ok(more) = result else { panic!("seed {seed}") };
+    for more in of_each(0..40, run) {
         more.into_iter().for_each(|(how, count)| *ended.entry(how).or_default() += count);
     }
     let refused = ["Spoofed", "Blocklisted", "SynRate", "DeniedByRule", "NoHealthyBackend", "NoRoute"];
