@@ -1,6 +1,6 @@
 //! The reports behind the control socket, made from what the workers show.
 
-use super::control::Control;
+use super::control::{Control, Moment};
 use super::mailbox::{FlowPage, FlowQuestion, Mailbox};
 use super::protocol::{
     Amount, Asking, Backend, Backends, End, FLOWS_MAX, Flow, Flows, HostTraffic, Port, Protection, Response,
@@ -30,14 +30,10 @@ const DEFAULT_PRIORITY_MIN: u16 = 65_000;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Counters of ports and workers.
-pub(super) fn stats(control: &Control) -> Stats {
-    let readings = control.readings();
-    let mut sum = super::board::Reading::default();
-    readings.iter().flatten().for_each(|reading| sum.add(reading));
-    let state = control.state();
-    let now = Instant::now();
-    let ports: Vec<Port> = state
-        .config
+pub(super) fn stats(moment: &mut Moment<'_>) -> Stats {
+    let tunnels = tunnels(&moment.config, &mut moment.names, &moment.sum.counters.tunnels);
+    let Moment { machine, config, sum, .. } = &*moment;
+    let ports: Vec<Port> = config
         .ports
         .iter()
         .enumerate()
@@ -49,34 +45,33 @@ pub(super) fn stats(control: &Control) -> Stats {
             Port {
                 port: port.name.clone(),
                 device: port.device.clone(),
-                driver: control.machine.drivers.get(index).cloned().unwrap_or_default(),
+                driver: machine.drivers.get(index).cloned().unwrap_or_default(),
                 traffic,
                 host: super::host::name_of(port).map(|interface| HostTraffic::new(interface, &counters.host)),
             }
         })
         .collect();
-    let tunnels = tunnels(&state.config, &mut state.names.clone(), &sum.counters.tunnels);
     let mut total = Traffic::default();
     ports.iter().for_each(|port| total.add(&port.traffic));
     let worker = |(worker, core): (usize, &usize)| Worker {
         worker,
         core: *core,
-        flows: readings.get(worker).and_then(Option::as_ref).map_or(0, |reading| reading.flows),
-        stalled_seconds: state.watchdog.stalled(worker, now).map(|time| time.as_secs_f64()),
+        flows: moment.readings.get(worker).and_then(Option::as_ref).map_or(0, |reading| reading.flows),
+        stalled_seconds: moment.stalled.get(worker).copied().flatten().map(|time| time.as_secs_f64()),
     };
     Stats {
-        name: state.config.name.clone(),
+        name: config.name.clone(),
         pid: std::process::id(),
-        generation: state.generation,
-        uptime_seconds: control.epoch.elapsed().as_secs_f64(),
+        generation: moment.generation,
+        uptime_seconds: moment.uptime.as_secs_f64(),
         flows: sum.flows,
-        flow_capacity: u64::try_from(state.config.dataplane.flow_capacity).unwrap_or(u64::MAX),
+        flow_capacity: u64::try_from(config.dataplane.flow_capacity).unwrap_or(u64::MAX),
         flows_created: sum.counters.flows_created,
         flows_expired: sum.counters.flows_expired,
         originated: sum.counters.originated,
         tunnels,
         total,
-        workers: control.machine.cores.iter().enumerate().map(worker).collect(),
+        workers: machine.cores.iter().enumerate().map(worker).collect(),
         ports,
     }
 }
@@ -101,11 +96,9 @@ fn tunnels(config: &Config, names: &mut Names, counted: &[TunnelCounters]) -> Ve
 }
 
 /// Security rules with their hits, in the order in which they are tried.
-pub(super) fn rules(control: &Control) -> Rules {
-    let hits = control.reading().counters.rule_hits;
-    let (config, mut names) = control.configuration();
-    let now = super::worker::now(control.epoch);
-    Rules { rules: list_rules(&config, &mut names, &hits, now) }
+pub(super) fn rules(moment: &mut Moment<'_>) -> Rules {
+    let hits = &moment.sum.counters.rule_hits;
+    Rules { rules: list_rules(&moment.config, &mut moment.names, hits, moment.now) }
 }
 
 fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) -> Vec<Rule> {
@@ -132,17 +125,13 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) 
 }
 
 /// Backends, in the order of the configuration.
-pub(super) fn backends(control: &Control) -> Backends {
-    let counters = control.reading().counters;
-    let (config, mut names) = control.configuration();
-    Backends { backends: list_backends(&config, &mut names, &counters) }
+pub(super) fn backends(moment: &mut Moment<'_>) -> Backends {
+    Backends { backends: list_backends(&moment.config, &mut moment.names, &moment.sum.counters) }
 }
 
 /// What protects.
-pub(super) fn protection(control: &Control) -> Protection {
-    let (config, _) = control.configuration();
-    let syn_proxy = SynProxy::new(&control.reading().counters.syn);
-    Protection { syn_proxy, asking: asking(&config) }
+pub(super) fn protection(moment: &Moment<'_>) -> Protection {
+    Protection { syn_proxy: SynProxy::new(&moment.sum.counters.syn), asking: asking(&moment.config) }
 }
 
 /// Everything whose clients prove themselves, or do while it is flooded, in the order of the configuration.
@@ -201,11 +190,9 @@ fn list_backends(config: &Config, names: &mut Names, counters: &Counters) -> Vec
 
 /// Open flows, worker by worker, until `limit` are found.
 pub(super) fn flows(control: &Control, limit: usize, address: Option<IpAddr>) -> Response<Flows> {
-    let open = control.reading().flows;
     let limit = limit.min(FLOWS_MAX);
-    let (config, names) = control.configuration();
-    let now = super::worker::now(control.epoch);
-    let mut report = Flows { open, more: false, flows: Vec::new() };
+    let Moment { config, names, now, sum, .. } = control.moment();
+    let mut report = Flows { open: sum.flows, more: false, flows: Vec::new() };
     for (worker, mailbox) in control.mailboxes.iter().enumerate() {
         let mut cursor = Some(0);
         while let Some(from) = cursor {

@@ -7,10 +7,11 @@ use crate::check::oversized;
 use nva_config::{Config, Driver};
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use nva_dataplane::time::Time;
 use nva_dataplane::tunnel::configured;
 use nva_dataplane::verdict::PortId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What an appliance runs on, from its start to its end.
 pub(crate) struct Machine {
@@ -126,24 +127,47 @@ impl Control {
         Ok(generation)
     }
 
-    /// The configuration in use, and the numbers of its names.
-    pub(crate) fn configuration(&self) -> (Arc<Config>, Names) {
-        let state = self.state();
-        (Arc::clone(&state.config), state.names.clone())
-    }
-
-    /// What each worker counted, as it last showed it; `None` for one whose board cannot be read.
-    pub(crate) fn readings(&self) -> Vec<Option<Reading>> {
+    /// What there is to report: the configuration in use and what was counted under it.
+    pub(crate) fn moment(&self) -> Moment<'_> {
+        let now = Instant::now();
         let mut state = self.state();
-        state.boards.iter_mut().map(|boards| newest(boards).read()).collect()
-    }
-
-    /// What all workers counted together.
-    pub(crate) fn reading(&self) -> Reading {
+        let readings: Vec<_> = state.boards.iter_mut().map(|boards| newest(boards).read()).collect();
         let mut sum = Reading::default();
-        self.readings().iter().flatten().for_each(|reading| sum.add(reading));
-        sum
+        readings.iter().flatten().for_each(|reading| sum.add(reading));
+        Moment {
+            machine: &self.machine,
+            uptime: now.saturating_duration_since(self.epoch),
+            now: super::worker::now(self.epoch),
+            config: Arc::clone(&state.config),
+            names: state.names.clone(),
+            generation: state.generation,
+            stalled: (0..readings.len()).map(|worker| state.watchdog.stalled(worker, now)).collect(),
+            readings,
+            sum,
+        }
     }
+}
+
+/// What all reports of one question are made from, so that they agree with each other.
+pub(crate) struct Moment<'a> {
+    /// What the appliance runs on.
+    pub(crate) machine: &'a Machine,
+    /// The time since the start.
+    pub(crate) uptime: Duration,
+    /// The workers' clock.
+    pub(crate) now: Time,
+    /// The configuration in use.
+    pub(crate) config: Arc<Config>,
+    /// The numbers of its names.
+    pub(crate) names: Names,
+    /// Which configuration it is, counted from 1.
+    pub(crate) generation: u32,
+    /// What each worker counted, as it last showed it; `None` for one whose board cannot be read.
+    pub(crate) readings: Vec<Option<Reading>>,
+    /// What all workers counted together.
+    pub(crate) sum: Reading,
+    /// For how long each worker has not turned; `None` for one that does.
+    pub(crate) stalled: Vec<Option<Duration>>,
 }
 
 /// The newest board that its worker has written to; those before it are forgotten, those behind it wait for the worker.

@@ -36,7 +36,7 @@ use crate::files::{self, Depth};
 use crate::output::{Failure, Style, complain, conclude, print};
 use crate::unbuilt::{Purpose, unbuilt};
 use board::Board;
-use control::{Beginning, Control, Machine};
+use control::{Beginning, Control, Machine, Moment};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use host::{Host, RunningHost};
@@ -313,11 +313,11 @@ fn look(control: &Control, now: Instant) {
 
 /// Says what was refused at tunnels.
 fn look_at_tunnels(control: &Control, strangers: &mut Strangers, now: Instant) {
-    let config = Arc::clone(&control.state().config);
-    if config.gateways.is_empty() {
+    if control.state().config.gateways.is_empty() {
         return;
     }
-    for refused in strangers.look(now, &control.reading().counters) {
+    let Moment { config, sum, .. } = control.moment();
+    for refused in strangers.look(now, &sum.counters) {
         let port = config.ports.get(refused.port).map_or("", |port| port.name.as_str());
         let line = format_args!("{}: port {port}: {refused}", config.name);
         complain(Style::stderr().warn(line));
@@ -353,7 +353,7 @@ fn welcome(control: &Control) -> String {
 
 /// The summary, and what stays behind.
 fn farewell(control: &Control, held: &[String]) -> String {
-    let stats = answer::stats(control);
+    let stats = answer::stats(&mut control.moment());
     let style = Style::stdout();
     let mut text = format!(
         "{}: ended after {:.1} s; {} made, {} open\n",

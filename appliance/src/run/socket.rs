@@ -154,13 +154,17 @@ fn converse(stream: &mut UnixStream, control: &Control) -> io::Result<()> {
     let mut unread = Vec::new();
     while let Some(line) = read_line(stream, &mut unread, Instant::now() + CLIENT_PATIENCE)? {
         match serde_json::from_slice::<Request>(&line) {
-            Ok(Request::Stats {}) => respond(stream, &Response::Ok(answer::stats(control)))?,
+            Ok(Request::Stats {}) => respond(stream, &Response::Ok(answer::stats(&mut control.moment())))?,
             Ok(Request::Flows { limit, address }) => {
                 respond(stream, &answer::flows(control, limit, address))?
             }
-            Ok(Request::Rules {}) => respond(stream, &Response::Ok(answer::rules(control)))?,
-            Ok(Request::Backends {}) => respond(stream, &Response::Ok(answer::backends(control)))?,
-            Ok(Request::Protection {}) => respond(stream, &Response::Ok(answer::protection(control)))?,
+            Ok(Request::Rules {}) => respond(stream, &Response::Ok(answer::rules(&mut control.moment())))?,
+            Ok(Request::Backends {}) => {
+                respond(stream, &Response::Ok(answer::backends(&mut control.moment())))?
+            }
+            Ok(Request::Protection {}) => {
+                respond(stream, &Response::Ok(answer::protection(&control.moment())))?
+            }
             Err(error) => respond(stream, &Response::<()>::Error(format!("not a request: {error}")))?,
         }
     }

@@ -112,7 +112,7 @@ impl Rig {
     fn stats_when(&self, fits: impl Fn(&Stats) -> bool) -> Stats {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let stats = answer::stats(&self.control);
+            let stats = answer::stats(&mut self.control.moment());
             if fits(&stats) {
                 return stats;
             }
@@ -126,7 +126,7 @@ impl Rig {
     }
 
     fn hits(&self) -> Vec<(String, u64)> {
-        let rules = answer::rules(&self.control);
+        let rules = answer::rules(&mut self.control.moment());
         let up = self.control.epoch.elapsed().as_secs_f64();
         for rule in &rules.rules {
             // Hit ones say when, and it was while this ran.
@@ -174,7 +174,7 @@ fn frames_go_through_and_every_report_agrees() {
     assert_eq!((stats.flows, stats.flows_created, stats.generation), (100, 100, 1));
     assert_eq!(rig.to_inside.len(), 100);
     assert_eq!(rig.hits(), [("allow-dns".to_string(), 100)]);
-    let backends = answer::backends(&rig.control);
+    let backends = answer::backends(&mut rig.control.moment());
     let backends = backends.backends;
     assert_eq!((backends.len(), backends[0].flows_created, backends[0].eligible), (1, 100, true));
 

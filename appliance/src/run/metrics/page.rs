@@ -9,17 +9,17 @@ use nva_config::{AdminState, Config, LoadBalancer, NoHealthyBackends};
 /// The page of this moment.
 pub(super) fn page(control: &Control) -> String {
     let mut families = Families::default();
-    let (config, _) = control.configuration();
-    let stats = answer::stats(control);
+    let mut moment = control.moment();
+    let stats = answer::stats(&mut moment);
     instance(&mut families, &stats);
     ports(&mut families, &stats.ports);
     hosts(&mut families, &stats.ports);
     tunnels(&mut families, &stats.tunnels);
     workers(&mut families, &stats.workers);
-    syn_proxy(&mut families, &answer::protection(control).syn_proxy);
-    backends(&mut families, &answer::backends(control).backends);
-    frontends(&mut families, &config);
-    rules(&mut families, &answer::rules(control).rules);
+    syn_proxy(&mut families, &answer::protection(&moment).syn_proxy);
+    backends(&mut families, &answer::backends(&mut moment).backends);
+    frontends(&mut families, &moment.config);
+    rules(&mut families, &answer::rules(&mut moment).rules);
     families.text()
 }
 
