@@ -10,8 +10,30 @@ use nva_config::{
     AdminState, BalancingProtocol, BalancingRule, Config, Distribution, Frontend, InboundNat, LoadBalancer,
     NoHealthyBackends, Pool, SynProxyMode,
 };
+use std::sync::Arc;
 
 impl Balancer {
+    /// As [`build`](Self::build), or what was built before from these load balancers, where that is the same: where the same backends take
+    /// new flows.
+    pub(crate) fn build_after(
+        before: Option<(&Arc<Self>, &[LoadBalancer])>,
+        config: &Config,
+        down: &dyn Fn(&str, &str) -> bool,
+        names: &mut Names,
+    ) -> Arc<Self> {
+        let is_same = |(before, old): &(&Arc<Self>, &[LoadBalancer])| {
+            let takers = config.load_balancers.iter().flat_map(|load_balancer| {
+                let down = |backend: &str| down(&load_balancer.name, backend);
+                load_balancer.pools.iter().flat_map(move |pool| eligible(pool, down))
+            });
+            **old == config.load_balancers && takers.eq(before.shares.iter().map(|share| share.eligible))
+        };
+        match before.filter(is_same) {
+            Some((before, _)) => Arc::clone(before),
+            None => Arc::new(Self::build(config, down, names)),
+        }
+    }
+
     /// Compiles all load balancers. `down` says of a load balancer's backend whether its probe fails.
     ///
     /// A backend takes new flows unless it is set down, or its probe fails and it is not set up. Where that leaves a pool

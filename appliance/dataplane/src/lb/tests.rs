@@ -10,6 +10,7 @@ use nva_config::{
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 fn address(text: &str) -> Addr {
     text.parse::<IpAddr>().unwrap().into()
@@ -78,6 +79,22 @@ fn config() -> Config {
         outbound: vec![],
     }];
     Config { load_balancers, ..Config::default() }
+}
+
+#[test]
+fn tables_are_built_anew_only_where_other_backends_take_new_flows() {
+    let (old, mut names) = (config(), Names::default());
+    let first = Balancer::build_after(None, &old, &|_, _| false, &mut names);
+    let mut after = |new: &Config, down: &dyn Fn(&str, &str) -> bool| {
+        Balancer::build_after(Some((&first, &*old.load_balancers)), new, down, &mut names)
+    };
+    assert!(Arc::ptr_eq(&first, &after(&old, &|_, _| false)));
+    let sick = after(&old, &|_, backend| backend == "web-2");
+    assert!(!Arc::ptr_eq(&first, &sick));
+    assert_eq!(sick.shares().iter().filter(|share| share.eligible).count(), 3);
+    let mut heavier = config();
+    heavier.load_balancers[0].pools[0].backends[0].weight = 2;
+    assert!(!Arc::ptr_eq(&first, &after(&heavier, &|_, _| false)));
 }
 
 fn build(config: &Config, down: &[&str]) -> (Balancer, Names) {

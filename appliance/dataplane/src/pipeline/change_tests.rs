@@ -178,6 +178,29 @@ fn open_flows_are_not_looked_at_again_for_rules_that_concern_new_ones_alone() {
 }
 
 #[test]
+fn what_rules_do_not_change_is_shared() {
+    let (mut names, old) = (Names::default(), config(false, "allow"));
+    let first = snapshot(None, &old, 1, &mut names);
+    let mut is_shared = |change: fn(&mut Config)| {
+        let mut new = old.clone();
+        change(&mut new);
+        snapshot(Some((&first, &old)), &new, 2, &mut names).differs_in_rules_alone(&first)
+    };
+    assert!(is_shared(|_| {}));
+    assert!(is_shared(|config| config.security_groups[0].rules.clear()));
+    assert!(is_shared(|config| config.security_groups[0].flush_connections = true));
+    assert!(
+        !is_shared(|config| config.security_groups[0].name = "other".to_owned()),
+        "another group is there"
+    );
+    assert!(!is_shared(|config| config.virtual_network.subnets[0].security_group = None), "none is");
+    assert!(!is_shared(|config| config.routes.clear()));
+    assert!(!is_shared(|config| config.neighbors.clear()));
+    assert!(!is_shared(|config| config.protection.blocklist.push("192.0.2.0/24".parse().expect("a prefix"))));
+    assert!(!is_shared(|config| config.ports[0].mtu -= 1));
+}
+
+#[test]
 fn a_flushing_group_judges_again_on_the_next_forward_packet_only() {
     let mut rig = Rig::new(true);
     rig.opens(1000);

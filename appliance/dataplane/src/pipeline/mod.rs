@@ -283,6 +283,10 @@ impl<F: Frame> Pipeline<F> {
     /// Takes up a new configuration between two bursts; gives the old one back, to be freed elsewhere. Established flows stay.
     pub fn adopt(&mut self, snapshot: Arc<Snapshot>, now: Time) -> Arc<Snapshot> {
         let old = core::mem::replace(&mut self.snapshot, snapshot);
+        if self.snapshot.differs_in_rules_alone(&old) {
+            self.fit_rules();
+            return old;
+        }
         self.flows.set_timeouts(self.snapshot.timeouts);
         self.asked.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);
@@ -292,7 +296,8 @@ impl<F: Frame> Pipeline<F> {
         old
     }
 
-    fn fit(&mut self, now: Time) {
+    /// Makes room for what is counted, and forgets what other rules said.
+    fn fit_rules(&mut self) {
         let snapshot = &self.snapshot;
         self.counters.fit(
             snapshot.ports.len(),
@@ -300,11 +305,16 @@ impl<F: Frame> Pipeline<F> {
             snapshot.names().rule_count(),
             snapshot.names().backend_count(),
         );
+        self.syns.adopt(snapshot);
+    }
+
+    fn fit(&mut self, now: Time) {
+        self.fit_rules();
+        let snapshot = &self.snapshot;
         self.neighbors.set_static(&snapshot.static_neighbors);
         self.exits = fast::Exit::all(snapshot);
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
         self.proxy.adopt(snapshot.cookie_secret, mtu, snapshot.names().backend_count(), now);
-        self.syns.adopt(snapshot.policy.compares_source_ports());
         let frontends = snapshot.balancer.asking().map(Watched::from);
         let watched = frontends.chain(snapshot.demands.asking()).chain(snapshot.tunnels.asking());
         self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), watched);

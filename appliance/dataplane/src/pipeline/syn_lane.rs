@@ -161,11 +161,13 @@ impl SynLane {
         }
     }
 
-    /// Forgets what was true under another configuration.
-    pub(super) fn adopt(&mut self, is_judged_by_port: bool) {
-        self.gates.fill(NO_GATE);
-        self.judged.fill(NOT_JUDGED);
-        self.is_judged_by_port = is_judged_by_port;
+    /// Forgets what was true under another configuration. One by which nobody proves anything asks for nothing to be remembered.
+    pub(super) fn adopt(&mut self, snapshot: &Snapshot) {
+        if snapshot.sources.is_some() {
+            self.gates.fill(NO_GATE);
+            self.judged.fill(NOT_JUDGED);
+            self.is_judged_by_port = snapshot.policy.compares_source_ports();
+        }
     }
 
     /// The packet at this place of the burst that was looked at last is for the lane.

@@ -25,10 +25,15 @@ pub(super) struct Group {
 /// The rules of one direction, and how one is found. Tables are shared by the generations that have the same rules, or nearly.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    /// By number in the classifier.
+    /// By number in the classifier: as packets need them, and as people do.
+    words: Box<[Word]>,
     rules: Arc<[Rule]>,
     classifier: Revision,
 }
+
+/// What a rule says, in so few bytes that those of many rules stay in the caches: its number, and the lowest bit says whether it allows.
+#[derive(Clone, Copy, Debug)]
+struct Word(u32);
 
 /// So many changes are made to tables that are there; for more, and beside as many that were made before, the rules are built anew.
 const CHANGES: usize = 64;
@@ -43,6 +48,20 @@ pub(super) struct Rule {
     pub(super) name: String,
     pub(super) priority: u16,
     pub(super) access: Access,
+}
+
+impl From<&Rule> for Word {
+    fn from(rule: &Rule) -> Self {
+        Self(rule.id.0 << 1 | u32::from(rule.access == Access::Allow))
+    }
+}
+
+impl Word {
+    #[inline(always)]
+    fn decision(self) -> Decision {
+        let access = if self.0 & 1 == 0 { Access::Deny } else { Access::Allow };
+        Decision { access, rule: Some(RuleId(self.0 >> 1)) }
+    }
 }
 
 impl Group {
@@ -123,8 +142,8 @@ impl Group {
             return deciding.flatten().map_or((Access::Allow, None), |rule| (rule.access, Some(rule.id)));
         }
         let rules = self.rules(direction);
-        let deciding = rules.classify(key).and_then(|place| rules.rules.get(place));
-        deciding.map_or((Access::Deny, None), |rule| (rule.access, Some(rule.id)))
+        let Decision { access, rule } = rules.decision(rules.classify(key));
+        (access, rule)
     }
 
     /// The same for many packets, none of which is to the platform.
@@ -134,11 +153,7 @@ impl Group {
             let mut places = [None; TOGETHER];
             rules.classify_burst(keys, &mut places);
             for (decision, place) in decisions.iter_mut().zip(places) {
-                let deciding = place.and_then(|place| rules.rules.get(place as usize));
-                *decision = match deciding {
-                    Some(rule) => Decision { access: rule.access, rule: Some(rule.id) },
-                    None => Decision { access: Access::Deny, rule: None },
-                };
+                *decision = rules.decision(place.map(|place| place as usize));
             }
         }
     }
@@ -161,7 +176,18 @@ impl Group {
 impl Rules {
     fn build(rules: Vec<Rule>, patterns: Vec<Pattern>) -> Self {
         let classifier = Classifier::build(patterns, PortScope::TcpAndUdp);
-        Self { rules: rules.into(), classifier: Arc::new(classifier).into() }
+        Self::new(rules, Arc::new(classifier).into())
+    }
+
+    fn new(rules: Vec<Rule>, classifier: Revision) -> Self {
+        Self { words: rules.iter().map(Word::from).collect(), rules: rules.into(), classifier }
+    }
+
+    /// What the rule of this number says.
+    #[inline(always)]
+    fn decision(&self, number: Option<usize>) -> Decision {
+        let word = number.and_then(|number| self.words.get(number));
+        word.map_or(Decision { access: Access::Deny, rule: None }, |word| word.decision())
     }
 
     /// These rules, found by the same tables with the few changes that lead there. `None`: they are better built anew.
@@ -202,7 +228,7 @@ impl Rules {
                 None => all.push(rule.clone()),
             }
         }
-        Some(Self { rules: all.into(), classifier })
+        Some(Self::new(all, classifier))
     }
 
     /// Each rule's number, itself and what it matches, in the order in which they are tried.

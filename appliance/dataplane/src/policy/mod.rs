@@ -50,6 +50,7 @@ pub struct Policy {
     groups: Vec<Group>,
     placement: Placement,
     address_space: PrefixSet,
+    compares_source_ports: bool,
 }
 
 /// What the groups need to know of a packet beside its key.
@@ -145,8 +146,13 @@ impl Policy {
             let before = before.and_then(|before| before.groups.iter().find(|old| old.name() == group.name));
             Group::build(group, &mut endpoints, names, before)
         };
+        let groups: Vec<Group> = config.security_groups.iter().map(group).collect();
+        let mut patterns = groups.iter().flat_map(Group::patterns);
+        let compares_source_ports = patterns.any(compares_source_ports);
+        drop(patterns);
         Self {
-            groups: config.security_groups.iter().map(group).collect(),
+            compares_source_ports,
+            groups,
             placement: Placement::build(&config.virtual_network),
             address_space: PrefixSet::from_prefixes(&config.virtual_network.address_space),
         }
@@ -168,11 +174,7 @@ impl Policy {
 
     /// Whether any rule compares the source ports of TCP segments.
     pub fn compares_source_ports(&self) -> bool {
-        self.patterns().any(|pattern| {
-            let is_tcp =
-                [Family::V4, Family::V6].map(|family| pattern.protocol.contains(protocol::TCP, family));
-            is_tcp.contains(&true) && !pattern.source_ports.ranges().eq([(0, u16::MAX)])
-        })
+        self.compares_source_ports
     }
 
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
@@ -263,4 +265,10 @@ impl Policy {
             && interface.is_none()
             && !self.address_space.contains(key.src)
     }
+}
+
+/// Whether a rule compares the source ports of TCP segments.
+fn compares_source_ports(pattern: &Pattern) -> bool {
+    let is_tcp = [Family::V4, Family::V6].map(|family| pattern.protocol.contains(protocol::TCP, family));
+    is_tcp.contains(&true) && !pattern.source_ports.ranges().eq([(0, u16::MAX)])
 }

@@ -64,7 +64,7 @@ fn compile(text: &str, names: &mut Names) -> Snapshot {
 }
 
 fn tunnels() -> Tunnels {
-    compile(CONFIG, &mut Names::default()).tunnels
+    compile(CONFIG, &mut Names::default()).tunnels.clone()
 }
 
 /// What is found at once.
@@ -360,14 +360,14 @@ fn twins_are_of_two_sides_and_one_peer() {
 #[test]
 fn a_number_keeps_its_side_over_configurations() {
     let mut names = Names::default();
-    let first = compile(CONFIG, &mut names).tunnels;
+    let first = compile(CONFIG, &mut names).tunnels.clone();
     let (inside, outside) = (first.named("in").unwrap(), first.named("out").unwrap());
     // The names of both sides are exchanged, and one gateway is gone.
     let text = CONFIG
         .replace("name: in, trust: trusted", "name: in, trust: TRUSTED")
         .replace("name: out, trust: untrusted", "name: out, trust: trusted")
         .replace("TRUSTED", "untrusted");
-    let second = compile(&text, &mut names).tunnels;
+    let second = compile(&text, &mut names).tunnels.clone();
     for (id, trust) in [(inside, Trust::Trusted), (outside, Trust::Untrusted)] {
         assert_eq!(second.known(id).map(|tunnel| (tunnel.trust, tunnel.is_open)), Some((trust, false)));
         assert_eq!(second.facts(id).mtu, 0);
@@ -378,7 +378,7 @@ fn a_number_keeps_its_side_over_configurations() {
     // A flow of the closed tunnel may go on by one of its side only.
     assert!(!second.continues(inside, now) && second.continues(outside, now));
     assert!(!second.continues(now, outside), "nothing comes in by a closed tunnel");
-    let third = compile(CONFIG, &mut names).tunnels;
+    let third = compile(CONFIG, &mut names).tunnels.clone();
     assert_eq!((third.named("in"), third.named("out")), (Some(inside), Some(outside)));
     assert!(!third.continues(inside, outside));
     // The other peer of the same tunnel.
