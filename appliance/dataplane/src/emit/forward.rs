@@ -27,6 +27,7 @@ pub struct Edits {
 
 impl Edits {
     /// What makes one key of the other.
+    #[inline]
     pub fn between(from: &KeyV4, to: &KeyV4) -> Self {
         let moved = Sum::new().add_word(!from.addresses).add_word(to.addresses);
         let ports = u64::from(!from.ports) + u64::from(to.ports);
@@ -173,6 +174,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_key_that_stays_has_the_same_differences_whatever_it_is(addresses: u64, ports: u32) {
+            let of = |key: KeyV4| {
+                let Edits { header, transport, .. } = Edits::between(&key, &key);
+                (header, transport)
+            };
+            prop_assert_eq!(of(KeyV4 { addresses, ports, protocol: 6 }), of(KeyV4::default()));
+        }
+
         #[test]
         fn the_short_way_gives_the_same_bytes(
             ends in (octets::<16>(), octets::<16>()), new in (octets::<16>(), octets::<16>()), ttl in 1u8..,

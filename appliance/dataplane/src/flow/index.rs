@@ -211,12 +211,14 @@ impl Index {
     }
 
     /// Removes a reference. One that is not there is none of ours to remove.
+    #[inline(always)]
     pub(super) fn remove(&mut self, hash: FlowHash, reference: u32) {
         if let Some((bucket, lane)) = self.locate(hash, &mut |candidate| candidate == reference) {
             self.take(self.places(hash), bucket, lane);
         }
     }
 
+    #[inline(always)]
     fn put(&mut self, places: Places, bucket: usize, lane: usize, reference: u32) {
         self.buckets[bucket].set(lane, places.tag, reference);
         if bucket != places.first {
@@ -224,6 +226,7 @@ impl Index {
         }
     }
 
+    #[inline(always)]
     fn take(&mut self, places: Places, bucket: usize, lane: usize) {
         self.buckets[bucket].set(lane, 0, 0);
         if bucket != places.first {

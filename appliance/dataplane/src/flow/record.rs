@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU32;
 
+use super::hash::{FlowHash, Secret};
 use super::tcp::TcpState;
 use super::timeout::Class;
 use crate::addr::{Addr, Family};
@@ -89,9 +90,15 @@ pub struct NewFlow {
 }
 
 impl NewFlow {
+    /// The key of the first packet as it leaves.
+    #[inline]
+    pub(crate) fn translated_key(&self) -> FlowKey {
+        FlowKey { dst: self.translated, dst_port: self.translated_port, ..self.key }
+    }
+
     /// The key of the responder's packets.
     #[inline]
-    pub(super) fn answer(&self) -> FlowKey {
+    pub(crate) fn answer(&self) -> FlowKey {
         FlowKey {
             src: self.translated,
             dst: self.key.src,
@@ -194,20 +201,21 @@ impl Flow {
         epoch: 0,
     };
 
+    // Inlined, so that it is written where it is to be.
+    #[inline(always)]
     pub(super) fn new(new: &NewFlow, epoch: u16) -> Self {
         let is_translated = new.translated != new.key.dst || new.translated_port != new.key.dst_port;
         let is_direct = new.backend.is_some() && new.translated == new.key.dst;
         let is_watched =
             [new.key.src_port, new.key.dst_port, new.translated_port].into_iter().any(is_watched);
         let trait_if = |holds: bool, bit: u8| if holds { bit } else { 0 };
-        let is_v4 =
-            [new.key.src, new.key.dst, new.translated].iter().all(|address| address.family() == Family::V4);
+        let keys_v4 = KeyV4::of(&new.key).zip(KeyV4::of(&new.answer()));
         Self {
-            identity: if is_v4 { identity_v4(new) } else { identity_v6(new) },
+            identity: keys_v4.map_or_else(|| identity_v6(new), identity_v4),
             ports: [new.key.src_port, new.key.dst_port, new.translated_port].map(u16::swap_bytes),
             protocol: new.key.protocol,
             traits: LIVE
-                | trait_if(!is_v4, V6)
+                | trait_if(keys_v4.is_none(), V6)
                 | trait_if(is_translated, TRANSLATES)
                 | trait_if(is_direct, DIRECT)
                 | trait_if(is_watched, WATCHED),
@@ -232,6 +240,12 @@ impl Flow {
             let (src, dst) = ends(side);
             self.key_between(src, dst)
         }
+    }
+
+    /// The hash of that key.
+    #[inline(always)]
+    pub(super) fn hash(&self, side: Side, secret: &Secret) -> FlowHash {
+        if self.traits & V6 == 0 { secret.hash_v4(&self.key_v4(side)) } else { secret.hash(&self.key(side)) }
     }
 
     /// The key of the initiator's packets as they leave: after translation.
@@ -401,12 +415,17 @@ impl Flow {
     }
 }
 
-fn identity_v4(new: &NewFlow) -> [u64; 6] {
-    let [sent, answered] = [new.key, new.answer()].map(|key| KeyV4::of(&key).unwrap_or_default());
+fn identity_v4((sent, answered): (KeyV4, KeyV4)) -> [u64; 6] {
     // What leaves is the other side's packet turned round.
-    let difference = |from: &KeyV4, other: &KeyV4| {
-        let edits = Edits::between(from, &other.reversed());
+    let difference = |from: &KeyV4, to: &KeyV4| {
+        let edits = Edits::between(from, to);
         u64::from(edits.header) | u64::from(edits.transport) << 16
+    };
+    let left = answered.reversed();
+    let [there, back] = match left == sent {
+        // The same of any key.
+        true => [difference(&KeyV4::default(), &KeyV4::default()); 2],
+        false => [difference(&sent, &left), difference(&answered, &sent.reversed())],
     };
     // The same for both sides.
     let entropy = u64::from(entropy::of_v4(&sent).swap_bytes()) << ENTROPY;
@@ -415,8 +434,8 @@ fn identity_v4(new: &NewFlow) -> [u64; 6] {
         answered.addresses,
         sent.rest() | ALIVE,
         answered.rest() | ALIVE,
-        difference(&sent, &answered) | entropy,
-        difference(&answered, &sent) | entropy,
+        there | entropy,
+        back | entropy,
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::synproxy::Splice;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, RuleId};
 use crate::wire::{FlowKey, Tcp};
+use arrayvec::ArrayVec;
 use pmd_shim::hugepages;
 
 /// Why a flow was not made.
@@ -24,6 +25,9 @@ pub enum InsertError {
 
 /// End of the list of vacant records.
 const NONE: u32 = u32::MAX;
+
+/// Flows that end together.
+const TOGETHER: usize = 32;
 
 /// The flows of one worker: found by the key of either direction, ended by timeouts.
 ///
@@ -182,7 +186,7 @@ impl FlowTable {
     ///
     /// # Errors
     /// As there.
-    #[inline(always)]
+    #[inline(never)]
     pub fn insert_hashed(
         &mut self,
         new: &NewFlow,
@@ -231,6 +235,7 @@ impl FlowTable {
     }
 
     /// Puts both keys into the index, or neither.
+    #[inline(always)]
     fn link(
         &mut self,
         index: u32,
@@ -239,7 +244,7 @@ impl FlowTable {
         let (flows, secret) = (&self.flows, &self.secret);
         let rehash = |candidate| {
             let (index, side) = referee(candidate);
-            secret.hash(&flows[index as usize].key(side))
+            flows[index as usize].hash(side, secret)
         };
         self.index.insert(initiator, reference(index, Side::Initiator), rehash)?;
         self.index
@@ -321,11 +326,17 @@ impl FlowTable {
     /// Counts a packet of `side`, `bytes` long with its IP header, and moves the flow's deadline.
     #[inline(always)]
     pub fn account(&mut self, id: FlowId, side: Side, bytes: usize, now: Time) {
+        self.tally(id, side, bytes);
+        self.keep(id, now);
+    }
+
+    /// Counts the packet alone.
+    #[inline(always)]
+    pub fn tally(&mut self, id: FlowId, side: Side, bytes: usize) {
         let (packets, bytes) = self.flow_mut(id).tallies[side.index()].add(bytes as u32);
         if packets | bytes {
             self.cold[id.index as usize].carry(side, packets, bytes);
         }
-        self.keep(id, now);
     }
 
     /// Moves the flow's deadline, as a packet that comes now does.
@@ -362,15 +373,14 @@ impl FlowTable {
         let live = self.is_live(id);
         if live {
             self.wheel.remove(id.index);
-            self.vacate(id.index);
+            self.vacate(id.index, self.hashes(id.index));
         }
         live
     }
 
-    /// Removes a flow that is in no list of the wheel.
-    fn vacate(&mut self, index: u32) {
-        for side in [Side::Initiator, Side::Responder] {
-            let hash = self.hash(&self.flows[index as usize].key(side));
+    /// Removes a flow that is in no list of the wheel. The hashes are of its keys, by side.
+    fn vacate(&mut self, index: u32, hashes: [FlowHash; 2]) {
+        for (side, hash) in [Side::Initiator, Side::Responder].into_iter().zip(hashes) {
             self.index.remove(hash, reference(index, side));
         }
         let flow = &mut self.flows[index as usize];
@@ -380,18 +390,44 @@ impl FlowTable {
         self.len -= 1;
     }
 
+    /// Of a flow's keys, by side.
+    fn hashes(&self, index: u32) -> [FlowHash; 2] {
+        [Side::Initiator, Side::Responder].map(|side| self.flows[index as usize].hash(side, &self.secret))
+    }
+
     /// Ends flows whose time is over; each is given to `ended` and then removed. Each flow looked at takes one from `budget`, also
     /// one that lives on; when it is used up, the next call goes on from there. Returns how many ended.
+    ///
+    /// Their memory is asked for together, as that of a burst's look-ups.
     pub fn expire(&mut self, now: Time, budget: &mut usize, mut ended: impl FnMut(FlowView<'_>)) -> usize {
         let mut count = 0;
-        while let Some(index) =
-            self.wheel.pop(tick_at(now), budget, |flow| self.flows[flow as usize].deadline)
-        {
-            ended(self.view_at(index));
-            self.vacate(index);
-            count += 1;
+        loop {
+            let mut over: ArrayVec<u32, TOGETHER> = ArrayVec::new();
+            let Self { wheel, flows, .. } = self;
+            wheel.take(tick_at(now), budget, &mut over, |flow| prefetch(flows, flow as usize));
+            if over.is_empty() {
+                return count;
+            }
+            over.retain(|flow| {
+                let deadline = self.flows[*flow as usize].deadline;
+                let is_over = self.wheel.is_over(deadline);
+                if !is_over {
+                    self.wheel.insert(*flow, deadline);
+                }
+                is_over
+            });
+            let hashes: ArrayVec<[FlowHash; 2], TOGETHER> =
+                over.iter().map(|flow| self.hashes(*flow)).collect();
+            for (flow, hashes) in over.iter().zip(&hashes) {
+                prefetch(&self.cold, *flow as usize);
+                hashes.iter().for_each(|hash| self.index.prefetch(*hash));
+            }
+            for (flow, hashes) in over.iter().zip(&hashes) {
+                ended(self.view_at(*flow));
+                self.vacate(*flow, *hashes);
+            }
+            count += over.len();
         }
-        count
     }
 
     /// No flow ends before this time. `None`: there is no flow. [`expire`](Self::expire) at this time may end none and learn a later one.

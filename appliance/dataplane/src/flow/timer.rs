@@ -5,6 +5,8 @@
 //! the wheel's position, so time without flows is skipped, however long. A flow's deadline moves with every packet, the flow itself does
 //! not: when its turn comes and its deadline is later, it is put in anew.
 
+use arrayvec::ArrayVec;
+
 /// Lists of one level.
 const SLOTS: usize = 256;
 const LEVELS: usize = 4;
@@ -23,6 +25,11 @@ struct Link {
     previous: u32,
 }
 
+impl Link {
+    /// In no list.
+    const OUT: Self = Self { next: NONE, previous: NONE };
+}
+
 pub(super) struct Wheel {
     links: Box<[Link]>,
     heads: Box<[u32; LEVELS * SLOTS]>,
@@ -35,7 +42,7 @@ impl Wheel {
     /// An empty wheel for flows 0..capacity. All memory is touched.
     pub(super) fn new(capacity: usize, tick: u64) -> Self {
         Self {
-            links: vec![Link { next: NONE, previous: NONE }; capacity].into_boxed_slice(),
+            links: vec![Link::OUT; capacity].into_boxed_slice(),
             heads: Box::new([NONE; LEVELS * SLOTS]),
             occupied: [[0; SLOTS / 64]; LEVELS],
             position: tick,
@@ -65,44 +72,61 @@ impl Wheel {
 
     /// Takes a flow out; nothing, when it is not queued.
     pub(super) fn remove(&mut self, flow: u32) {
-        let Link { next, previous } =
-            core::mem::replace(&mut self.links[flow as usize], Link { next: NONE, previous: NONE });
+        let Link { next, previous } = core::mem::replace(&mut self.links[flow as usize], Link::OUT);
         if previous == NONE {
             return;
         }
+        if previous & LIST != 0 {
+            return self.begin((previous & !LIST) as usize, next);
+        }
+        self.links[previous as usize].next = next;
         if next != NONE {
             self.links[next as usize].previous = previous;
         }
-        if previous & LIST == 0 {
-            self.links[previous as usize].next = next;
-            return;
-        }
-        let list = (previous & !LIST) as usize;
-        self.heads[list] = next;
-        if next == NONE {
-            let (level, slot) = (list / SLOTS, list % SLOTS);
-            self.occupied[level][slot / 64] &= !(1 << (slot % 64));
-        }
     }
 
-    /// Takes out the next flow whose deadline is at or before tick `now`. Each flow looked at takes one from the budget; at 0 the
-    /// rest waits for the next call. `deadline` tells a flow's deadline.
-    pub(super) fn pop(&mut self, now: u64, budget: &mut usize, deadline: impl Fn(u32) -> u32) -> Option<u32> {
+    /// Takes out flows that may be over at tick `now`, as many of one list as fit, and tells each as soon as it is known. Each takes one
+    /// from the budget; at 0 the rest waits for the next call. Those that are not [over](Self::is_over) have to be put in anew. None is taken:
+    /// no more are due, or the budget is used up.
+    pub(super) fn take<const N: usize>(
+        &mut self,
+        now: u64,
+        budget: &mut usize,
+        taken: &mut ArrayVec<u32, N>,
+        tell: impl Fn(u32),
+    ) {
         while self.position <= now {
             let Some(list) = self.current_list() else {
                 self.position = self.next_event().map_or(now + 1, |tick| tick.min(now + 1));
                 continue;
             };
-            *budget = budget.checked_sub(1)?;
-            let flow = self.heads[list];
-            self.remove(flow);
-            let deadline = deadline(flow);
-            if list < SLOTS && self.absolute(deadline) == self.position {
-                return Some(flow);
+            let mut flow = self.heads[list];
+            while flow != NONE && *budget != 0 && !taken.is_full() {
+                *budget -= 1;
+                taken.push(flow);
+                tell(flow);
+                flow = core::mem::replace(&mut self.links[flow as usize], Link::OUT).next;
             }
-            self.insert(flow, deadline);
+            self.begin(list, flow);
+            return;
         }
-        None
+    }
+
+    /// A flow of this deadline that was taken out is over.
+    #[inline(always)]
+    pub(super) fn is_over(&self, deadline: u32) -> bool {
+        self.absolute(deadline) == self.position
+    }
+
+    /// Lets a list begin with this flow, or none.
+    fn begin(&mut self, list: usize, flow: u32) {
+        self.heads[list] = flow;
+        if flow != NONE {
+            self.links[flow as usize].previous = LIST | list as u32;
+        } else {
+            let (level, slot) = (list / SLOTS, list % SLOTS);
+            self.occupied[level][slot / 64] &= !(1 << (slot % 64));
+        }
     }
 
     /// No queued flow is due before this tick.
