@@ -3,6 +3,7 @@
 
 use crate::addr::{Addr, Family};
 use crate::guard::Standing;
+use crate::intrinsics::prefetch;
 
 /// First and last address of `::ffff:0:0/96`, where [`Addr`] keeps IPv4.
 const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
@@ -50,6 +51,12 @@ impl<T> Ranges<T> {
         };
         let blocks = (0..=BLOCKS).map(|block| of_block(block) as u32).collect();
         Self { blocks, v6: v6.into(), known, v4 }
+    }
+
+    /// Asks for what [`of_v4`](Self::of_v4) reads first.
+    #[inline(always)]
+    pub(crate) fn prefetch_v4(&self, address: u32) {
+        prefetch(&self.blocks, (address >> BLOCK_BITS) as usize);
     }
 
     /// The range of an address over IPv4, as a number.

@@ -123,19 +123,11 @@ impl<F: Frame> Pipeline<F> {
     ) -> Step<FlowId> {
         let key = p.packet.key;
         let new = NewFlow {
-            key,
             translated: translated.dst,
             translated_port: translated.dst_port,
-            tcp: if target.is_some_and(|target| target.floating_ip) {
-                tcp.map(|_| TcpState::one_sided())
-            } else {
-                tcp
-            },
             rule: p.rule,
             backend: p.backend,
-            generation: self.snapshot.decided,
-            idle_timeout_ms: target.map(|target| target.idle_timeout_ms),
-            tcp_reset: target.is_some_and(|target| target.tcp_reset),
+            ..new_flow(&key, tcp, target.as_ref(), self.snapshot.decided)
         };
         let id = match self.flows.insert(new, p.now) {
             Ok(id) => id,
@@ -152,6 +144,29 @@ impl<F: Frame> Pipeline<F> {
         flow.set_way(Side::Initiator, Some(departure.to_way()));
         flow.set_way(Side::Responder, way_back.map(Departure::to_way));
         ControlFlow::Continue(id)
+    }
+}
+
+/// The flow that a packet opens, by a rule that is not known yet.
+#[inline(always)]
+pub(super) fn new_flow(
+    key: &FlowKey,
+    tcp: Option<TcpState>,
+    target: Option<&Target>,
+    generation: u32,
+) -> NewFlow {
+    let translated = target.map_or(*key, |target| target.translated_key(key));
+    let floats = target.is_some_and(|target| target.floating_ip);
+    NewFlow {
+        key: *key,
+        translated: translated.dst,
+        translated_port: translated.dst_port,
+        tcp: if floats { tcp.map(|_| TcpState::one_sided()) } else { tcp },
+        rule: None,
+        backend: target.map(|target| target.backend),
+        generation,
+        idle_timeout_ms: target.map(|target| target.idle_timeout_ms),
+        tcp_reset: target.is_some_and(|target| target.tcp_reset),
     }
 }
 

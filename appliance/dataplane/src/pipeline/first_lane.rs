@@ -4,19 +4,20 @@
 //! all packets together. Then, in the order of arrival, it is counted and limited as in the stages, its flow is made, and it is brought up
 //! to its departure. Every packet of which the stages would have to know more goes through them as if it had never been here.
 
+use super::admit::new_flow;
 use super::burst::Slot;
-use super::fast::{Exit, Lane, edit, ip_hops};
-use super::fields::{key, options};
+use super::fast::{Lane, edit, ip_hops};
+use super::fields::{key, key_v4, options};
 use super::{Departure, Outcome, Pipeline};
 use crate::addr::Addr;
 use crate::bearings::{Bearing, Role};
 use crate::emit::rewrite;
 use crate::flow::{FlowHash, InsertError, NewFlow, Side, TcpState};
-use crate::lb::{Selection, Target};
+use crate::lb::Selection;
 use crate::policy::{Context, Decision, Judge};
 use crate::route::{NeighborId, Neighbors, NextHop};
 use crate::snapshot::Snapshot;
-use crate::verdict::{DropReason, PortId, Verdict};
+use crate::verdict::{DropReason, Verdict};
 use crate::wire::plain::{self, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
 use crate::wire::{FlowKey, TCP_HEADER_LEN, Tcp, TcpFlags, UDP_HEADER_LEN};
 use nva_config::{Access, SynProxyMode};
@@ -29,16 +30,22 @@ const UDP_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN;
 
 /// What the lane found out about the packets of a burst.
 pub(super) struct FirstLane {
-    /// By the frame's place in the burst.
+    /// By the frame's place in the burst: the place of its candidate, or [`NOBODY`].
+    of_frames: [u8; BURST],
     candidates: Box<[Candidate; BURST]>,
     /// Those that rules are asked about, by place, and what these saw of them.
     places: Box<[u8; BURST]>,
     keys: Box<[FlowKey; BURST]>,
     decisions: Box<[Decision; BURST]>,
+    /// Who was found last on the way there, and on the way back.
+    lately: [Lately; 2],
     /// How often what ended how.
     #[cfg(test)]
     pub(super) ended: std::collections::BTreeMap<String, u64>,
 }
+
+/// The frame is for the stages.
+const NOBODY: u8 = u8::MAX;
 
 /// What the first look at a packet found: all that does not depend on the packets before it.
 #[derive(Clone, Copy, Debug)]
@@ -47,23 +54,21 @@ struct Candidate {
     /// It counts towards the limits of SYNs.
     is_limited: bool,
     judge: Judge,
-    decision: Decision,
-    tcp: Option<TcpState>,
-    target: Option<Target>,
-    /// As it came, and as rules see it.
-    key: FlowKey,
-    translated: FlowKey,
-    /// Of its key, and of the answers'.
-    hashes: [FlowHash; 2],
-    /// Its way and that of the answers, if there is one. `None`: the stages have to look for them.
-    ways: Option<(Departure, Option<Departure>)>,
+    access: Access,
+    /// Its flow, if it makes one: as far as it is judged, with the rule that decides.
+    new: NewFlow,
+    /// Of the key of answers, where it is allowed.
+    answer: FlowHash,
+    /// The next hop on the way to this place, where its destination stands. `None`: the stages have to say what becomes of it.
+    to: Option<NextHop>,
+    location: Addr,
+    /// The same on the way back to its source, if there is one.
+    back: Option<NextHop>,
 }
 
 /// How far a packet comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It is for the stages.
-    Stages,
     /// The guard refuses it.
     Refused(DropReason),
     /// It is for a frontend that has nobody for it.
@@ -76,23 +81,31 @@ const KEY: FlowKey =
     FlowKey { src: Addr::UNSPECIFIED, dst: Addr::UNSPECIFIED, src_port: 0, dst_port: 0, protocol: 0 };
 const PASSES: Decision = Decision { access: Access::Allow, rule: None };
 const NONE: Candidate = Candidate {
-    fate: Fate::Stages,
+    fate: Fate::Judged,
     is_limited: false,
     judge: Judge::Nobody,
-    decision: PASSES,
-    tcp: None,
-    target: None,
-    key: KEY,
-    translated: KEY,
-    hashes: [FlowHash::NONE; 2],
-    ways: None,
+    access: Access::Allow,
+    new: NewFlow {
+        key: KEY,
+        translated: KEY.dst,
+        translated_port: 0,
+        tcp: None,
+        rule: None,
+        backend: None,
+        generation: 0,
+        idle_timeout_ms: None,
+        tcp_reset: false,
+    },
+    answer: FlowHash::NONE,
+    to: None,
+    location: KEY.dst,
+    back: None,
 };
 
 /// What does not change from one packet of a burst to the next.
 struct Known<'a> {
     snapshot: &'a Snapshot,
     lane: &'a Lane,
-    exits: &'a [Exit],
     /// Connections to frontends need no proof. Those to hosts need none anyway.
     serves_tcp: bool,
     /// SYNs from this port are limited.
@@ -105,29 +118,29 @@ type Lately = Option<(NextHop, NeighborId)>;
 impl FirstLane {
     pub(super) fn new() -> Self {
         Self {
+            of_frames: [NOBODY; BURST],
             candidates: Box::new([NONE; BURST]),
             places: Box::new([0; BURST]),
             keys: Box::new([KEY; BURST]),
             decisions: Box::new([PASSES; BURST]),
+            lately: [None; 2],
             #[cfg(test)]
             ended: std::collections::BTreeMap::new(),
         }
     }
 
-    /// Asks rules about those of the first `count` packets that any are to be asked about: about all that one group decides together.
+    /// Asks rules about those of the first `count` candidates that any are to be asked about: about all that one group decides together.
     fn ask(&mut self, snapshot: &Snapshot, count: usize) {
         let Self { candidates, places, keys, decisions, .. } = self;
-        let mut left = candidates.iter().take(count).filter(|candidate| candidate.is_judged()).count();
         let mut from = 0;
-        while left != 0 {
-            // Each turn asks one group at least about one packet.
-            let Some(place) = candidates[from..count].iter().position(Candidate::is_judged) else { break };
-            from += place;
+        // Each turn asks one group, about the first one that is left and those like it.
+        while let Some(ahead) = candidates[from..count].iter().position(Candidate::is_judged) {
+            from += ahead;
             let judge = candidates[from].judge;
             let mut asked = 0;
             for (place, candidate) in candidates[..count].iter().enumerate().skip(from) {
                 if candidate.fate == Fate::Judged && candidate.judge == judge {
-                    (places[asked], keys[asked]) = (place as u8, candidate.translated);
+                    (places[asked], keys[asked]) = (place as u8, candidate.new.translated_key());
                     asked += 1;
                 }
             }
@@ -135,10 +148,8 @@ impl FirstLane {
                 snapshot.policy.decide_all(group, direction, &keys[..asked], &mut decisions[..asked]);
             }
             for (place, decision) in places[..asked].iter().zip(&decisions[..asked]) {
-                let candidate = &mut candidates[usize::from(*place) % BURST];
-                (candidate.decision, candidate.judge) = (*decision, Judge::Nobody);
+                candidates[usize::from(*place) % BURST].decide(*decision);
             }
-            left -= asked.min(left);
         }
     }
 }
@@ -150,10 +161,33 @@ impl Candidate {
         self.fate == Fate::Judged && matches!(self.judge, Judge::Group(..))
     }
 
+    /// It makes a flow, as far as rules and guard go.
+    #[inline(always)]
+    fn is_allowed(&self) -> bool {
+        self.fate == Fate::Judged && self.access == Access::Allow
+    }
+
+    #[inline(always)]
+    fn decide(&mut self, Decision { access, rule }: Decision) {
+        (self.judge, self.access, self.new.rule) = (Judge::Nobody, access, rule);
+    }
+
     #[inline(always)]
     fn ended(&self, verdict: Verdict) -> Outcome {
-        Outcome { verdict, rule: self.decision.rule, backend: self.target.map(|target| target.backend) }
+        Outcome { verdict, rule: self.new.rule, backend: self.new.backend }
     }
+}
+
+/// The places of the packets for which there is surely no record, and how many there are.
+#[inline(always)]
+fn lacked(slots: &[Slot]) -> ([u8; BURST], usize) {
+    let (mut places, mut count) = ([0; BURST], 0);
+    for (place, slot) in slots.iter().enumerate() {
+        // No branch: it would go either way as senders like.
+        places[count % BURST] = place as u8;
+        count += usize::from(slot.hash.was_lacked());
+    }
+    (places, count)
 }
 
 /// It ends so before rules are asked.
@@ -173,10 +207,9 @@ impl<F: Frame> Pipeline<F> {
         lane: &Lane,
         has_syns: bool,
     ) -> bool {
-        let Self { snapshot, firsts, syns, exits, flows, neighbors, .. } = self;
+        let Self { snapshot, firsts, syns, flows, .. } = self;
         let known = Known {
             lane,
-            exits,
             serves_tcp: match snapshot.asks {
                 SynProxyMode::Off => true,
                 // Nothing counts as a flood.
@@ -186,39 +219,43 @@ impl<F: Frame> Pipeline<F> {
             is_limiting: snapshot.syn_flood.is_some() && lane.is_untrusted(),
             snapshot,
         };
-        let neighbors = &*neighbors;
-        let (mut lately, mut is_any) = ([None; 2], false);
-        for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
-            let candidate = &mut firsts.candidates[place % BURST];
-            candidate.fate = Fate::Stages;
-            let Some(Plain { kind, end }) = slot.plain else { continue };
-            if !slot.hash.was_lacked() || has_syns && syns.takes(place) {
+        let (lacked, count) = lacked(&slots[..burst.len().min(BURST)]);
+        let places = || lacked.iter().take(count).map(|place| usize::from(*place));
+        for (place, frame) in places().filter_map(|place| Some((place, burst.get(place)?))) {
+            known.prefetch(slots[place].plain, frame.bytes());
+        }
+        (firsts.of_frames, firsts.lately) = ([NOBODY; BURST], [None; 2]);
+        let mut found = 0;
+        for place in places() {
+            let (Some(frame), Some(Plain { kind, end })) = (burst.get(place), slots[place].plain) else {
+                continue;
+            };
+            if has_syns && syns.takes(place) {
                 continue;
             }
+            let candidate = &mut firsts.candidates[found % BURST];
             let packet = (frame.bytes(), end);
             let seen = match kind {
-                Kind::TcpV4 => candidate.look::<F, false, true, V4>(packet, &known, neighbors, &mut lately),
-                Kind::UdpV4 => candidate.look::<F, false, false, V4>(packet, &known, neighbors, &mut lately),
-                Kind::TcpV6 => {
-                    candidate.look::<F, true, true, TCP_V6>(packet, &known, neighbors, &mut lately)
-                }
-                Kind::UdpV6 => {
-                    candidate.look::<F, true, false, UDP_V6>(packet, &known, neighbors, &mut lately)
-                }
+                Kind::TcpV4 => candidate.look::<false, true, V4>(packet, &known),
+                Kind::UdpV4 => candidate.look::<false, false, V4>(packet, &known),
+                Kind::TcpV6 => candidate.look::<true, true, TCP_V6>(packet, &known),
+                Kind::UdpV6 => candidate.look::<true, false, UDP_V6>(packet, &known),
             };
             let Some(fate) = seen else { continue };
             candidate.fate = fate;
-            is_any = true;
-            if fate == Fate::Judged {
-                candidate.hashes = [slot.hash, flows.hash(&candidate.translated.reversed())];
-                flows.prefetch_index(candidate.hashes[1]);
-            }
+            firsts.of_frames[place] = found as u8;
+            found += 1;
         }
-        if is_any {
-            flows.prefetch_vacant();
-            firsts.ask(snapshot, burst.len());
+        if found == 0 {
+            return false;
         }
-        is_any
+        firsts.ask(snapshot, found);
+        for candidate in firsts.candidates.iter_mut().take(found).filter(|candidate| candidate.is_allowed()) {
+            candidate.answer = flows.hash(&candidate.new.answer());
+            flows.prefetch_index(candidate.answer);
+        }
+        flows.prefetch_vacant();
+        true
     }
 
     /// Ends a packet's way, or brings it up to its departure, as the stages would. `None`: it is for the stages, and nothing was changed.
@@ -230,17 +267,16 @@ impl<F: Frame> Pipeline<F> {
         (place, slot): (usize, &Slot),
         lane: &Lane,
     ) -> Option<Outcome> {
-        let candidate = &self.firsts.candidates[place % BURST];
         // Another packet of the burst may have made its flow.
-        if candidate.fate == Fate::Stages || !self.flows.lacks(slot.hash) {
+        if self.firsts.of_frames[place % BURST] == NOBODY || !self.flows.lacks(slot.hash) {
             return None;
         }
         let Plain { kind, end } = slot.plain?;
         let outcome = match kind {
-            Kind::TcpV4 => self.admit_at_once::<false, true, V4>(frame, place, end, lane),
-            Kind::UdpV4 => self.admit_at_once::<false, false, V4>(frame, place, end, lane),
-            Kind::TcpV6 => self.admit_at_once::<true, true, TCP_V6>(frame, place, end, lane),
-            Kind::UdpV6 => self.admit_at_once::<true, false, UDP_V6>(frame, place, end, lane),
+            Kind::TcpV4 => self.admit_at_once::<false, true, V4>(frame, place, (slot.hash, end), lane),
+            Kind::UdpV4 => self.admit_at_once::<false, false, V4>(frame, place, (slot.hash, end), lane),
+            Kind::TcpV6 => self.admit_at_once::<true, true, TCP_V6>(frame, place, (slot.hash, end), lane),
+            Kind::UdpV6 => self.admit_at_once::<true, false, UDP_V6>(frame, place, (slot.hash, end), lane),
         }?;
         #[cfg(test)]
         {
@@ -255,47 +291,50 @@ impl<F: Frame> Pipeline<F> {
         &mut self,
         frame: &mut F,
         place: usize,
-        end: u16,
+        (hash, end): (FlowHash, u16),
         lane: &Lane,
     ) -> Option<Outcome> {
-        let Self { firsts, flows, neighbors, counters, exits, proxy, snapshot, now, .. } = self;
-        let candidate = &firsts.candidates[place % BURST];
-        let is_allowed = candidate.fate == Fate::Judged && candidate.decision.access == Access::Allow;
-        let leaves = match candidate.ways {
-            Some((to, back)) if is_allowed => {
+        let Self { firsts, flows, neighbors, counters, exits, proxy, now, .. } = self;
+        let FirstLane { of_frames, candidates, lately, .. } = firsts;
+        let candidate = candidates.get(usize::from(of_frames[place % BURST]))?;
+        let leaves = match candidate.is_allowed() {
+            true => {
+                let (to, back) = candidate.ways(neighbors, lately)?;
+                let exit = exits.get(to.port.index())?;
                 neighbors.hop(to.neighbor)?;
-                Some((to, back, exits.get(to.port.index())?))
+                if usize::from(end) - L3 > exit.mtu().min(lane.room()).into() {
+                    return None;
+                }
+                Some((to, back, exit))
             }
-            None if is_allowed => return None,
-            _ => None,
+            false => None,
         };
         // From here on it is certain that it ends here.
         if let Fate::Refused(reason) = candidate.fate {
             return Some(dropped(reason));
         }
-        if candidate.is_limited && !proxy.floods.allow(candidate.key.src, *now) {
+        if candidate.is_limited && !proxy.floods.allow(candidate.new.key.src, *now) {
             return Some(dropped(DropReason::SynRate));
         }
         if let Fate::Unserved(reason) = candidate.fate {
             return Some(dropped(reason));
         }
-        counters.hit_rule(candidate.decision.rule, *now);
+        counters.hit_rule(candidate.new.rule, *now);
         let Some((to, back, exit)) = leaves else {
             return Some(candidate.ended(Verdict::Drop(DropReason::DeniedByRule)));
         };
         neighbors.is_used(*now);
-        let new = candidate.flow(snapshot.decided);
-        let id = match flows.insert_hashed(&new, candidate.hashes, *now) {
+        let id = match flows.insert_hashed(&candidate.new, [hash, candidate.answer], *now) {
             Ok(id) => id,
             Err(InsertError::Full) => return Some(candidate.ended(Verdict::Drop(DropReason::FlowTableFull))),
             Err(InsertError::Taken) => return Some(candidate.ended(Verdict::Drop(DropReason::InvalidState))),
         };
         counters.flows_created += 1;
-        counters.hit_backend(new.backend);
+        counters.hit_backend(candidate.new.backend);
         let flow = flows.flow_mut(id);
         flow.set_way(Side::Initiator, Some(to.to_way()));
         flow.set_way(Side::Responder, back.map(Departure::to_way));
-        flows.account(id, Side::Initiator, usize::from(end) - L3, *now);
+        flows.tally(id, Side::Initiator, usize::from(end) - L3);
         let bytes = frame.bytes_mut();
         let is_padded = bytes.len() > usize::from(end);
         // Both are there, as they were a moment ago.
@@ -314,22 +353,18 @@ impl<F: Frame> Pipeline<F> {
 impl Candidate {
     /// The first look at a plain packet that ends at `end`. `None`: it is for the stages.
     #[inline(always)]
-    fn look<F: Frame, const V6: bool, const TCP: bool, const N: usize>(
+    fn look<const V6: bool, const TCP: bool, const N: usize>(
         &mut self,
         (bytes, end): (&[u8], u16),
         known: &Known<'_>,
-        neighbors: &Neighbors<F>,
-        lately: &mut [Lately; 2],
     ) -> Option<Fate> {
         let Known { snapshot, lane, .. } = known;
         let (head, rest): (&[u8; N], _) = bytes.split_first_chunk()?;
         let key = key::<V6, TCP, N>(head);
-        if TCP {
-            self.tcp = Some(opening::<N>(head, rest, end)?);
-        } else {
-            self.tcp = None;
+        let tcp = if TCP { Some(opening::<N>(head, rest, end)?) } else { None };
+        if !TCP && lane.is_untrusted() {
             let ports = plain::half_word(head, N - if V6 { UDP_HEADER_LEN } else { TCP_HEADER_LEN });
-            if lane.is_untrusted() && snapshot.guard.watches(ports) {
+            if snapshot.guard.watches(ports) {
                 return None;
             }
         }
@@ -340,9 +375,9 @@ impl Candidate {
         if let Err(reason) = snapshot.guard.check_standing(from.standing, lane.port(), lane.trust()) {
             return Some(Fate::Refused(reason));
         }
-        (self.key, self.translated, self.target) = (key, key, None);
+        self.new.key = key;
         self.is_limited = TCP && known.is_limiting && !from.standing.is_allowlisted;
-        let mut at = to;
+        let (mut at, mut target) = (to, None);
         if to.role == Role::Frontend {
             if TCP && !known.serves_tcp {
                 return None;
@@ -351,48 +386,62 @@ impl Candidate {
                 Selection::NotAFrontend => return None,
                 Selection::NoRule => return Some(Fate::Unserved(DropReason::DeniedByRule)),
                 Selection::NoHealthyBackend => return Some(Fate::Unserved(DropReason::NoHealthyBackend)),
-                Selection::Backend(target) => {
-                    self.translated = target.translated_key(&key);
-                    self.target = Some(target);
-                    at = known.bearing::<V6>(&target.address);
+                Selection::Backend(backend) => {
+                    target = Some(backend);
+                    at = known.bearing::<V6>(&backend.address);
                     if at.role != Role::Host {
                         return None;
                     }
                 }
             }
         }
-        let context = Context { load_balanced: self.target.is_some() };
-        let location = self.target.map_or(key.dst, |target| target.address);
+        self.new = new_flow(&key, tcp, target.as_ref(), snapshot.decided);
+        let context = Context { load_balanced: target.is_some() };
+        self.location = target.map_or(key.dst, |target| target.address);
         self.judge = Judge::between(from.groups, at.groups, context);
-        self.decision = match self.judge {
-            Judge::Several => snapshot.policy.decide_at(&self.translated, context, location),
-            _ => PASSES,
-        };
-        let ip_len = usize::from(end) - L3;
-        self.ways = known.ways(neighbors, lately, [(at, location), (from, key.src)]);
-        let is_too_long = |(to, _): &(Departure, _)| ip_len > known.room(to.port);
-        if ip_hops::<V6, N>(head) <= 1 || self.ways.as_ref().is_some_and(is_too_long) {
-            self.ways = None;
+        if self.judge == Judge::Several {
+            self.decide(snapshot.policy.decide_at(&self.new.translated_key(), context, self.location));
+        } else {
+            self.access = Access::Allow;
         }
+        // A packet whose time to live is over is for the stages.
+        self.to = at.next.filter(|_| ip_hops::<V6, N>(head) > 1);
+        self.back = from.next;
         Some(Fate::Judged)
     }
 
-    /// What its flow is made of.
+    /// The ways to the packet's destination and back to its source. `None`: the stages have to look for them.
     #[inline(always)]
-    fn flow(&self, generation: u32) -> NewFlow {
-        let (target, floats) = (self.target, self.target.is_some_and(|target| target.floating_ip));
-        NewFlow {
-            key: self.key,
-            translated: self.translated.dst,
-            translated_port: self.translated.dst_port,
-            tcp: if floats { self.tcp.map(|_| TcpState::one_sided()) } else { self.tcp },
-            rule: self.decision.rule,
-            backend: target.map(|target| target.backend),
-            generation,
-            idle_timeout_ms: target.map(|target| target.idle_timeout_ms),
-            tcp_reset: target.is_some_and(|target| target.tcp_reset),
-        }
+    fn ways<F: Frame>(
+        &self,
+        neighbors: &Neighbors<F>,
+        [there, back]: &mut [Lately; 2],
+    ) -> Option<(Departure, Option<Departure>)> {
+        let there = way(neighbors, there, self.to?, self.location)?;
+        let back = match self.back {
+            Some(next) => Some(way(neighbors, back, next, self.new.key.src)?),
+            None => None,
+        };
+        Some((there, back))
     }
+}
+
+#[inline(always)]
+fn way<F: Frame>(
+    neighbors: &Neighbors<F>,
+    lately: &mut Lately,
+    next: NextHop,
+    address: Addr,
+) -> Option<Departure> {
+    let neighbor = match lately {
+        Some((known, neighbor)) if *known == next && next.gateway.is_some() => *neighbor,
+        _ => {
+            let neighbor = neighbors.find_known(next.port, next.gateway.unwrap_or(address))?;
+            *lately = Some((next, neighbor));
+            neighbor
+        }
+    };
+    Some(Departure { port: next.port, neighbor })
 }
 
 impl Known<'_> {
@@ -403,45 +452,17 @@ impl Known<'_> {
         bearings.known(range)
     }
 
-    /// The ways to the packet's destination and back to its source. `None`: the stages have to look for them.
+    /// Asks for what is read first of what is known of a packet's addresses.
     #[inline(always)]
-    fn ways<F: Frame>(
-        &self,
-        neighbors: &Neighbors<F>,
-        lately: &mut [Lately; 2],
-        [(to, location), (from, source)]: [(&Bearing, Addr); 2],
-    ) -> Option<(Departure, Option<Departure>)> {
-        let there = self.way(neighbors, &mut lately[0], to.next?, location)?;
-        let back = match from.next {
-            Some(next) => Some(self.way(neighbors, &mut lately[1], next, source)?),
-            None => None,
-        };
-        Some((there, back))
-    }
-
-    #[inline(always)]
-    fn way<F: Frame>(
-        &self,
-        neighbors: &Neighbors<F>,
-        lately: &mut Lately,
-        next: NextHop,
-        address: Addr,
-    ) -> Option<Departure> {
-        let neighbor = match lately {
-            Some((known, neighbor)) if *known == next && next.gateway.is_some() => *neighbor,
-            _ => {
-                let neighbor = neighbors.find_known(next.port, next.gateway.unwrap_or(address))?;
-                *lately = Some((next, neighbor));
-                neighbor
+    fn prefetch(&self, plain: Option<Plain>, bytes: &[u8]) {
+        if let Some(Plain { kind: Kind::TcpV4 | Kind::UdpV4, .. }) = plain
+            && let Some(head) = bytes.first_chunk::<V4>()
+        {
+            let addresses = key_v4(head).addresses;
+            for address in [addresses as u32, (addresses >> 32) as u32] {
+                self.snapshot.bearings.prefetch_v4(address.swap_bytes());
             }
-        };
-        Some(Departure { port: next.port, neighbor })
-    }
-
-    /// The longest IP packet that surely leaves by a port as it is.
-    #[inline(always)]
-    fn room(&self, port: PortId) -> usize {
-        self.exits.get(port.index()).map_or(0, |exit| exit.mtu().min(self.lane.room()).into())
+        }
     }
 }
 
