@@ -33,7 +33,7 @@ impl FlowHash {
         self.guess >= LACKED
     }
 
-    /// As its bucket was read, there was surely none.
+    /// As its buckets were read, there was surely none.
     #[inline(always)]
     pub(crate) fn was_lacked(self) -> bool {
         self.guess == LACKED

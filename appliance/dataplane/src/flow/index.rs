@@ -45,6 +45,18 @@ impl Bucket {
         self.0[REFERENCES + lane]
     }
 
+    /// The references with this tag; whether there are any.
+    #[inline(always)]
+    fn hints(&self, tag: u16, mut hint: impl FnMut(u32)) -> bool {
+        let mut lanes = self.matching(tag);
+        let Some(lane) = lanes.next() else { return false };
+        hint(self.reference(lane));
+        for lane in lanes {
+            hint(self.reference(lane));
+        }
+        true
+    }
+
     fn vacant(&self) -> Option<usize> {
         self.matching(0).next()
     }
@@ -97,6 +109,17 @@ struct Places {
     tag: u16,
 }
 
+/// What a hash's first bucket knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hints {
+    /// References that may be meant.
+    Some,
+    /// There is surely none.
+    None,
+    /// None; there may be some in the second bucket, which was asked for.
+    Elsewhere,
+}
+
 /// No room, even after moving others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IndexFull;
@@ -141,24 +164,25 @@ impl Index {
         prefetch(&self.buckets, self.places(hash).second);
     }
 
-    /// The references that may be meant, as far as the first bucket knows. `false`: there is surely none.
+    /// The references that may be meant, as far as the first bucket knows.
     #[inline(always)]
-    pub(super) fn hints(&self, hash: FlowHash, mut hint: impl FnMut(u32)) -> bool {
+    pub(super) fn hints(&self, hash: FlowHash, hint: impl FnMut(u32)) -> Hints {
         let places = self.places(hash);
         let bucket = &self.buckets[places.first];
-        let mut lanes = bucket.matching(places.tag);
-        let Some(lane) = lanes.next() else {
-            let is_elsewhere = bucket.overflowed() != 0;
-            if is_elsewhere {
-                self.prefetch_second(hash);
-            }
-            return is_elsewhere;
-        };
-        hint(bucket.reference(lane));
-        for lane in lanes {
-            hint(bucket.reference(lane));
+        if bucket.hints(places.tag, hint) {
+            Hints::Some
+        } else if bucket.overflowed() == 0 {
+            Hints::None
+        } else {
+            self.prefetch_second(hash);
+            Hints::Elsewhere
         }
-        true
+    }
+
+    /// The same where the second bucket knows: whether there are any.
+    pub(super) fn second_hints(&self, hash: FlowHash, hint: impl FnMut(u32)) -> bool {
+        let places = self.places(hash);
+        self.buckets[places.second].hints(places.tag, hint)
     }
 
     /// There is surely no reference of this hash.

@@ -6,7 +6,7 @@
 //! A worker looks up a whole burst in four steps, so that the waits for memory overlap:
 //!
 //! 1. [`FlowTable::hash`] and [`FlowTable::prefetch_index`] for every packet;
-//! 2. [`FlowTable::prefetch_record`] for every packet;
+//! 2. [`FlowTable::prefetch_record`] for every packet, and [`FlowTable::prefetch_elsewhere`] for the few of which that says so;
 //! 3. [`FlowTable::find`], packet by packet;
 //! 4. the tracker ([`FlowTable::segment`], [`query::check`]), then [`FlowTable::account`], packet by packet.
 //!

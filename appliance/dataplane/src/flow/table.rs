@@ -1,7 +1,7 @@
 //! The flow table of one worker.
 
-use super::hash::{FlowHash, LACKED, Secret};
-use super::index::Index;
+use super::hash::{FlowHash, LACKED, NO_GUESS, Secret};
+use super::index::{Hints, Index};
 use super::record::{Cold, Flow, FlowId, FlowView, NewFlow, Side};
 use super::tcp::TcpEvent;
 use super::timeout::{TICKS_PER_SECOND, Timeouts, tick_at, tick_from, time_of};
@@ -135,15 +135,42 @@ impl FlowTable {
     }
 
     /// Second step of a burst's look-ups: reads the bucket, asks for the records that may be meant, and notes one of them for
-    /// [`find`](Self::find).
+    /// [`find`](Self::find). `true`: it may be known [elsewhere](Self::prefetch_elsewhere) only, of which nothing is noted.
     #[inline(always)]
-    pub fn prefetch_record(&self, hash: &mut FlowHash) {
-        let mut guess = hash.guess;
-        let may_be = self.index.hints(*hash, |reference| {
-            prefetch(&self.flows, referee(reference).0 as usize);
-            guess = reference;
-        });
-        hash.guess = if may_be { guess } else { LACKED };
+    pub fn prefetch_record(&self, hash: &mut FlowHash) -> bool {
+        let mut guess = NO_GUESS;
+        match self.index.hints(*hash, |reference| guess = self.hinted(reference)) {
+            Hints::Some => hash.guess = guess,
+            Hints::None => hash.guess = LACKED,
+            Hints::Elsewhere => {
+                hash.guess = NO_GUESS;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Third step, where the second one said so of some: for those without a note, does what that does with the other bucket.
+    #[inline(always)]
+    pub fn prefetch_elsewhere(&self, hash: &mut FlowHash) {
+        if hash.guess == NO_GUESS {
+            self.prefetch_from_second(hash);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn prefetch_from_second(&self, hash: &mut FlowHash) {
+        let mut guess = NO_GUESS;
+        let are_any = self.index.second_hints(*hash, |reference| guess = self.hinted(reference));
+        hash.guess = if are_any { guess } else { LACKED };
+    }
+
+    /// Asks for the record that a reference leads to.
+    #[inline(always)]
+    fn hinted(&self, reference: u32) -> u32 {
+        prefetch(&self.flows, referee(reference).0 as usize);
+        reference
     }
 
     /// There is surely no flow for a packet of this hash. `false`: there may be one.

@@ -63,11 +63,18 @@ impl FlowTable {
     fn lookup(&self, key: &FlowKey) -> Option<(FlowId, Side)> {
         let hash = self.hash(key);
         self.prefetch_index(hash);
-        let mut ahead = hash;
-        self.prefetch_record(&mut ahead);
-        let found = self.find(key, ahead);
+        let found = self.find(key, self.guessed_hash(key));
         assert_eq!(found, self.find(key, hash), "with a guess and without one");
         found
+    }
+
+    /// After the steps before a search.
+    fn guessed_hash(&self, key: &FlowKey) -> FlowHash {
+        let mut hash = self.hash(key);
+        if self.prefetch_record(&mut hash) {
+            self.prefetch_elsewhere(&mut hash);
+        }
+        hash
     }
 
     fn ids(&self) -> Vec<FlowId> {
@@ -103,6 +110,25 @@ fn both_directions_lead_to_the_flow() {
     assert_eq!(flow.translated_key(), key(1, 1_000, 3, 8_080));
     assert!(flow.is_translated());
     assert_eq!((flow.destination(Side::Initiator), flow.destination(Side::Responder)), (addr(3), addr(1)));
+}
+
+#[test]
+fn guesses_are_made_also_where_the_table_is_full() {
+    let mut table = table(4_096);
+    let keys: Vec<FlowKey> = (0..4_096).map(|port| key(1, 1_000 + port, 2, 80)).collect();
+    let ids: Vec<FlowId> =
+        keys.iter().map(|key| table.insert(plain(*key), Time(0)).expect("inserts")).collect();
+    let (mut elsewhere, mut right) = (0, 0);
+    for (key, id) in keys.iter().zip(&ids) {
+        elsewhere += usize::from(table.prefetch_record(&mut table.hash(key)));
+        let hash = table.guessed_hash(key);
+        assert!(!hash.was_lacked(), "{key:?}");
+        let flow = table.guess(hash).expect("a guess is made");
+        right += usize::from(flow.has_key(Side::Initiator, key));
+        assert_eq!(table.find(key, hash), Some((*id, Side::Initiator)));
+    }
+    assert!(elsewhere > 40, "{elsewhere} are in their second bucket");
+    assert!(right > 4_080, "only tags that are alike mislead: {right}");
 }
 
 #[test]
