@@ -1,7 +1,6 @@
 //! What the path counted: one verdict for each received frame, so that for every port
 //! received = forwarded + replied + consumed + held + dropped, summed over reasons.
 
-use crate::intrinsics::prefetch;
 use crate::time::Time;
 use crate::verdict::{BackendId, DropReason, PortId, RuleId, Verdict};
 
@@ -240,12 +239,6 @@ impl Counters {
 
     pub(crate) fn port(&mut self, port: PortId) -> Option<&mut PortCounters> {
         self.ports.get_mut(port.index())
-    }
-
-    /// Asks for a tunnel's counters.
-    #[inline(always)]
-    pub(crate) fn prefetch_tunnel(&self, port: PortId) {
-        prefetch(&self.tunnels, port.tunnel_index());
     }
 
     /// Counts a packet that came in by one tunnel and leaves by another.

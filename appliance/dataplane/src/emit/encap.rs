@@ -176,6 +176,11 @@ impl Outer {
         }
     }
 
+    /// The appliance's own end.
+    pub const fn source(&self) -> Addr {
+        self.src
+    }
+
     /// The other end.
     pub const fn destination(&self) -> Addr {
         self.dst

@@ -32,6 +32,23 @@ impl Slot {
     pub(super) const OTHER: Self = Self { hash: FlowHash::NONE, plain: None };
 }
 
+/// What the fast lane took of a burst: the frames before the first one that it left.
+pub(super) struct Ahead {
+    pub(super) count: usize,
+    /// By which port each of them leaves.
+    pub(super) exits: [PortId; BURST],
+}
+
+impl Ahead {
+    /// The port by which all leave.
+    fn common_exit(&self) -> Option<PortId> {
+        let (first, exits) = (self.exits[0], self.exits.get(..self.count)?);
+        // All are looked at, which is one comparison for many.
+        let differs = exits.iter().fold(0, |bits, exit| bits | (exit.0 ^ first.0));
+        (differs == 0).then_some(first)
+    }
+}
+
 /// Frames that leave by the fast lane: those in a row to one port go together.
 pub(super) struct Leaving<F> {
     from: PortId,
@@ -58,6 +75,35 @@ impl<F: Frame> Leaving<F> {
         self.frames.push(frame);
     }
 
+    /// Takes the frames that went ahead off a burst.
+    pub(super) fn add_ahead<T: Transmit<F>>(
+        &mut self,
+        frames: &mut arrayvec::Drain<'_, F, BURST>,
+        ahead: &Ahead,
+        counters: &mut Counters,
+        tx: &mut T,
+    ) {
+        for (exit, frame) in ahead.exits.iter().take(ahead.count).zip(frames) {
+            self.add(*exit, frame, counters, tx);
+        }
+    }
+
+    /// All of a burst went ahead, and leaves: as it is, where all leave by one port.
+    pub(super) fn finish<T: Transmit<F>>(
+        mut self,
+        burst: &mut Burst<F>,
+        ahead: &Ahead,
+        counters: &mut Counters,
+        tx: &mut T,
+    ) {
+        if let Some(exit) = ahead.common_exit() {
+            self.gone += depart(exit, burst, counters, tx);
+        } else {
+            self.add_ahead(&mut burst.drain(..), ahead, counters, tx);
+        }
+        self.settle(counters, tx);
+    }
+
     /// An answer leaves where its question came in.
     #[inline(always)]
     pub(super) fn reply<T: Transmit<F>>(&mut self, mut frame: F, counters: &mut Counters, tx: &mut T) {
@@ -69,12 +115,7 @@ impl<F: Frame> Leaving<F> {
     /// Those that wait leave.
     #[inline(never)]
     pub(super) fn go<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
-        let count = self.frames.len() as u64;
-        self.gone += count;
-        if let Some(counters) = counters.port(self.to) {
-            counters.transmitted += count;
-        }
-        tx.transmit_all(self.to, &mut self.frames);
+        self.gone += depart(self.to, &mut self.frames, counters, tx);
     }
 
     /// Frames that are added from now on were received at `from`.
@@ -88,7 +129,9 @@ impl<F: Frame> Leaving<F> {
 
     /// All leave, and are counted.
     pub(super) fn settle<T: Transmit<F>>(&mut self, counters: &mut Counters, tx: &mut T) {
-        self.go(counters, tx);
+        if !self.frames.is_empty() {
+            self.go(counters, tx);
+        }
         let [gone, replied] = [&mut self.gone, &mut self.replied].map(core::mem::take);
         if let Some(counters) = counters.port(self.from) {
             counters.received += gone;
@@ -96,6 +139,21 @@ impl<F: Frame> Leaving<F> {
             counters.replied += replied;
         }
     }
+}
+
+/// Sends frames out of a port, and counts them there; gives their number.
+fn depart<F: Frame, T: Transmit<F>>(
+    to: PortId,
+    frames: &mut Burst<F>,
+    counters: &mut Counters,
+    tx: &mut T,
+) -> u64 {
+    let count = frames.len() as u64;
+    if let Some(counters) = counters.port(to) {
+        counters.transmitted += count;
+    }
+    tx.transmit_all(to, frames);
+    count
 }
 
 impl<F: Frame> Pipeline<F> {
@@ -145,7 +203,9 @@ impl<F: Frame> Pipeline<F> {
                 slot.plain = None;
                 self.other(frame, self.station(frame, mark.port), slot, &mut others);
             }
-            self.flows.prefetch_record(&mut slot.hash);
+            if self.flows.prefetch_record(&mut slot.hash) {
+                self.flows.prefetch_elsewhere(&mut slot.hash);
+            }
         }
         let mut others = others.iter();
         // Frames that came in alike go on together.
@@ -224,8 +284,14 @@ impl<F: Frame> Pipeline<F> {
     /// Second pass: asks for the flow records.
     #[inline(never)]
     pub(super) fn prefetch_records(&self, slots: &mut [Slot]) {
-        for slot in slots {
-            self.flows.prefetch_record(&mut slot.hash);
+        let mut are_any_elsewhere = false;
+        for slot in &mut *slots {
+            if self.flows.prefetch_record(&mut slot.hash) {
+                are_any_elsewhere = true;
+            }
+        }
+        if are_any_elsewhere {
+            slots.iter_mut().for_each(|slot| self.flows.prefetch_elsewhere(&mut slot.hash));
         }
     }
 
@@ -243,14 +309,20 @@ impl<F: Frame> Pipeline<F> {
         observer: &mut O,
     ) {
         let lane = self.lane(mark.port, now);
+        let ahead = self.fast_ahead(burst, slots, &lane);
+        self.report(slots, &ahead, observer);
+        let mut leaving = Leaving::new(mark.port);
+        if ahead.count == burst.len() {
+            return leaving.finish(burst, &ahead, &mut self.counters, tx);
+        }
         // Into a segment answers go through the stages.
         let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
         let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane, now);
         let are_any_lacked = slots.iter().take(burst.len()).any(|slot| slot.hash.was_lacked());
         let has_firsts = are_any_lacked && !is_segment && self.look_for_firsts(burst, slots, &lane, has_syns);
-        let mut leaving = Leaving::new(mark.port);
         let mut frames = burst.drain(..);
-        for (index, slot) in slots.iter().enumerate() {
+        leaving.add_ahead(&mut frames, &ahead, &mut self.counters, tx);
+        for (index, slot) in slots.iter().enumerate().skip(ahead.count) {
             let Some(mut frame) = frames.next() else { break };
             if let Some(port) = self.fast(&mut frame, slot, &lane) {
                 leaving.add(port, frame, &mut self.counters, tx);
@@ -288,6 +360,14 @@ impl<F: Frame> Pipeline<F> {
             }
         }
         leaving.settle(&mut self.counters, tx);
+    }
+
+    /// Tells what became of the frames that went ahead.
+    #[inline(always)]
+    pub(super) fn report<O: Observer>(&self, slots: &[Slot; BURST], ahead: &Ahead, observer: &mut O) {
+        for (index, (slot, exit)) in slots.iter().zip(&ahead.exits).enumerate().take(ahead.count) {
+            observer.decided(index, &self.outcome(slot, *exit));
+        }
     }
 
     /// Gives a frame to another worker; `None` when that one goes on with it.

@@ -47,7 +47,6 @@ impl<F: Frame> Pipeline<F> {
             Err(_) => return others.push(Err(DropReason::Malformed)),
         };
         *port = self.snapshot.tunnels.direction(arrival.port, parsed.key.src);
-        self.counters.prefetch_tunnel(*port);
         // All of it is in the frame.
         let cut = frame.set_len(end).is_ok() && frame.pop_front(begin).is_ok();
         debug_assert!(cut, "the inner packet is within the frame");

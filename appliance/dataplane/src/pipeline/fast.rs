@@ -5,7 +5,7 @@
 //! numbers, is brought up to its departure in one go. All of that is looked at before anything is changed, so that every other packet
 //! goes through the stages as if it had never been here.
 
-use super::burst::Slot;
+use super::burst::{Ahead, Slot};
 use super::tunnel::wrap;
 use super::{Mark, Origin, Outcome, Pipeline};
 use crate::addr::MacWord;
@@ -20,7 +20,7 @@ use crate::verdict::{PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
 use crate::wire::{TCP_HEADER_LEN, UDP_HEADER_LEN, protocol};
 use nva_config::Trust;
-use pmd_shim::Frame;
+use pmd_shim::{BURST, Frame};
 
 /// What is read of a frame before it is looked at any more: as far as its transport header.
 const TCP_V4: usize = L4_OVER_V4 + TCP_HEADER_LEN;
@@ -156,6 +156,40 @@ impl<F: Frame> Pipeline<F> {
             rule: flow.and_then(Flow::rule),
             backend: flow.and_then(Flow::backend),
         }
+    }
+
+    /// Brings packets up to their departure, as far as those of a burst are for this lane one after the other. A function of its own, that has
+    /// the registers to itself.
+    #[inline(never)]
+    pub(super) fn fast_ahead(&mut self, burst: &mut [F], slots: &[Slot; BURST], lane: &Lane) -> Ahead {
+        let (mut count, mut exits) = (0, [lane.port; BURST]);
+        for ((frame, slot), exit) in burst.iter_mut().zip(slots).zip(&mut exits) {
+            let Some(port) = self.fast(frame, slot, lane) else { break };
+            *exit = port;
+            count += 1;
+        }
+        Ahead { count, exits }
+    }
+
+    /// The same for packets that came by tunnels, each by its own.
+    #[inline(never)]
+    pub(super) fn fast_ahead_tunnelled(
+        &mut self,
+        burst: &mut [F],
+        (slots, ports): (&[Slot; BURST], &[PortId; BURST]),
+        lane: &Lane,
+    ) -> Ahead {
+        let (mut count, mut exits) = (0, [lane.port; BURST]);
+        let places = slots.iter().zip(ports).zip(&mut exits);
+        for (frame, ((slot, &port), exit)) in burst.iter_mut().zip(places) {
+            if !port.is_tunnel() {
+                break;
+            }
+            let Some(carrier) = self.fast_tunnelled(frame, slot, port, lane) else { break };
+            *exit = carrier;
+            count += 1;
+        }
+        Ahead { count, exits }
     }
 
     /// Brings a packet up to its departure, by the port that is returned. `None`: it is for the stages, and nothing was changed.

@@ -13,7 +13,7 @@ use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit
 use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::emit::encap::{LEN_V4, Label, encapsulate};
 use crate::emit::split::split;
-use crate::emit::{mss, rewrite, service};
+use crate::emit::{mss, service};
 use crate::flow::{FlowId, Side};
 use crate::policy::Decision;
 use crate::time::Time;
@@ -30,9 +30,6 @@ use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 
 /// Parsed forms of the frames of a burst that are not plain, in their order.
 pub(super) type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
-
-/// How many frames ahead of the one that is looked at a network is asked for.
-const AHEAD: usize = 3;
 
 /// What the first pass found out about a burst in which tunnels are.
 struct Arrivals {
@@ -55,7 +52,6 @@ impl<F: Frame> Pipeline<F> {
     ) {
         let mut arrivals =
             Arrivals { slots: [Slot::OTHER; BURST], ports: [port; BURST], others: ArrayVec::new() };
-        self.find_plain(port, burst, &mut arrivals.ports);
         self.receive_tunnelled(port, burst, &mut arrivals);
         self.prefetch_records(&mut arrivals.slots[..burst.len()]);
         let Arrivals { slots, ports, others } = &arrivals;
@@ -86,9 +82,15 @@ impl<F: Frame> Pipeline<F> {
     ) {
         let Mark { port: carrier, origin } = from;
         let mut lane = self.lane(carrier, now);
+        let ahead = self.fast_ahead_tunnelled(burst, (slots, ports), &lane);
+        self.report(slots, &ahead, observer);
         let mut leaving = Leaving::new(carrier);
+        if ahead.count == burst.len() {
+            return leaving.finish(burst, &ahead, &mut self.counters, tx);
+        }
         let mut frames = burst.drain(..);
-        for (index, (slot, &port)) in slots.iter().zip(ports).enumerate() {
+        leaving.add_ahead(&mut frames, &ahead, &mut self.counters, tx);
+        for (index, (slot, &port)) in slots.iter().zip(ports).enumerate().skip(ahead.count) {
             let Some(mut frame) = frames.next() else { break };
             let exit = if port.is_tunnel() {
                 leaving.turn_to(carrier, &mut self.counters, tx);
@@ -129,50 +131,25 @@ impl<F: Frame> Pipeline<F> {
         self.fast(frame, slot, lane)
     }
 
-    #[inline(always)]
-    fn prefetch_tunnel(&self, tunnel: PortId) {
-        self.snapshot.tunnels.prefetch(tunnel);
-        self.counters.prefetch_tunnel(tunnel);
-    }
-
-    /// Before the first pass: in which tunnels those frames are whose outer headers are plain. What stands behind these is cut off. Asks for
-    /// what is known of the tunnels. Each pass has the registers to itself.
-    #[inline(never)]
-    fn find_plain(&self, port: PortId, burst: &mut Burst<F>, ports: &mut [PortId; BURST]) {
-        let station = Station::new(self.facts(port).mac);
-        let Some(mut finder) = self.snapshot.tunnels.finder(port, station) else { return };
-        for (place, at) in ports.iter_mut().enumerate().take(burst.len()) {
-            if let Some(later) = burst.get(place + AHEAD) {
-                finder.expect(later.bytes());
-            }
-            let Some(frame) = burst.get_mut(place) else { break };
-            let RxOffload { vlan, truncated, .. } = frame.offload();
-            if vlan.is_some() || truncated {
-                continue;
-            }
-            let bytes = frame.bytes();
-            if let Some(arrival) = finder.find(bytes) {
-                *at = arrival.port;
-                self.prefetch_tunnel(arrival.port);
-                if bytes.len() > usize::from(arrival.end) {
-                    rewrite::cut(frame, arrival.end.into());
-                }
-            }
-        }
-    }
-
-    /// First pass: parses what is in the tunnels, and asks for the flow buckets. Where all of a frame is plain, the outer headers are left
-    /// where they are, for those that leave in their place.
+    /// First pass: in which tunnels frames are, and what is in these, and asks for the flow buckets. Where all of a frame is plain, the outer
+    /// headers are left where they are, for those that leave in their place.
     #[inline(never)]
     fn receive_tunnelled(&self, port: PortId, burst: &mut Burst<F>, arrivals: &mut Arrivals) {
+        let station = Station::new(self.facts(port).mac);
+        let Some(mut finder) = self.snapshot.tunnels.finder(port, station) else { return };
         let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
         for (frame, (slot, at)) in burst.iter_mut().zip(places) {
-            let arrival = if !at.is_tunnel() {
-                self.receive_other(port, frame, at, slot, &mut arrivals.others)
-            } else if self.receive_inner(frame.bytes(), slot) {
-                None
-            } else {
-                Some(Arrival::plain(*at, frame.bytes()))
+            let RxOffload { vlan, truncated, .. } = frame.offload();
+            let found = if vlan.is_some() || truncated { None } else { finder.find(frame.bytes()) };
+            let arrival = match found {
+                Some(tunnel) => {
+                    *at = tunnel;
+                    if self.receive_inner(frame.bytes(), slot) {
+                        continue;
+                    }
+                    Some(Arrival::plain(tunnel, frame.bytes()))
+                }
+                None => self.receive_other(port, frame, at, slot, &mut arrivals.others),
             };
             if let Some(arrival) = arrival {
                 *at = arrival.port;
@@ -224,10 +201,7 @@ impl<F: Frame> Pipeline<F> {
                 *at = arrival.port;
                 self.take_out_of_segment(frame, &arrival, slot, others);
             }
-            Found::Inside(arrival) => {
-                self.prefetch_tunnel(arrival.port);
-                return Some(arrival);
-            }
+            Found::Inside(arrival) => return Some(arrival),
             Found::Enveloped { .. } => self.take_out_enveloped(frame, found, at, slot, others),
             Found::Refused(reason) => others.push(Err(reason)),
             Found::Outside => {

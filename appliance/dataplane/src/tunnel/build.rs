@@ -1,6 +1,7 @@
 //! From the configuration's gateways to tables.
 
 use super::decap::Pairs;
+use super::gate::{Gates, NO_PAIR};
 use super::pmtu::Learnt;
 use super::vni::{Row, VniTable};
 use super::{End, Ends, Frontends, Gate, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
@@ -78,13 +79,15 @@ impl Tunnels {
             build.demands.get(&id).copied()
         });
         let stations = stations(ports);
+        let mut numbers = 0..NO_PAIR;
         for ends in &mut build.ends {
-            ends.pairs = Pairs::build(&ends.all);
+            ends.pairs = Pairs::build(&ends.all, &mut numbers);
         }
+        let gate = |tunnel| Gate::new(tunnel, &build.paths, &build.ends);
         Self {
-            vnis: VniTable::build(&build.rows, &build.peers()),
+            vnis: VniTable::build(&build.rows),
+            gates: Gates::new(tunnels.iter().map(gate).collect()),
             ends: build.ends.into(),
-            gates: tunnels.iter().map(|tunnel| Gate::new(tunnel, &build.paths)).collect(),
             fronts: build.paths.iter().map(Path::front).collect(),
             tunnels,
             facts,
@@ -153,13 +156,7 @@ impl Build<'_> {
             let is_geneve = is_geneve(gateway);
             let end =
                 self.end(port_id(tunnel.port.0), tunnel.address, tunnel.udp_port, &gateway.peers, is_geneve);
-            rows.push(end.map(|end| Row {
-                end,
-                vni: tunnel.vni,
-                udp_port: tunnel.udp_port,
-                is_plain: !is_geneve,
-                peers,
-            }));
+            rows.push(end.map(|end| Row { end, vni: tunnel.vni, udp_port: tunnel.udp_port, peers }));
         }
         for (place, (tunnel, row)) in gateway.tunnels.iter().zip(&rows).enumerate() {
             let Some(row) = row else { continue };
@@ -193,13 +190,7 @@ impl Build<'_> {
         let own = port_id(index);
         let end = self.end(carrier, configured.local, configured.udp_port, &configured.remotes, false)?;
         let peers = configured.remotes.iter().map(|remote| ((*remote).into(), own)).collect();
-        self.rows.push(Row {
-            end,
-            vni: configured.vni,
-            udp_port: configured.udp_port,
-            is_plain: false,
-            peers,
-        });
+        self.rows.push(Row { end, vni: configured.vni, udp_port: configured.udp_port, peers });
         let remote = |address: Addr| Remote {
             address,
             path: self.path(PathKey {
@@ -263,17 +254,6 @@ impl Build<'_> {
             }
         }
         Some(end.number)
-    }
-
-    /// The peers of each address, by its number.
-    fn peers(&self) -> Vec<&[Addr]> {
-        let mut peers = vec![&[][..]; self.end_count.into()];
-        for end in self.ends.iter().flat_map(|ends| &ends.all) {
-            if let Some(of) = peers.get_mut(usize::from(end.number)) {
-                *of = &end.peers;
-            }
-        }
-        peers
     }
 
     fn tunnel(&mut self, gateway: &Gateway, tunnel: &nva_config::Tunnel, peer: Addr, line: u32) -> Tunnel {

@@ -1,6 +1,6 @@
 //! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
 
-use super::vni::VniTable;
+use super::gate::{Gates, NO_PAIR};
 use super::{End, Tunnels, ecn, geneve, vxlan};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
@@ -8,6 +8,7 @@ use crate::verdict::{DropReason, PortId};
 use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, differs_v4, header_sum_v4};
 use crate::wire::plain::{half_word, quarter_word, word};
 use crate::wire::{Cast, ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
+use core::ops::Range;
 
 /// What is read of every frame: as far as the end of the VXLAN header.
 const HEAD_V4: usize = L4_OVER_V4 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
@@ -79,16 +80,14 @@ pub(super) struct Pairs {
 struct Pair {
     /// Source and destination as they stand in a packet; 0 where it is vacant.
     addresses: u64,
-    /// The destination's number.
-    end: u16,
-    /// The source's number among the peers of that.
-    peer: u16,
+    /// Its number among those of all ports.
+    number: u16,
 }
 
 /// Looks at the frames of a burst one after the other, and finds those whose outer headers are plain.
 #[derive(Clone, Copy, Debug)]
 pub struct Finder<'a> {
-    vnis: &'a VniTable,
+    gates: &'a Gates,
     pairs: &'a Pairs,
     station: Station,
     /// What was found last.
@@ -96,9 +95,11 @@ pub struct Finder<'a> {
 }
 
 impl Pairs {
-    pub(super) fn build(ends: &[End]) -> Self {
-        let all = ends.iter().flat_map(|end| end.peers.iter().enumerate().map(move |peer| (end, peer)));
-        let all: Vec<Pair> = all.filter_map(|(end, (number, peer))| Pair::new(end, number, *peer)).collect();
+    /// With the next `numbers`; what is left when there are no more is for the general functions.
+    pub(super) fn build(ends: &[End], numbers: &mut Range<u16>) -> Self {
+        let all = ends.iter().flat_map(|end| end.peers.iter().map(move |peer| addresses(*peer, end.address)));
+        let all: Vec<Pair> =
+            all.flatten().zip(numbers).map(|(addresses, number)| Pair { addresses, number }).collect();
         let size = (2 * all.len()).next_power_of_two().max(2);
         let mut pairs =
             Self { pairs: vec![Pair::VACANT; size].into(), shift: u64::BITS - size.trailing_zeros() };
@@ -115,6 +116,11 @@ impl Pairs {
     #[inline(always)]
     fn first(&self, addresses: u64) -> usize {
         (addresses.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (self.shift & 63)) as usize
+    }
+
+    /// The number of who sends to which address.
+    pub(super) fn number(&self, from: Addr, to: Addr) -> Option<u16> {
+        Some(self.find(addresses(from, to)?)?.number)
     }
 
     #[inline(always)]
@@ -134,7 +140,7 @@ impl Pairs {
 }
 
 impl Arrival {
-    /// By `port`, of a frame of which was [found](Finder::find) that its outer headers are plain, and which ends where they say.
+    /// By `port`, of a frame of which was [found](Finder::find) that its outer headers are plain.
     pub fn plain(port: PortId, bytes: &[u8]) -> Self {
         let (start, end) = (HEAD_V4 as u16, u16::try_from(bytes.len()).unwrap_or(u16::MAX));
         Self { port, start, end, service: bytes.get(L3 + 1).copied().unwrap_or_default() }
@@ -142,31 +148,22 @@ impl Arrival {
 }
 
 impl Pair {
-    /// Who says that nobody sends to nobody is at an address that is none.
-    const VACANT: Self = Self { addresses: 0, end: u16::MAX, peer: 0 };
+    /// Who says that nobody sends to nobody is at no gate.
+    const VACANT: Self = Self { addresses: 0, number: NO_PAIR };
+}
 
-    /// `None`: they are not of IPv4.
-    fn new(end: &End, number: usize, peer: Addr) -> Option<Self> {
-        let ([a, b, c, d], [e, f, g, h]) = (peer.as_v4()?, end.address.as_v4()?);
-        let addresses = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Some(Self { addresses, end: end.number, peer: u16::try_from(number).ok()? })
-    }
+/// Source and destination as they stand in a packet. `None`: they are not of IPv4.
+fn addresses(from: Addr, to: Addr) -> Option<u64> {
+    let ([a, b, c, d], [e, f, g, h]) = (from.as_v4()?, to.as_v4()?);
+    Some(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
 }
 
 impl Finder<'_> {
-    /// Asks for what is known of the network that a frame will be of when its turn comes, if it is from the peer of the one before.
-    #[inline(always)]
-    pub fn expect(&self, bytes: &[u8]) {
-        if let Some(head) = bytes.first_chunk::<HEAD_V4>() {
-            self.vnis.prefetch(self.last.end, vxlan::vni_of(half_word(head, VXLAN_AT + 4)));
-        }
-    }
-
     /// Looks at a frame: whether it is what nearly all packets in tunnels are, over IPv4 without options and fragments, without a UDP
-    /// checksum, from the first peer of its network, and without marks of congestion on the way. What is not that, or not right, is to be
-    /// [looked at](Tunnels::find) again: what is said here would be said there too.
+    /// checksum, from a peer of its network, without marks of congestion on the way, and with nothing behind them. What is not that, or not
+    /// right, is to be [looked at](Tunnels::find) again: what is said here would be said there too, of the whole frame.
     #[inline(always)]
-    pub fn find(&mut self, bytes: &[u8]) -> Option<Arrival> {
+    pub fn find(&mut self, bytes: &[u8]) -> Option<PortId> {
         const UDP_AT: usize = L4_OVER_V4;
         let head = bytes.first_chunk::<HEAD_V4>()?;
         // Without the lower bit of the congestion field, the inner field stays what it is.
@@ -178,10 +175,7 @@ impl Finder<'_> {
         let end = total.checked_add(L3 as u16)?;
         // The length, and no checksum.
         let datagram = total.wrapping_sub(IPV4_HEADER_LEN as u16).swap_bytes();
-        if half_word(head, UDP_AT + 4) != u32::from(datagram)
-            || end < HEAD_V4 as u16
-            || usize::from(end) > bytes.len()
-        {
+        if half_word(head, UDP_AT + 4) != u32::from(datagram) || usize::from(end) != bytes.len() {
             return None;
         }
         let addresses = word(head, L3 + 12);
@@ -189,13 +183,12 @@ impl Finder<'_> {
         if self.last.addresses != addresses {
             self.last = *self.pairs.find(addresses)?;
         }
-        if !vxlan::names_network(head[VXLAN_AT]) {
+        let [flags, network] = [VXLAN_AT, VXLAN_AT + 4].map(|at| half_word(head, at));
+        if !vxlan::names_network(flags as u8) {
             return None;
         }
-        let vni = vxlan::vni_of(half_word(head, VXLAN_AT + 4));
-        let udp_port = u16::from_be_bytes([head[UDP_AT + 2], head[UDP_AT + 3]]);
-        let port = self.vnis.find_first(self.last.end, self.last.peer, vni, udp_port)?;
-        Some(Arrival { port, start: HEAD_V4 as u16, end, service: head[L3 + 1] })
+        let network = network & vxlan::NETWORK;
+        self.gates.find(self.last.number, network, half_word(head, UDP_AT))
     }
 }
 
@@ -204,7 +197,7 @@ impl Tunnels {
     #[inline]
     pub fn finder(&self, port: PortId, station: Station) -> Option<Finder<'_>> {
         let pairs = &self.ends(port)?.pairs;
-        Some(Finder { vnis: &self.vnis, pairs, station, last: Pair::VACANT })
+        Some(Finder { gates: &self.gates, pairs, station, last: Pair::VACANT })
     }
 
     /// Looks at a frame that came in by a port which carries tunnels and is `station` there: one with plain outer headers, whose lengths

@@ -40,10 +40,10 @@ pub use overlay::{Remote, Segment};
 
 use crate::addr::{Addr, Mac, MacWord};
 use crate::emit::encap::{self, Front, Outer};
-use crate::intrinsics::prefetch;
 use crate::snapshot::PortFacts;
 use crate::synproxy::{Demand, Watched};
 use crate::verdict::PortId;
+use gate::Gates;
 use nva_config::{SynProxyMode, Trust};
 use pmtu::Learnt;
 use smallvec::SmallVec;
@@ -113,7 +113,7 @@ pub struct Tunnels {
     facts: Box<[PortFacts]>,
     paths: Box<[Path]>,
     /// What the fast lane reads in place of `tunnels` and `paths`, by the same numbers.
-    gates: Box<[Gate]>,
+    gates: Gates,
     fronts: Box<[Front]>,
     /// How narrow ways turned out to be.
     learnt: Arc<Learnt>,
@@ -176,12 +176,6 @@ impl Tunnels {
     #[inline(always)]
     pub fn known(&self, port: PortId) -> Option<&Tunnel> {
         if port.is_tunnel() { self.tunnels.get(port.tunnel_index()) } else { None }
-    }
-
-    /// Asks for a tunnel's [gate](Self::gate); its twin's, which has the next number where there is one peer, is mostly on the same line.
-    #[inline(always)]
-    pub fn prefetch(&self, port: PortId) {
-        prefetch(&self.gates, port.tunnel_index());
     }
 
     /// A tunnel as packets leave by it, and what they begin with.

@@ -69,7 +69,8 @@ fn tunnels() -> Tunnels {
 
 /// What is found at once.
 fn plain(tunnels: &Tunnels, bytes: &[u8]) -> Option<Arrival> {
-    tunnels.finder(PORT, Station::new(STATION))?.find(bytes)
+    let port = tunnels.finder(PORT, Station::new(STATION))?.find(bytes)?;
+    Some(Arrival::plain(port, bytes))
 }
 
 /// As the path does it: at once, else quickly, and where that is not enough, on what the general parser says.
@@ -304,7 +305,7 @@ fn reserved_bits_are_ignored() {
 }
 
 #[test]
-fn plain_headers_of_a_first_peer_are_known_at_once() {
+fn plain_headers_of_peers_are_known_at_once() {
     let tunnels = tunnels();
     let at_once = |ends, vni, udp_port, service| {
         let label = Label { vni, udp_port, source_port: 50_000, service };
@@ -313,10 +314,11 @@ fn plain_headers_of_a_first_peer_are_known_at_once() {
     let [first, second] = ["10.2.0.200", "10.2.0.201"].map(|peer| ("10.2.0.1", peer));
     assert_eq!(at_once(first, 800, 10_800, 0xb8), Some(0xb8));
     assert_eq!(at_once(first, 801, 10_801, 0xba), Some(0xba));
+    assert_eq!(at_once(second, 800, 10_800, 0), Some(0));
     assert_eq!(at_once(second, 901, 10_901, 0), Some(0));
-    // Marked on the way, by the second peer, to the port of another, of a network that is not there, to nobody, over IPv6.
+    // Marked on the way, by a peer of other networks, to the port of another, of a network that is not there, to nobody, over IPv6.
     assert_eq!(at_once(first, 800, 10_800, 0xbb), None);
-    assert_eq!(at_once(second, 800, 10_800, 0), None);
+    assert_eq!(at_once(first, 901, 10_901, 0), None);
     assert_eq!(at_once(first, 800, 10_801, 0), None);
     assert_eq!(at_once(first, 802, 10_800, 0), None);
     assert_eq!(at_once(("10.2.0.2", "10.2.0.200"), 800, 10_800, 0), None);

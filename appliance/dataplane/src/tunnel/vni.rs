@@ -1,7 +1,6 @@
 //! From a network at an address to its tunnels: a hash table that is built once and has room for any number of networks.
 
 use crate::addr::Addr;
-use crate::intrinsics::prefetch;
 use crate::verdict::PortId;
 use smallvec::SmallVec;
 
@@ -12,8 +11,6 @@ pub(super) struct Row {
     pub(super) end: u16,
     pub(super) vni: u32,
     pub(super) udp_port: u16,
-    /// It is a gateway's and has VXLAN headers: there is no more to know than which tunnel it is.
-    pub(super) is_plain: bool,
     /// Who may send, and which tunnel that is.
     pub(super) peers: SmallVec<[(Addr, PortId); 2]>,
 }
@@ -31,8 +28,6 @@ pub(super) struct VniTable {
 struct Slot {
     /// The network and the address, and above these the UDP port.
     key: u64,
-    /// The first peer, by its number among those of the address, and which tunnel that is.
-    first: (u16, PortId),
     peers_at: u16,
     peers_len: u16,
 }
@@ -41,8 +36,6 @@ struct Slot {
 const NETWORK: u64 = u64::MAX >> 16;
 /// The key of no network.
 const VACANT: u64 = u64::MAX;
-/// No first peer.
-const NOBODY: (u16, PortId) = (u16::MAX, PortId(u16::MAX));
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
@@ -57,19 +50,13 @@ fn key(end: u16, vni: u32, udp_port: u16) -> u64 {
 }
 
 impl VniTable {
-    /// `peers` are those of each address, in the order of their numbers.
-    pub(super) fn build(rows: &[Row], peers: &[&[Addr]]) -> Self {
+    pub(super) fn build(rows: &[Row]) -> Self {
         let size = (2 * rows.len()).next_power_of_two().max(2);
-        let vacant = Slot { key: VACANT, first: NOBODY, peers_at: 0, peers_len: 0 };
+        let vacant = Slot { key: VACANT, peers_at: 0, peers_len: 0 };
         let shift = u64::BITS - size.trailing_zeros();
         let mut table = Self { slots: vec![vacant; size].into(), shift, peers: Box::default() };
         let mut all = Vec::new();
         for row in rows {
-            let of = peers.get(usize::from(row.end)).copied().unwrap_or_default();
-            let number =
-                |first| of.iter().position(|peer| *peer == first).and_then(|n| u16::try_from(n).ok());
-            let first = row.peers.first().filter(|_| row.is_plain);
-            let first = first.and_then(|&(peer, port)| Some((number(peer)?, port)));
             let key = key(row.end, row.vni, row.udp_port);
             let mut at = table.first(key);
             while table.slots[at].key != VACANT {
@@ -77,7 +64,7 @@ impl VniTable {
             }
             // Each is a tunnel, of which there are not as many as these numbers say.
             let (peers_at, peers_len) = (all.len() as u16, row.peers.len() as u16);
-            table.slots[at] = Slot { key, first: first.unwrap_or(NOBODY), peers_at, peers_len };
+            table.slots[at] = Slot { key, peers_at, peers_len };
             all.extend(row.peers.iter().copied());
         }
         table.peers = all.into();
@@ -88,12 +75,6 @@ impl VniTable {
     #[inline(always)]
     fn first(&self, key: u64) -> usize {
         ((key << 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (self.shift & 63)) as usize
-    }
-
-    /// Asks for where a search for a network begins.
-    #[inline(always)]
-    pub(super) fn prefetch(&self, end: u16, vni: u32) {
-        prefetch(&self.slots, self.first(key(end, vni, 0)));
     }
 
     /// The network of this number at an address.
@@ -114,23 +95,6 @@ impl VniTable {
             at = (at + 1) & (self.slots.len() - 1);
         }
     }
-
-    /// The tunnel of a plain network at an address that has this UDP port, if this is its first peer, by its number among those of the address.
-    #[inline(always)]
-    pub(super) fn find_first(&self, end: u16, peer: u16, vni: u32, udp_port: u16) -> Option<PortId> {
-        let key = key(end, vni, udp_port);
-        let mut at = self.first(key);
-        loop {
-            let Slot { key: found, first, .. } = *self.slots.get(at)?;
-            if found == key {
-                return (first.0 == peer).then_some(first.1);
-            }
-            if found == VACANT {
-                return None;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -144,32 +108,26 @@ mod tests {
             end,
             vni,
             udp_port: 10_800 + (vni & 1) as u16,
-            is_plain: vni != 77,
             peers: smallvec![(Addr::v4([10, 0, 0, 1]), PortId::tunnel(vni as u16))],
         };
         let rows: Vec<Row> = (0..4_096).map(|n| row(0, n)).chain((0..8).map(|n| row(1, n))).collect();
-        let peers = [Addr::v4([10, 0, 0, 2]), Addr::v4([10, 0, 0, 1])];
-        let table = VniTable::build(&rows, &[&peers, &peers[1..]]);
+        let table = VniTable::build(&rows);
         for n in 0..4_096 {
             let network = table.find(0, n).expect("it is there");
             assert_eq!(
                 (network.udp_port, network.peers[0].1),
                 (10_800 + (n & 1) as u16, PortId::tunnel(n as u16))
             );
-            let first = |peer, udp_port| table.find_first(0, peer, n, udp_port);
-            assert_eq!(first(1, network.udp_port), (n != 77).then_some(PortId::tunnel(n as u16)));
-            assert_eq!((first(0, network.udp_port), first(1, network.udp_port ^ 1)), (None, None));
         }
         assert!(table.find(1, 7).is_some());
         for (end, vni) in [(0, 4_096), (1, 8), (2, 0), (0, 0xff_ffff), (u16::MAX, u32::MAX)] {
             assert!(table.find(end, vni).is_none(), "{end} {vni}");
-            assert!((0..2).all(|peer| table.find_first(end, peer, vni, 10_800).is_none()), "{end} {vni}");
         }
     }
 
     #[test]
     fn an_empty_table_has_nothing() {
-        for table in [VniTable::default(), VniTable::build(&[], &[])] {
+        for table in [VniTable::default(), VniTable::build(&[])] {
             assert!((0..100).all(|vni| table.find(0, vni).is_none()));
         }
     }

@@ -28,11 +28,8 @@ pub const fn vni(header: [u8; HEADER_LEN]) -> Option<u32> {
     Some(u32::from_be_bytes([0, a, b, c]))
 }
 
-/// The network in the second half of a header, its first byte lowest.
-#[inline(always)]
-pub const fn vni_of(half: u32) -> u32 {
-    half.swap_bytes() >> 8
-}
+/// The bits of the network in the second half of a header, its first byte lowest.
+pub const NETWORK: u32 = 0x00ff_ffff;
 
 /// A header that begins with this byte names a network.
 #[inline(always)]

@@ -108,8 +108,8 @@ impl TcpState {
     }
 
     /// As [`segment`](Self::segment), for one in the midst of a connection that has neither SYN nor FIN nor RST, by its numbers. `false`:
-    /// it is for that function, and the state is unchanged. A function of its own, which has the registers to itself.
-    #[inline(never)]
+    /// it is for that function, and the state is unchanged.
+    #[inline(always)]
     pub fn follow(&mut self, side: Side, seq: u32, ack: u32, window: u16, payload_len: u32) -> bool {
         let (s, end) = (side.index(), seq.wrapping_add(payload_len));
         if !self.details.is_plainly_established() || !self.fits(s, seq, end, ack) {
