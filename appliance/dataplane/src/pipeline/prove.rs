@@ -214,7 +214,7 @@ impl<F: Frame> Pipeline<F> {
         proof: &Proof,
     ) -> Step<T> {
         let window = if let Transport::Tcp(tcp) = p.packet.transport { tcp.window } else { 0 };
-        let Proof { cookie, timestamps, memory, .. } = *proof;
+        let Proof { cookie, timestamps, memory, name, .. } = *proof;
         let half_open = HalfOpen {
             flow: id,
             client_timestamp: timestamps.map_or(0, |(_, theirs)| theirs),
@@ -232,20 +232,25 @@ impl<F: Frame> Pipeline<F> {
             self.flows.remove(id);
             return drop_for(DropReason::FlowTableFull);
         };
+        // Not before there is room: who is told nothing shows the same cookie again.
+        self.proxy.spent.spend(cookie, name);
+        self.counters.syn.cookies_valid += 1;
         let timestamp = timestamps.map_or(0, |(ours, _)| ours);
         *self.flows.splice_mut(id) = Splice { seq: cookie, timestamp, mss: place, terms: Terms::HALF_OPEN };
         self.flows.flow_mut(id).set_spliced();
         ControlFlow::Break(End::Proved(id))
     }
 
-    /// A proof is good for one connection. What it proves about its sender counts in any case.
+    /// A proof is good for one connection, for which there has to be room. What it proves about its sender counts in any case.
     pub(super) fn redeem(&mut self, p: &Passage<'_>, proof: &Proof) -> Step<()> {
         self.proxy.reflection.proved(p.packet.key.src);
-        if p.packet.fragment.is_some() || !self.proxy.spent.spend(proof.cookie, proof.name) {
+        if p.packet.fragment.is_some() || self.proxy.spent.has(proof.cookie, proof.name) {
             self.counters.syn.cookies_invalid += 1;
             return drop_for(DropReason::InvalidCookie);
         }
-        self.counters.syn.cookies_valid += 1;
+        if self.proxy.half_opens.is_full() {
+            return drop_for(DropReason::FlowTableFull);
+        }
         ControlFlow::Continue(())
     }
 }

@@ -17,14 +17,29 @@ impl Default for Spent {
 }
 
 impl Spent {
-    /// Notes a cookie, by its number and its [name](super::Proof::name). `false`: it was noted before.
+    /// Whether a cookie, by its number and its [name](super::Proof::name), was noted before.
     #[inline]
-    pub fn spend(&mut self, cookie: u32, name: u32) -> bool {
-        // The number's lower bits are not of the hash. The mark is never that of an empty place.
-        let Some(place) = self.0.get_mut((cookie >> 4) as usize % PLACES) else { return true };
-        let mark = name | 1;
-        core::mem::replace(place, mark) != mark
+    pub fn has(&self, cookie: u32, name: u32) -> bool {
+        self.0.get(place(cookie)) == Some(&mark(name))
     }
+
+    /// Notes a cookie.
+    #[inline]
+    pub fn spend(&mut self, cookie: u32, name: u32) {
+        if let Some(place) = self.0.get_mut(place(cookie)) {
+            *place = mark(name);
+        }
+    }
+}
+
+/// The number's lower bits are not of the hash.
+fn place(cookie: u32) -> usize {
+    (cookie >> 4) as usize % PLACES
+}
+
+/// Never that of an empty place.
+fn mark(name: u32) -> u32 {
+    name | 1
 }
 
 #[cfg(test)]
@@ -34,9 +49,13 @@ mod tests {
     #[test]
     fn each_is_good_once() {
         let mut spent = Spent::default();
-        assert!(spent.spend(0x1230, 7 << 1) && spent.spend(0x4560, 7 << 1));
-        assert!(!spent.spend(0x1230, 7 << 1) && !spent.spend(0x4560, 7 << 1));
+        for (cookie, name) in [(0x1230, 7 << 1), (0x4560, 7 << 1), (0, 0)] {
+            assert!(!spent.has(cookie, name));
+            spent.spend(cookie, name);
+            assert!(spent.has(cookie, name));
+        }
         // Another one in the same place.
-        assert!(spent.spend(0x1230, 8 << 1) && spent.spend(0x1230, 7 << 1));
+        spent.spend(0x1230, 8 << 1);
+        assert!(spent.has(0x1230, 8 << 1) && !spent.has(0x1230, 7 << 1) && spent.has(0x4560, 7 << 1));
     }
 }

@@ -711,7 +711,35 @@ fn half_open_handshakes_are_bounded() {
     assert_eq!((full, rig.balance()), (36, (0, 64)));
     rig.pass(Duration::from_secs(16));
     assert_eq!((rig.pipeline.flow_count(), rig.balance()), (0, (0, 0)));
-    assert_eq!(rig.pipeline.counters().syn.unanswered, 64);
+    let counters = rig.pipeline.counters();
+    assert_eq!((counters.syn.unanswered, counters.syn.cookies_valid, counters.flows_created), (64, 64, 64));
+}
+
+#[test]
+fn who_found_no_room_is_let_in_with_the_same_cookie_when_there_is_some() {
+    // The list of handshakes is full, or the flow table alone is.
+    for is_proving in [true, false] {
+        let mut rig = Rig::new();
+        let talk = ask(&mut rig, V4, &linux());
+        for port in 1..=64u16 {
+            let other = || from_client(V4).tcp(port, if is_proving { 443 } else { 80 });
+            let (_, left) = rig.send(OUT, &other().flags(TcpFlags::SYN).seq(5, 0).build());
+            if is_proving {
+                let cookie = only(OUT, &left).tcp.seq;
+                assert_eq!(rig.send(OUT, &other().seq(6, cookie.wrapping_add(1)).build()).0, Verdict::Hold);
+            }
+        }
+        for _ in 0..3 {
+            let verdict = rig.send(OUT, &talk.ack().build()).0;
+            assert_eq!(verdict, Verdict::Drop(DropReason::FlowTableFull));
+        }
+        rig.pass(Duration::from_secs(21));
+        let (verdict, left) = rig.send(OUT, &talk.ack().build());
+        assert_eq!(verdict, Verdict::Hold);
+        assert_eq!(only(IN, &left).tcp.flags.0, TcpFlags::SYN);
+        assert_eq!(rig.send(IN, &talk.syn_ack().build()).0, Verdict::Forward(OUT));
+        assert_eq!(rig.pipeline.counters().syn.cookies_invalid, 0);
+    }
 }
 
 #[test]
