@@ -80,6 +80,9 @@ impl<F: Frame> Pipeline<F> {
             return drop_for(DropReason::InvalidState);
         }
         let departure = self.way_out(frame, p, id, side)?;
+        if self.refused_by_error(frame, p, id, side) {
+            return ControlFlow::Continue(departure);
+        }
         let flow = self.flows.flow(id);
         if flow.is_spliced() {
             splice_quoted(frame.bytes_mut(), p.packet, &quoted, seq_moves, ack_moves);

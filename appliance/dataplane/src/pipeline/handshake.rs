@@ -25,6 +25,15 @@ const fn least_mss(family: Family) -> u16 {
     }
 }
 
+/// Whether an ICMP error says that its sender will not have the connection: that there is no such protocol or port, or that it is
+/// forbidden (RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1; RFC 4443, 3.1). That a host or a network is not reached may pass.
+const fn refuses(family: Family, kind: u8, code: u8) -> bool {
+    match family {
+        Family::V4 => kind == 3 && matches!(code, 2 | 3 | 9 | 10 | 13),
+        Family::V6 => kind == 1 && matches!(code, 1 | 4 | 5 | 6),
+    }
+}
+
 impl<F: Frame> Pipeline<F> {
     /// Sends the first SYN of a flow whose client proved itself; what the client sent is held until the backend answers.
     #[cold]
@@ -237,22 +246,60 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Nobody answered: the client, who thinks that it is connected, is reset.
-    fn give_up<T: Transmit<F>>(&mut self, id: FlowId, now: Time, tx: &mut T) {
+    /// The reset of a client who thinks that it is connected, while the backend has not answered.
+    fn failure(&self, id: FlowId) -> Segment {
         let flow = self.flows.flow(id);
-        let reset = Segment {
+        Segment {
             key: flow.key(Side::Initiator).reversed(),
             seq: self.flows.splice(id).seq.wrapping_add(1),
             ack: flow.tcp.first_seq().wrapping_add(1),
             flags: TcpFlags::RST | TcpFlags::ACK,
             window: 0,
             options: Options::default(),
-        };
+        }
+    }
+
+    /// A connection that came to nothing. Its cookie is good again: should the reset be lost, then what the client sends next is not
+    /// without an answer.
+    fn end_in_vain(&mut self, id: FlowId) {
+        let cookie = self.flows.splice(id).seq;
+        self.proxy.spent.forget(cookie);
+        self.forget_handshake(id);
+        self.flows.remove(id);
+    }
+
+    /// Makes of an ICMP error that the backend cannot be had the client's reset. Who opens a connection by itself gives up on such an error
+    /// too (RFC 5461, 4.1); but this client has no SYN on its way any more, and would not heed it. `false`: it is no such error.
+    pub(super) fn refused_by_error(
+        &mut self,
+        frame: &mut F,
+        p: &Passage<'_>,
+        id: FlowId,
+        side: Side,
+    ) -> bool {
+        let Transport::Icmp(icmp) = p.packet.transport else { return false };
+        let is_of_handshake = side == Side::Responder
+            && self.flows.flow(id).is_spliced()
+            && self.flows.splice(id).terms.is_half_open();
+        if !is_of_handshake || !refuses(p.packet.family, icmp.kind, icmp.code) {
+            return false;
+        }
+        let (from, to) = self.link_of(frame, p.port);
+        if segment::write(frame, &self.failure(id), from, to).is_err() {
+            return false;
+        }
+        self.counters.syn.refused += 1;
+        self.end_in_vain(id);
+        true
+    }
+
+    /// Nobody answered: the client, who thinks that it is connected, is reset.
+    fn give_up<T: Transmit<F>>(&mut self, id: FlowId, now: Time, tx: &mut T) {
+        let reset = self.failure(id);
         self.counters.syn.unanswered += 1;
         let place = self.flows.splice(id).mss;
         let (from, to) = self.proxy.half_opens.get(place).map_or_else(Default::default, |it| it.link);
         self.send_for(id, Side::Responder, &reset, (to, from), now, tx);
-        self.forget_handshake(id);
-        self.flows.remove(id);
+        self.end_in_vain(id);
     }
 }

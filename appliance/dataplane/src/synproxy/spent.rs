@@ -30,6 +30,14 @@ impl Spent {
             *place = mark(name);
         }
     }
+
+    /// Forgets a cookie that opened nothing in the end.
+    #[inline]
+    pub fn forget(&mut self, cookie: u32) {
+        if let Some(place) = self.0.get_mut(place(cookie)) {
+            *place = 0;
+        }
+    }
 }
 
 /// The number's lower bits are not of the hash.
@@ -57,5 +65,7 @@ mod tests {
         // Another one in the same place.
         spent.spend(0x1230, 8 << 1);
         assert!(spent.has(0x1230, 8 << 1) && !spent.has(0x1230, 7 << 1) && spent.has(0x4560, 7 << 1));
+        spent.forget(0x1230);
+        assert!(!spent.has(0x1230, 8 << 1) && spent.has(0x4560, 7 << 1));
     }
 }

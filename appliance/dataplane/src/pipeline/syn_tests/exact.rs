@@ -353,6 +353,39 @@ fn s11_the_backend_refuses() {
 }
 
 #[test]
+fn s11_a_backend_behind_a_filter_that_says_so() {
+    for ends in BOTH {
+        let error = |rig: &mut Rig, code: u8, syn: &[u8]| {
+            let builder = FrameBuilder::new(ends.backend, ends.client).link(PEER_MAC, MACS[1]);
+            let builder = builder.icmp(if ends.v6 { 1 } else { 3 }, code, [0; 4]);
+            rig.send(IN, &builder.payload(&syn[14..]).build())
+        };
+        let (port_unreachable, host_unreachable) = if ends.v6 { (4, 3) } else { (3, 1) };
+        let mut rig = Rig::new();
+        let talk = ask(&mut rig, ends, &linux());
+        for refused in 1..3 {
+            let syn = rig.send(OUT, &talk.ack().build()).1.remove(0).1;
+            // What may pass is passed on; what quotes another number is about nothing.
+            let (verdict, left) = error(&mut rig, host_unreachable, &syn);
+            assert_eq!((verdict, left.len()), (Verdict::Forward(OUT), 1));
+            assert_eq!(rig.pipeline.flow_count(), 1);
+            let mut other = syn.clone();
+            let seq_at = if ends.v6 { 58 } else { 38 };
+            other[seq_at] ^= 0x10;
+            assert_eq!(error(&mut rig, port_unreachable, &other).0, Verdict::Drop(DropReason::InvalidState));
+            let (verdict, left) = error(&mut rig, port_unreachable, &syn);
+            assert_eq!(verdict, Verdict::Forward(OUT));
+            let reset = only(OUT, &left);
+            assert_eq!(reset.tcp.flags.0, RST_ACK);
+            assert_eq!((reset.tcp.seq, reset.tcp.ack), (talk.cookie.wrapping_add(1), ISN + 1));
+            assert_eq!((rig.pipeline.flow_count(), rig.balance()), (0, (0, 0)));
+            // Once more, as if the reset had been lost.
+            assert_eq!(rig.pipeline.counters().syn.refused, refused);
+        }
+    }
+}
+
+#[test]
 fn s12_the_backend_is_silent() {
     for ends in BOTH {
         let mut rig = Rig::new();
@@ -367,6 +400,9 @@ fn s12_the_backend_is_silent() {
         assert_eq!(reset.tcp.ack, ISN + 1);
         assert_eq!((rig.pipeline.flow_count(), rig.balance()), (0, (0, 0)));
         assert_eq!(rig.send(IN, &talk.syn_ack().build()), (Verdict::Drop(DropReason::InvalidState), vec![]));
+        // A client that did not get the reset is not left alone.
+        let (verdict, left) = rig.send(OUT, &talk.ack().build());
+        assert_eq!((verdict, only(IN, &left)), (Verdict::Hold, syn));
         // One that answers late, but not too late, is as good as any.
         let mut rig = Rig::new();
         let (talk, _) = prove(&mut rig, ends, &linux());
