@@ -174,7 +174,12 @@ impl Device {
     pub(super) fn start(&mut self) -> Result<(), DeviceError> {
         // SAFETY: all queues are set up.
         let outcome = unsafe { ffi::rte_eth_dev_start(self.port) };
-        self.check("rte_eth_dev_start", outcome, "see DPDK's page about the driver")?;
+        let remedy = if self.name.starts_with("net_memif") {
+            "start the other end first where this one is the client, and see that it has the same id and socket"
+        } else {
+            "see DPDK's page about the driver"
+        };
+        self.check("rte_eth_dev_start", outcome, remedy)?;
         self.is_started = true;
         let before = self.counted();
         self.losses = Mutex::new(Counted { before, ..Counted::default() });

@@ -23,7 +23,10 @@ pub fn is_pci_address(device: &str) -> bool {
     slot && bus && domain && parts.next().is_none() && matches!(function.as_bytes(), [b'0'..=b'7'])
 }
 
-/// Refuses an address where there is nothing, and a device that the kernel drives by itself.
+/// Class of a network controller (PCI Code and ID Assignment, 1.3).
+const NETWORK_CLASS: &str = "0x02";
+
+/// Refuses an address where there is nothing, what is no network device, and a device that the kernel drives by itself.
 pub(super) fn check(device: &str) -> Result<(), DeviceError> {
     check_in(Path::new("/sys/bus/pci/devices"), device)
 }
@@ -38,6 +41,14 @@ fn check_in(devices: &Path, device: &str) -> Result<(), DeviceError> {
             device,
             "there is no PCI device at this address",
             "list them with `dpdk-devbind.py --status-dev net`",
+        ));
+    }
+    let class = fs::read_to_string(folder.join("class"));
+    if class.is_ok_and(|class| !class.starts_with(NETWORK_CLASS)) {
+        return Err(DeviceError::check(
+            device,
+            "the device at this address is no network device",
+            "list those with `dpdk-devbind.py --status-dev net`",
         ));
     }
     let driver = fs::read_link(folder.join("driver")).ok();
@@ -85,6 +96,10 @@ mod tests {
             fs::create_dir_all(devices.join(address)).unwrap();
             symlink(format!("../../drivers/{driver}"), devices.join(address).join("driver")).unwrap();
         }
+        for (address, class) in [("0000:00:05.0", "0x020000\n"), ("0000:00:0a.0", "0x060000\n")] {
+            fs::create_dir_all(devices.join(address)).unwrap();
+            fs::write(devices.join(address).join("class"), class).unwrap();
+        }
         fs::create_dir_all(devices.join("0000:00:08.0")).unwrap();
         let check = |device: &str| check_in(&devices, device).map_err(|error| error.to_string());
         assert_eq!(check("00:06.0"), Ok(()));
@@ -102,6 +117,10 @@ mod tests {
         assert_eq!(
             check("0000:00:09.0").unwrap_err(),
             "device 0000:00:09.0: there is no PCI device at this address; list them with `dpdk-devbind.py --status-dev net`"
+        );
+        assert_eq!(
+            check("0000:00:0a.0").unwrap_err(),
+            "device 0000:00:0a.0: the device at this address is no network device; list those with `dpdk-devbind.py --status-dev net`"
         );
         fs::remove_dir_all(devices).unwrap();
     }

@@ -124,6 +124,7 @@ fn what_is_wrong_with_a_device_is_said_in_one_sentence() {
         ("0000:99:00.0", "0000:99:00.0"),
         ("net_nothing0", "net_nothing0"),
         ("net_pcap0,rx_pcap=/nowhere/there.pcap", "net_pcap0"),
+        ("net_memif0,role=client,socket=/tmp/nva-nobody.sock", "start the other end first"),
     ] {
         write_config(&lab.folder, &between("bad", "1", [(device, "198.18.2.1/24", false), good], &[]));
         let mut command = run_command(&lab.folder);
