@@ -46,6 +46,7 @@ pub(super) fn stats(moment: &mut Moment<'_>) -> Stats {
                 port: port.name.clone(),
                 device: port.device.clone(),
                 driver: machine.drivers.get(index).cloned().unwrap_or_default(),
+                link_up: moment.links_up.get(index).copied().flatten(),
                 traffic,
                 host: super::host::name_of(port).map(|interface| HostTraffic::new(interface, &counters.host)),
             }

@@ -46,6 +46,8 @@ pub(crate) struct State {
     snapshot: Arc<Snapshot>,
     /// For each worker the boards that it may be using, the newest last.
     boards: Vec<Vec<Arc<Board>>>,
+    /// Of each port whether frames can pass its link; `None`: it has no device, or nobody has looked.
+    pub(crate) links_up: Vec<Option<bool>>,
     /// Knows which workers stand still.
     pub(crate) watchdog: Watchdog,
 }
@@ -69,6 +71,7 @@ impl Control {
         let workers = machine.cores.len();
         let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
         let state = State {
+            links_up: vec![None; config.ports.len()],
             boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
             config: Arc::new(config),
             names,
@@ -127,6 +130,11 @@ impl Control {
         Ok(generation)
     }
 
+    /// Tells the workers what Unix time it was at [`epoch`](Self::epoch), in milliseconds.
+    pub(crate) fn set_unix_time(&self, unix_ms: u64) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.set_unix_time(unix_ms));
+    }
+
     /// What there is to report: the configuration in use and what was counted under it.
     pub(crate) fn moment(&self) -> Moment<'_> {
         let now = Instant::now();
@@ -141,6 +149,7 @@ impl Control {
             config: Arc::clone(&state.config),
             names: state.names.clone(),
             generation: state.generation,
+            links_up: state.links_up.clone(),
             stalled: (0..readings.len()).map(|worker| state.watchdog.stalled(worker, now)).collect(),
             readings,
             sum,
@@ -166,6 +175,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) readings: Vec<Option<Reading>>,
     /// What all workers counted together.
     pub(crate) sum: Reading,
+    /// Of each port whether frames can pass its link; `None`: it has no device, or nobody has looked.
+    pub(crate) links_up: Vec<Option<bool>>,
     /// For how long each worker has not turned; `None` for one that does.
     pub(crate) stalled: Vec<Option<Duration>>,
 }

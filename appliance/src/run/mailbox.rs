@@ -42,6 +42,7 @@ pub(crate) struct Mailbox {
     /// The generation that the worker is to use.
     wanted: CachePadded<AtomicU32>,
     stopping: AtomicBool,
+    unix_ms: AtomicU64,
     edition: ArrayQueue<Edition>,
     retired: ArrayQueue<Edition>,
     questions: ArrayQueue<FlowQuestion>,
@@ -54,6 +55,7 @@ impl Mailbox {
             heartbeat: CachePadded::default(),
             wanted: CachePadded::new(AtomicU32::new(generation)),
             stopping: AtomicBool::new(false),
+            unix_ms: AtomicU64::new(0),
             edition: ArrayQueue::new(1),
             retired: ArrayQueue::new(8),
             questions: ArrayQueue::new(2),
@@ -107,6 +109,16 @@ impl Mailbox {
     /// Worker: the next question.
     pub(crate) fn question(&self) -> Option<FlowQuestion> {
         self.questions.pop()
+    }
+
+    /// Tells the worker what Unix time it was at the zero of its clock, in milliseconds.
+    pub(crate) fn set_unix_time(&self, unix_ms: u64) {
+        self.unix_ms.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// Worker: what Unix time it was at the zero of its clock, in milliseconds; 0: it was never told.
+    pub(crate) fn unix_time(&self) -> u64 {
+        self.unix_ms.load(Ordering::Relaxed)
     }
 
     /// Tells the worker to end.

@@ -9,6 +9,8 @@
 
 mod answer;
 pub(crate) mod board;
+mod carrier;
+mod clock;
 pub(crate) mod control;
 mod cores;
 mod host;
@@ -36,6 +38,8 @@ use crate::files::{self, Depth};
 use crate::output::{Failure, Style, complain, conclude, print};
 use crate::unbuilt::{Purpose, unbuilt};
 use board::Board;
+use carrier::Carrier;
+use clock::Clock;
 use control::{Beginning, Control, Machine, Moment};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
@@ -111,7 +115,7 @@ where
     let socket = ControlSocket::bind(&path)?;
 
     let epoch = Instant::now();
-    let Opened { links, mut drivers, placements, queues, held, guards } = opened;
+    let Opened { links, mut drivers, placements, queues, held, guards, carriers } = opened;
     drivers.extend(config.ports.iter().filter(|port| port.vxlan.is_some()).map(|_| "VXLAN".into()));
     let host = Host::open(&config, &links, cores.len())?;
     let machine = Machine { links, drivers, cores: cores.iter().map(|core| core.id).collect() };
@@ -126,6 +130,7 @@ where
     let bells = posts.iter().filter_map(|post| post.inbox.bell().map(Arc::clone)).collect();
     let any = placements.first().copied().unwrap_or(Placement::ALONE);
     let host = host.map(|host| host.start(bells, any)).transpose()?;
+    let clock = Clock::start(&control);
     let start = Start { control: &control, snapshot, seed, epoch, workers: cores.len(), host: host.as_ref() };
     let mut workers = Vec::new();
     for ((((core, queues), placement), board), post) in
@@ -141,13 +146,13 @@ where
 
     print(&welcome(&control))?;
     tell_manager("READY=1");
-    let ended = attend(&control, signals, &workers, args);
+    let ended = attend(&control, signals, &workers, args, (clock, &carriers));
     tell_manager("STOPPING=1");
     let stuck = stop(&control, workers);
     drop(socket);
     drop(host);
     print(&farewell(&control, &held))?;
-    drop(guards);
+    drop((guards, carriers));
     match (ended, stuck) {
         (Ended::Asked, 0) => Ok(()),
         (Ended::Asked, stuck) => Err(Failure::failed(format!(
@@ -248,12 +253,23 @@ impl Start<'_> {
             let owner = queues.pool.adopt();
             let generation = snapshot.generation();
             let now = worker::now(epoch);
-            let pipeline =
-                Pipeline::new(snapshot, &options, now).with_unix_time(unix_ms(now), now).with_orphans(now);
+            let pipeline = Pipeline::new(snapshot, &options, now).with_orphans(now);
             let outbox =
                 Outbox::new(queues.tx, queues.pool.clone(), queues.pool.capacity(), peers).with_host(host);
-            let worker =
-                Worker { pipeline, rx: queues.rx, inbox, outbox, mailbox, board, generation, epoch, idle };
+            let rx = queues.rx;
+            let worker = Worker {
+                pipeline,
+                rx,
+                inbox,
+                outbox,
+                mailbox,
+                board,
+                generation,
+                epoch,
+                // It is told before its first burst.
+                unix_ms: 0,
+                idle,
+            };
             let _ = send.send(owner.as_ref().map(|_| ()).map_err(ToString::to_string));
             worker.run();
         };
@@ -279,7 +295,13 @@ enum Ended {
 }
 
 /// Waits for signals and watches the workers until it is time to end.
-fn attend(control: &Control, signals: &Receiver<i32>, workers: &[JoinHandle<()>], args: &RunArgs) -> Ended {
+fn attend(
+    control: &Control,
+    signals: &Receiver<i32>,
+    workers: &[JoinHandle<()>],
+    args: &RunArgs,
+    (mut clock, carriers): (Clock, &[Box<dyn Carrier>]),
+) -> Ended {
     let mut look_at = Instant::now() + LOOK_EVERY;
     let mut strangers = Strangers::default();
     loop {
@@ -293,6 +315,9 @@ fn attend(control: &Control, signals: &Receiver<i32>, workers: &[JoinHandle<()>]
         if now >= look_at {
             look_at = now + LOOK_EVERY;
             look(control, now);
+            let told = carrier::look(&mut control.state(), carriers);
+            told.iter().for_each(|line| complain(Style::stderr().warn(line)));
+            clock.keep_up(control);
             look_at_tunnels(control, &mut strangers, now);
         }
         if workers.iter().any(JoinHandle::is_finished) {
@@ -363,14 +388,21 @@ fn farewell(control: &Control, held: &[String]) -> String {
         stats.flows
     );
     text.push_str(&summary::render(&stats, style));
-    text.push_str(&format!(
-        "{}: the kernel stays shut out of {}; `nva ports release {}` gives {} back\n",
-        stats.name,
+    text.push_str(&left_behind(&stats.name, held));
+    text
+}
+
+/// The interfaces that stay held; devices of DPDK's need not have any.
+fn left_behind(name: &str, held: &[String]) -> String {
+    if held.is_empty() {
+        return String::new();
+    }
+    format!(
+        "{name}: the kernel stays shut out of {}; `nva ports release {}` gives {} back\n",
         held.join(", "),
         held.join(" "),
         if held.len() == 1 { "it" } else { "them" }
-    ));
-    text
+    )
 }
 
 fn tell_manager(state: &str) {
@@ -383,10 +415,4 @@ fn tell_manager(state: &str) {
 pub(crate) fn counted(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// Unix time at [`Time`](nva_dataplane::time::Time) 0, in milliseconds: as several appliances that share a secret have to agree on the time.
-fn unix_ms(now: nva_dataplane::time::Time) -> u64 {
-    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(unix.as_millis()).unwrap_or(0).saturating_sub(now.millis())
 }

@@ -91,6 +91,9 @@ pub(crate) struct Port {
     pub(crate) device: String,
     /// How it is driven, in words.
     pub(crate) driver: String,
+    /// Whether frames can pass the device's link; absent where the port has no device of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) link_up: Option<bool>,
     /// Its counters.
     #[serde(flatten)]
     pub(crate) traffic: Traffic,
@@ -542,11 +545,12 @@ mod tests {
             port: "trusted".into(),
             device: "eth2".into(),
             driver: "packet sockets".into(),
+            link_up: None,
             traffic,
             host: None,
         };
         let text = serde_json::to_string(&port).expect("plain data");
-        assert!(!text.contains("host"), "{text}");
+        assert!(!text.contains("host") && !text.contains("link_up"), "{text}");
         let counters = HostCounters::from_numbers([11, 12, 13, 14, 15]);
         port.host = Some(HostTraffic::new("nva-trusted".into(), &counters));
         let text = serde_json::to_string(&port).expect("plain data");

@@ -89,6 +89,7 @@ impl Rig {
             board: Arc::clone(&boards[0]),
             generation,
             epoch,
+            unix_ms: 0,
             idle: IdlePolicy::Adaptive,
         };
         let thread = Some(std::thread::spawn(move || worker.run()));

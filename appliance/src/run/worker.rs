@@ -45,6 +45,8 @@ pub(crate) struct Worker<R: RxQueue, T: TxQueue<Frame = R::Frame>, S> {
     pub(crate) generation: u32,
     /// The zero of the clock, the same for all workers.
     pub(crate) epoch: Instant,
+    /// What it was told of Unix time at that moment.
+    pub(crate) unix_ms: u64,
     /// What it does when there is nothing to do.
     pub(crate) idle: IdlePolicy,
 }
@@ -117,8 +119,13 @@ where
         received
     }
 
-    /// Takes up the newest configuration, if it is not that already.
+    /// Takes up the newest configuration and the time, if it has not already.
     fn take_up(&mut self, now: Time) {
+        let unix_ms = self.mailbox.unix_time();
+        if unix_ms != self.unix_ms {
+            self.unix_ms = unix_ms;
+            self.pipeline.set_unix_time(unix_ms, now);
+        }
         if self.mailbox.wanted() == self.generation {
             return;
         }

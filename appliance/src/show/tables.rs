@@ -25,6 +25,10 @@ pub(super) fn headline(stats: &Stats, style: Style) -> String {
         stats.flows,
         stats.flow_capacity
     );
+    for port in stats.ports.iter().filter(|port| port.link_up == Some(false)) {
+        let line = format!("port {}: nothing passes the link of {}", port.port, port.device);
+        let _ = writeln!(text, "{}", style.bad(line));
+    }
     for worker in &stats.workers {
         if let Some(seconds) = worker.stalled_seconds {
             let line =
@@ -231,6 +235,7 @@ mod tests {
                 port: "trusted".into(),
                 device: "eth2".into(),
                 driver: "packet sockets".into(),
+                link_up: Some(true),
                 traffic: traffic.clone(),
                 host: None,
             }],
@@ -246,7 +251,10 @@ mod tests {
         assert!(text.contains("denied_by_rule") && !text.contains("malformed"), "{text}");
         assert!(text.contains("trusted") && text.contains("total"), "{text}");
         assert!(!text.contains("lost at"), "{text}");
-        assert!(!text.contains("bug") && !text.contains("not turned"), "{text}");
+        assert!(
+            !text.contains("bug") && !text.contains("nothing passes") && !text.contains("not turned"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -266,9 +274,11 @@ mod tests {
         let mut wrong = some_stats();
         wrong.total.received += 1;
         wrong.workers[0].stalled_seconds = Some(2.5);
+        wrong.ports[0].link_up = Some(false);
         wrong.ports[0].traffic.rx_no_buffer = 17;
         let text = stats(&wrong, Style::PLAIN);
         assert!(text.contains("worker 0 on core 1 has not turned for 2.5 s"), "{text}");
+        assert!(text.contains("port trusted: nothing passes the link of eth2"), "{text}");
         assert!(text.contains("11 frames received but 10 verdicts"), "{text}");
         let lost = text.lines().skip_while(|line| !line.contains("lost at")).nth(1).unwrap_or_default();
         assert_eq!(lost.split_whitespace().collect::<Vec<_>>(), ["trusted", "17", "0", "0", "0"], "{text}");

@@ -200,6 +200,7 @@ mod tests {
                 port: "p".into(),
                 device: "d".into(),
                 driver: String::new(),
+                link_up: None,
                 traffic: traffic.clone(),
                 host: None,
             }],

@@ -160,8 +160,18 @@ impl Link {
     /// Whether frames can pass now.
     ///
     /// # Errors
-    /// [`DeviceError`] when the interface is gone.
+    /// [`DeviceError`] when the interface is gone, also where another one has its name now.
     pub fn state(&self) -> Result<LinkState, DeviceError> {
+        let mut request = self.request();
+        self.ioctl("ioctl(SIOCGIFINDEX)", libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: this request fills in the number.
+        if unsafe { request.ifr_ifru.ifru_ifindex } != self.ifindex {
+            return Err(DeviceError::check(
+                &self.device,
+                "another interface has its name now",
+                "open it anew",
+            ));
+        }
         let flags = self.flags()?;
         Ok(LinkState { up: flags & libc::IFF_UP != 0, running: flags & libc::IFF_RUNNING != 0 })
     }

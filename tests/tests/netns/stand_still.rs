@@ -39,6 +39,11 @@ fn a_link_that_went_down_comes_back() {
         if device == "eth1" {
             assert_eq!(datagrams.turn(100), None, "nothing passes");
         }
+        if round < 2 {
+            let said = format!("{device}: it is switched off");
+            wait_until("it says that the link is down", || appliance.output("err").contains(&said));
+            assert_eq!(appliance.show("stats")["ports"][round]["link_up"], false);
+        }
         lab.appliance.ip(&format!("link set {device} up"));
         wait_until("datagrams pass again", || datagrams.turn(100).is_some());
         echo.turn().expect("the connection goes on");
@@ -47,5 +52,21 @@ fn a_link_that_went_down_comes_back() {
         }
     }
     assert!(appliance.runs());
+    let up_again =
+        |device: &str| appliance.output("err").contains(&format!("{device}: its link is up again"));
+    wait_until("it says that the links are up", || up_again("eth1") && up_again("eth2"));
+    assert!(
+        appliance.show("stats")["ports"]
+            .as_array()
+            .expect("ports")
+            .iter()
+            .all(|port| port["link_up"] == true)
+    );
+    // What is at the other end switched off is told too.
+    lab.client.ip("link set eth0 down");
+    wait_until("it says that the carrier is gone", || {
+        appliance.output("err").contains("eth1: its link is down")
+    });
+    lab.client.ip("link set eth0 up");
     appliance.conserves_despite_errors();
 }

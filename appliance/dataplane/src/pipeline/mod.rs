@@ -321,11 +321,9 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Lets SYN cookies go by Unix time, which was so many milliseconds at [`Time`] 0, so that appliances that share a secret take each
-    /// other's. Without it they go by [`Time`] itself.
-    #[must_use]
-    pub fn with_unix_time(mut self, epoch_ms: u64, now: Time) -> Self {
+    /// other's. Until then they go by [`Time`] itself. Cookies of another time are worth nothing afterwards.
+    pub fn set_unix_time(&mut self, epoch_ms: u64, now: Time) {
         self.proxy.set_clock(epoch_ms, now);
-        self
     }
 
     /// An appliance before this one may have had connections: as long as they can have been idle, the ends of those that the SYN proxy

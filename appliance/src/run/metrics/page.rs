@@ -85,6 +85,12 @@ fn ports(families: &mut Families, ports: &[Port]) {
         let mut samples = families.counter(name, help);
         ports.iter().for_each(|port| samples.count(&[("port", &port.port)], count(&port.traffic)));
     }
+    let mut up =
+        families.gauge("nva_port_up", "1: frames can pass the link of the port's device; 0: none can.");
+    for port in ports {
+        port.link_up.iter().for_each(|is_up| up.count(&[("port", &port.port)], (*is_up).into()));
+    }
+    drop(up);
     let mut held = families.gauge("nva_held_packets", "Received packets that wait.");
     ports.iter().for_each(|port| held.count(&[("port", &port.port)], port.traffic.held));
     drop(held);

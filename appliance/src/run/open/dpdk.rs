@@ -92,7 +92,8 @@ fn open_one(
     };
     let taken = dpdk::open(eal, &port.device, &options, pools)?;
     opened.describe(taken.mac, taken.mtu.into(), format!("{}: {}", eal.version(), taken.description));
-    opened.guards.push(Box::new((taken.link, taken.locks)));
+    opened.guards.push(Box::new(taken.locks));
+    opened.carriers.push(Box::new(taken.link));
     opened.add(taken.rx, taken.tx);
     Ok(taken.spread_entries)
 }

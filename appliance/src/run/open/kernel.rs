@@ -52,6 +52,7 @@ fn by_af_packet(port: &Port, pools: &[Pool], opened: &mut Kernel) -> Result<(), 
     let taken = af_packet::open(&port.device, &options, pools)?;
     opened.describe(taken.mac, taken.mtu, "packet sockets".into());
     opened.guards.push(Box::new(taken.lock));
+    opened.carriers.push(Box::new(taken.link));
     opened.add(taken.rx.into_iter().map(PortRx::AfPacket), taken.tx.into_iter().map(PortTx::AfPacket));
     Ok(())
 }
@@ -65,6 +66,7 @@ fn by_af_xdp(port: &Port, pools: &[Pool], opened: &mut Kernel) -> Result<(), Dev
     }
     opened.describe(taken.mac, taken.mtu, format!("AF_XDP: {}", taken.description));
     opened.guards.push(Box::new((taken.guard, taken.lock)));
+    opened.carriers.push(Box::new(taken.link));
     opened.add(taken.rx.into_iter().map(PortRx::AfXdp), taken.tx.into_iter().map(PortTx::AfXdp));
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(super) use kernel::open as open_kernel;
 
 use crate::output::{Failure, complain};
 use crate::ports::no_routable_addresses;
+use crate::run::carrier::Carrier;
 use nva_config::{Config, Port};
 use nva_dataplane::addr::Mac;
 use nva_dataplane::placement::Placement;
@@ -38,6 +39,8 @@ pub(super) struct Opened<R, T, P> {
     pub(super) held: Vec<String>,
     /// What keeps a second appliance off the devices and is undone with its end; dropped when no queue is left.
     pub(super) guards: Vec<Box<dyn Any>>,
+    /// By which the devices' links are watched, in the order of the ports; dropped as those are.
+    pub(super) carriers: Vec<Box<dyn Carrier>>,
 }
 
 /// One worker's queues, in the order of the ports.
@@ -62,6 +65,7 @@ impl<R, T, P: Clone> Opened<R, T, P> {
             queues: pools.iter().map(queues).collect(),
             held,
             guards: Vec::new(),
+            carriers: Vec::new(),
         }
     }
 

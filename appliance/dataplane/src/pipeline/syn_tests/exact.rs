@@ -854,7 +854,7 @@ fn syns_of_a_source_and_of_all_are_limited() {
 
 #[test]
 fn appliances_that_share_a_secret_take_each_others_cookies() {
-    let rig = |seed: u8, secret: Option<[u8; 16]>| {
+    let rig_at = |seed: u8, secret: Option<[u8; 16]>, late: Duration| {
         let mut names = Names::default();
         let source = Source { path: "syn.yaml".into(), text: CONFIG.into() };
         let mut config = nva_config::load(&[source], None).expect("a good configuration");
@@ -865,14 +865,21 @@ fn appliances_that_share_a_secret_take_each_others_cookies() {
         let options = Options { flow_capacity: 64, seed: [seed; 16], placement: Placement::ALONE };
         // They have run for different times, and know what time it is.
         let now = START + Duration::from_secs(u64::from(seed));
-        let epoch_ms = 1_700_000_000_000 - now.millis();
-        let pipeline = Pipeline::new(snapshot, &options, now).with_unix_time(epoch_ms, now);
+        let epoch_ms = 1_700_000_000_000 - now.millis() - late.as_millis() as u64;
+        let mut pipeline = Pipeline::new(snapshot, &options, now);
+        pipeline.set_unix_time(epoch_ms, now);
         Rig { pipeline, wire: Wire::default(), now, names, generation: 1 }
     };
+    let rig = |seed, secret| rig_at(seed, secret, Duration::ZERO);
     let talk = ask(&mut rig(1, Some([9; 16])), V4, &linux());
     assert_eq!(rig(2, Some([9; 16])).send(OUT, &talk.ack().build()).0, Verdict::Hold);
     for secret in [None, Some([8; 16])] {
         let verdict = rig(1, secret).send(OUT, &talk.ack().build()).0;
         assert_eq!(verdict, Verdict::Drop(DropReason::InvalidCookie));
     }
+    // One that slept for an hour takes them once it knows what time it is.
+    let mut late = rig_at(3, Some([9; 16]), Duration::from_secs(3600));
+    assert_eq!(late.send(OUT, &talk.ack().build()).0, Verdict::Drop(DropReason::InvalidCookie));
+    late.pipeline.set_unix_time(1_700_000_000_000 - late.now.millis(), late.now);
+    assert_eq!(late.send(OUT, &talk.ack().build()).0, Verdict::Hold);
 }
