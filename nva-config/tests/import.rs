@@ -151,7 +151,7 @@ fn what_cannot_be_known_is_refused_with_its_path() {
         ("priority", serde_json::json!(99), "99 is out of range; a priority from 100 to 4096"),
         ("priority", serde_json::json!(4097), "out of range"),
         ("priority", serde_json::json!(1e9), "is out of range; a whole number from 0 to 65535"),
-        ("priority", serde_json::json!([100]), "a list stands here"),
+        ("priority", serde_json::json!([100]), "a list stands here; a number is needed"),
         ("access", serde_json::json!("Permit"), "`allow` or `deny` is needed"),
         ("direction", serde_json::json!(true), "`true` stands here"),
         ("protocol", serde_json::json!("Gre"), "Tcp, Udp, Icmp, Esp, Ah or * is needed"),
@@ -160,11 +160,14 @@ fn what_cannot_be_known_is_refused_with_its_path() {
         ("destinationPortRange", serde_json::json!("80,443"), "is no port"),
         ("sourceAddressPrefix", serde_json::json!("10.0.0.1-10.0.0.9"), "is no prefix"),
         ("sourceAddressPrefix", serde_json::json!("10.0.0.0/33"), "is no prefix"),
+        ("destinationAddressPrefix", serde_json::json!("[variables('x')]"), "is a template expression"),
+        ("sourcePortRange", serde_json::json!(true), "a text is needed"),
         ("newKey", serde_json::json!("x"), "is not known here"),
         ("sourceApplicationSecurityGroups", serde_json::json!("System.Collections.Generic.List`1[x]"), ""),
     ] {
         let (good, said) = said_of(with(key, value.clone()));
         assert!(!good && said.contains(why), "{key} {value}: {said}");
+        assert!(!said.contains("is missing"), "it is there: {said}");
         if !why.is_empty() {
             assert!(said.contains(&path(key)), "{key} {value}: {said}");
         }
@@ -317,6 +320,50 @@ fn subnets_and_interfaces_come_with_their_groups() {
 }
 
 #[test]
+fn peered_networks_are_in_the_tag_virtual_network() {
+    let group = serde_json::from_str::<serde_json::Value>(&one_rule(|_| {})).expect("JSON");
+    let peering = |name: &str, change: serde_json::Value| {
+        let mut inner = serde_json::json!({"peeringState": "Connected", "allowVirtualNetworkAccess": true,
+            "remoteAddressSpace": {"addressPrefixes": ["10.7.0.0/16", "fd00:7::/48"]},
+            "remoteVirtualNetworkAddressSpace": {"addressPrefixes": ["10.7.0.0/16", "fd00:7::/48"]}});
+        for (key, value) in change.as_object().expect("an object") {
+            inner[key] = value.clone();
+        }
+        serde_json::json!({"name": name, "type": "Microsoft.Network/virtualNetworks/virtualNetworkPeerings", "properties": inner})
+    };
+    let network = |peering: &serde_json::Value| {
+        serde_json::json!({"name": "v", "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}, "subnets": [],
+            "virtualNetworkPeerings": [peering]}})
+    };
+    let ask = |resources: &[serde_json::Value]| {
+        import(&[input(Role::Groups, "g.json", serde_json::Value::from(resources.to_vec()).to_string())])
+    };
+    let space = |import: &Import| {
+        let line = text(import).lines().find(|line| line.contains("address_space")).map(str::to_owned);
+        line.unwrap_or_default()
+    };
+    let both = "  address_space: [10.0.0.0/16, 10.7.0.0/16, \"fd00:7::/48\"]";
+    let open = peering("hub", serde_json::json!({}));
+    assert_eq!(space(&ask(&[group.clone(), network(&open)])), both);
+    let alone = ask(&[group.clone(), network(&open), open.clone()]);
+    assert_eq!(space(&alone), both, "also on its own, as lists of peerings have it");
+    for shut in [
+        serde_json::json!({"peeringState": "Initiated"}),
+        serde_json::json!({"allowVirtualNetworkAccess": false}),
+    ] {
+        let import = ask(&[group.clone(), network(&peering("hub", shut))]);
+        assert_eq!(
+            (space(&import).as_str(), import.account.left_out.len()),
+            ("  address_space: [10.0.0.0/16]", 1)
+        );
+    }
+    let unknown = serde_json::json!({"remoteAddressSpace": null, "remoteVirtualNetworkAddressSpace": null});
+    let import = ask(&[group, network(&peering("hub", unknown))]);
+    assert_eq!(space(&import), "  address_space: [10.0.0.0/16]");
+    assert!(import.account.differs.iter().any(|note| note.message.contains("the peered network")), "said");
+}
+
+#[test]
 fn what_is_no_export_is_refused() {
     for (json, why) in [
         ("", "1:1: this is no good JSON"),
@@ -419,6 +466,49 @@ fn a_balancer_without_its_addresses_is_refused() {
     }
 }
 
+/// A balancer whose parts, each for itself, are as they should be.
+fn balancer_with(part: &str, change: impl FnOnce(&mut serde_json::Value)) -> Import {
+    let id = |part: &str| serde_json::json!({"id": format!("/x/loadBalancers/lb/{part}")});
+    let frontend = id("frontendIPConfigurations/six");
+    let mut balancer = serde_json::json!({"name": "lb", "properties": {
+        "frontendIPConfigurations": [{"name": "six", "properties": {"privateIPAddress": "fd00::9"}}],
+        "backendAddressPools": [{"name": "web", "properties": {"loadBalancerBackendAddresses": [{"name": "b", "properties": {"ipAddress": "fd00::5"}}]}}],
+        "loadBalancingRules": [{"name": "web", "properties": {"frontendIPConfiguration": frontend, "backendAddressPool": id("backendAddressPools/web"),
+            "protocol": "Tcp", "frontendPort": 80, "backendPort": 80}}],
+        "outboundRules": [{"name": "out", "properties": {"allocatedOutboundPorts": 8, "frontendIPConfigurations": [frontend],
+            "backendAddressPool": id("backendAddressPools/web"), "protocol": "All"}}]}});
+    change(&mut balancer["properties"][part][0]["properties"]);
+    import(&[input(Role::Balancers, "lb.json", serde_json::to_string_pretty(&balancer).expect("JSON"))])
+}
+
+#[test]
+fn what_the_configuration_refuses_is_said_at_its_place_in_the_input() {
+    text(&balancer_with("loadBalancingRules", |_| {}));
+    let said = |import: &Import| {
+        let place = |note: &nva_config::import::Note| {
+            (note.location.line > 1, note.path.clone(), note.message.clone())
+        };
+        import.account.problems.iter().map(place).collect::<Vec<_>>()
+    };
+    let ports = said(&balancer_with("outboundRules", |rule| rule["allocatedOutboundPorts"] = 7.into()));
+    let [(true, path, message)] = ports.as_slice() else { panic!("{ports:?}") };
+    assert!(path == "properties.outboundRules[0]" && message.contains("multiple of 8"), "{ports:?}");
+    let families = said(&balancer_with("backendAddressPools", |pool| {
+        pool["loadBalancerBackendAddresses"][0]["properties"]["ipAddress"] = "10.2.0.4".into();
+    }));
+    assert!(!families.is_empty());
+    for (has_line, path, message) in families {
+        assert!(has_line && path.starts_with("properties."), "{path}: {message}");
+    }
+}
+
+#[test]
+fn a_balancing_rules_name_is_no_value_without_a_meaning() {
+    let import = balancer_with("loadBalancingRules", |_| {});
+    let ignored: Vec<&str> = import.account.ignored.iter().map(|ignored| ignored.path.as_str()).collect();
+    assert_eq!(ignored, [""; 0]);
+}
+
 #[test]
 fn every_spelling_of_a_route_table_gives_the_same_text() {
     let expected = String::from_utf8(file("routes.yaml")).expect("UTF-8");
@@ -447,6 +537,10 @@ fn routes_to_a_tag_are_one_for_each_prefix_and_contradictions_are_problems() {
         problems(&table(&[route("a", "Storage", "10.2.0.9")]))
             .contains("the service tag `Storage` is not known")
     );
+    // A route that is not taken needs no prefixes.
+    let own =
+        table(&[serde_json::json!({"name": "a", "addressPrefix": "Storage", "nextHopType": "Internet"})]);
+    assert!(own.text.is_some() && own.account.left_out.len() == 1, "{}", problems(&own));
     let both = table(&[route("a", "10.0.0.0/8", "10.2.0.9"), route("b", "10.0.0.0/8", "10.2.0.8")]);
     assert!(
         problems(&both).contains("routes[1].nextHopIpAddress: another route sends 10.0.0.0/8 to 10.2.0.9")

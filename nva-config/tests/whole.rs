@@ -183,6 +183,15 @@ fn tags_come_from_the_published_file() {
     let tags: Vec<_> =
         config.service_tags.iter().map(|tag| (tag.name.as_str(), tag.prefixes.len())).collect();
     assert_eq!(tags, [("Local", 1), ("Storage", 2)]);
+    // As Windows saves files: with a byte-order mark, or in UTF-16.
+    let wide = PUBLISHED.encode_utf16().flat_map(u16::to_le_bytes);
+    for saved in
+        [[b"\xef\xbb\xbf", PUBLISHED.as_bytes()].concat(), [0xff, 0xfe].into_iter().chain(wide).collect()]
+    {
+        let disk = Disk(BTreeMap::from([(PathBuf::from("tags.json"), saved)]));
+        let config = load(&[tagged("Storage")], Some(&disk)).unwrap();
+        assert_eq!(config.service_tags[1].prefixes.len(), 2);
+    }
     assert!(said(load(&[tagged("Sql")], Some(&disk)))[0].contains("there is no service tag `Sql`; "));
     let config = load(&[tagged("Sql")], None).unwrap();
     assert_eq!((config.service_tags[1].name.as_str(), config.service_tags[1].prefixes.len()), ("Sql", 0));

@@ -190,7 +190,11 @@ fn read(path: &At<&Path>, files: &dyn Files, report: &mut Report<'_>) -> Source 
         );
         return Source::Unknown;
     }
-    let published: Published = match serde_json::from_slice(&text) {
+    let read = match crate::import::decode(path.at.file, &text) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+        Err((_, message)) => Err(message),
+    };
+    let published: Published = match read {
         Ok(published) => published,
         Err(error) => {
             let needed = "it is JSON with values[].name and values[].properties.addressPrefixes";

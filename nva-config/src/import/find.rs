@@ -18,6 +18,8 @@ pub(super) enum Kind {
     EffectiveGroup,
     /// A virtual network.
     Network,
+    /// What joins a virtual network to another one.
+    Peering,
     Subnet,
     Interface,
     /// An application security group, which does not say its members.
@@ -59,11 +61,12 @@ pub(super) struct Resource<'j> {
 }
 
 /// The cloud's types, in lower case.
-const ARM: [(&str, Kind); 14] = [
+const ARM: [(&str, Kind); 15] = [
     ("microsoft.network/networksecuritygroups", Kind::Group),
     ("microsoft.network/networksecuritygroups/securityrules", Kind::Rule),
     ("microsoft.network/networksecuritygroups/defaultsecurityrules", Kind::Rule),
     ("microsoft.network/virtualnetworks", Kind::Network),
+    ("microsoft.network/virtualnetworks/virtualnetworkpeerings", Kind::Peering),
     ("microsoft.network/virtualnetworks/subnets", Kind::Subnet),
     ("microsoft.network/networkinterfaces", Kind::Interface),
     ("microsoft.network/applicationsecuritygroups", Kind::MemberGroup),

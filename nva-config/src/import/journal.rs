@@ -139,6 +139,23 @@ impl Journal {
         push(&mut self.problems, &mut self.more, spot, message, PROBLEMS_MAX);
     }
 
+    /// Where in the inputs that stands which became this path of the configuration, or what is around it.
+    pub(super) fn origin(&self, as_path: &str) -> Spot {
+        let mut path = as_path;
+        loop {
+            let is_it = |taken: &str| {
+                taken.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+            };
+            if let Some((spot, _)) = self.taken.iter().find(|(_, taken)| is_it(taken)) {
+                return spot.clone();
+            }
+            match path.rsplit_once('.') {
+                Some((around, _)) => path = around,
+                None => return Spot { at: Place { file: 0, line: 1, column: 1 }, path: String::new() },
+            }
+        }
+    }
+
     /// How many problems there are so far.
     pub(super) fn problems(&self) -> usize {
         self.problems.len()

@@ -53,10 +53,10 @@ impl Value {
 }
 
 /// Why the input cannot be read, and where.
-pub(super) type Unreadable = (Place, String);
+pub(crate) type Unreadable = (Place, String);
 
 /// The input as text: UTF-8 with or without a byte-order mark, or UTF-16 with one, as PowerShell writes files.
-pub(super) fn decode(file: u32, bytes: &[u8]) -> Result<String, Unreadable> {
+pub(crate) fn decode(file: u32, bytes: &[u8]) -> Result<String, Unreadable> {
     let start = Place { file, line: 1, column: 1 };
     if bytes.len() > SIZE_MAX {
         return Err((start, format!("the file has {} bytes; at most {SIZE_MAX} are read", bytes.len())));

@@ -98,8 +98,9 @@ impl Scope<'_> {
         let no_snat = object.boolean(&["disableoutboundsnat"], journal).unwrap_or(false);
         // What the plural key names, the singular one repeats.
         object.peek(&POOLS);
+        let name = name_of(object, journal);
         object.ignore_rest(journal);
-        let (Some(mut listener), Some(name)) = (listener, name_of(object, journal)) else { return };
+        let (Some(mut listener), Some(name)) = (listener, name) else { return };
         let mut found: Vec<&str> = pools.iter().map(|(id, _)| last_segment(id)).collect();
         found.sort_by_key(|name| name.to_ascii_lowercase());
         found.dedup_by(|a, b| a.eq_ignore_ascii_case(b));

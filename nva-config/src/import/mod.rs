@@ -24,6 +24,7 @@ mod view;
 mod write;
 
 pub use journal::{Account, Ignored, Note};
+pub(crate) use json::decode;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -34,7 +35,6 @@ use self::journal::{Journal, Spot};
 use self::site::Site;
 use self::tags::Tags;
 use crate::Source;
-use crate::report::Place;
 
 /// What an input was given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,9 +168,10 @@ fn check(text: &str, options: Options, journal: &mut Journal) {
     let Err(problems) = crate::load(&[source], None) else { return };
     let lines: Vec<&str> = text.lines().collect();
     for problem in problems {
-        let line = lines.get(problem.location.line.saturating_sub(1)).copied().unwrap_or_default().trim();
+        let place = problem.location.line.saturating_sub(1);
+        let line = lines.get(place).copied().unwrap_or_default().trim();
         let line: String = line.chars().take(120).collect();
-        let spot = Spot { at: Place::default(), path: String::new() };
+        let spot = journal.origin(&write::path_at(&lines, place));
         journal.problem(
             &spot,
             format!("the configuration that comes out is refused at `{line}`: {}", problem.message),

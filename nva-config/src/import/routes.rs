@@ -43,6 +43,11 @@ pub(super) fn collect(
     (reader.routes, reader.in_network.into_iter().collect())
 }
 
+/// Whether it is one of the next hops that have no address, being the cloud's own.
+fn is_clouds_own(hop: &str) -> bool {
+    ["Internet", "VnetLocal", "VirtualNetworkGateway"].iter().any(|own| own.eq_ignore_ascii_case(hop))
+}
+
 struct Reader<'t> {
     tags: &'t Tags,
     routes: Vec<Route>,
@@ -54,12 +59,14 @@ struct Reader<'t> {
 impl Reader<'_> {
     fn route(&mut self, object: &Object<'_>, journal: &mut Journal) {
         let name = object.text(&["name"], journal).unwrap_or_default();
-        let prefixes = object
-            .need(&["addressprefix"], "addressPrefix", journal)
-            .and_then(|item| self.prefixes(item.text(journal)?, &item.spot, journal));
         let hop = object
             .need(&["nexthoptype"], "nextHopType", journal)
             .and_then(|item| Some((item.text(journal)?, item.spot)));
+        // Of a route that is left out, a tag need not be known.
+        let is_taken = hop.as_ref().is_none_or(|(hop, _)| !is_clouds_own(hop));
+        let prefixes = object
+            .need(&["addressprefix"], "addressPrefix", journal)
+            .and_then(|item| self.prefixes(item.text(journal)?, is_taken, &item.spot, journal));
         let via = object
             .get(&["nexthopipaddress", "nexthopinipaddress"], journal)
             .and_then(|item| Some((address(&item, journal)?, item.spot)));
@@ -75,7 +82,7 @@ impl Reader<'_> {
                 let message = format!("the route {} drops its packets, which no route here does; write a rule that denies them, and remove the route", quote(name));
                 journal.problem(&hop_spot, message);
             }
-            "internet" | "vnetlocal" | "virtualnetworkgateway" => {
+            _ if is_clouds_own(hop) => {
                 let message = format!("the next hop {} of the route {} is the cloud's own and has no address; write a route with the next hop that is meant", quote(hop), quote(name));
                 journal.left_out(&hop_spot, message);
             }
@@ -103,9 +110,16 @@ impl Reader<'_> {
     }
 
     /// The prefixes of a destination, and whether it is a service tag.
-    fn prefixes(&self, text: &str, spot: &Spot, journal: &mut Journal) -> Option<(Vec<Prefix>, bool)> {
+    fn prefixes(
+        &self,
+        text: &str,
+        is_taken: bool,
+        spot: &Spot,
+        journal: &mut Journal,
+    ) -> Option<(Vec<Prefix>, bool)> {
         match endpoint(text, spot, journal)? {
             Endpoint::Prefix(prefix) => Some((vec![prefix], false)),
+            Endpoint::Tag(_) if !is_taken => Some((Vec::new(), true)),
             Endpoint::Tag(name) => {
                 let Some(prefixes) = self.tags.prefixes(&name) else {
                     journal.problem(

@@ -150,7 +150,9 @@ impl RuleReader {
         let groups = object.references(side.groups, journal);
         let expanded = object.peek(&[side.expanded]);
         if texts.is_empty() && groups.is_empty() {
-            if !side.groups.iter().chain([&side.prefix, &side.prefixes]).any(|name| object.is_later(name)) {
+            let mut names = side.groups.iter().chain([&side.prefix, &side.prefixes]);
+            // What is there and cannot be read has been said.
+            if !names.any(|name| object.is_later(name) || object.is_given(name)) {
                 journal.problem(
                     &object.spot,
                     format!("`{}` is missing; is this the whole export?", side.written[0]),
@@ -376,7 +378,7 @@ fn ports(
         if portless {
             return Some(vec![PortRange::ALL]);
         }
-        if !object.is_later(side.port) && !object.is_later(side.ports) {
+        if ![side.port, side.ports].iter().any(|name| object.is_later(name) || object.is_given(name)) {
             journal.problem(
                 &object.spot,
                 format!("`{}` is missing; is this the whole export?", side.written[1]),

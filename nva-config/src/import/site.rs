@@ -116,6 +116,7 @@ impl Site {
             let object = &resource.object;
             match resource.kind {
                 Kind::Network => site.network(object, journal),
+                Kind::Peering => site.peering(object, journal),
                 Kind::Subnet => site.subnet(object, resource.id.as_deref(), journal),
                 Kind::Interface => site.interface(resource, journal),
                 Kind::MemberGroup => object.ignore_rest(journal),
@@ -144,11 +145,41 @@ impl Site {
             }
         });
         self.address_space.extend(prefixes(&space.unwrap_or_default(), journal));
+        for peering in object.objects(&["virtualnetworkpeerings"], journal) {
+            self.peering(&peering, journal);
+        }
         for subnet in object.objects(&["subnets", "subnet"], journal) {
             let id = subnet.text(&["id"], journal).map(str::to_ascii_lowercase);
             self.subnet(&subnet, id.as_deref(), journal);
         }
         object.ignore_rest(journal);
+    }
+
+    /// A joined network, whose prefixes the cloud counts into the tag VirtualNetwork while it is connected and may be reached.
+    fn peering(&mut self, object: &Object<'_>, journal: &mut Journal) {
+        let is_open = object.boolean(&["allowvirtualnetworkaccess"], journal).unwrap_or(true);
+        let state = object.text(&["peeringstate"], journal);
+        let is_connected = state.is_none_or(|state| state.eq_ignore_ascii_case("Connected"));
+        let space = ["remoteaddressspace", "remotevirtualnetworkaddressspace"];
+        let mut texts = Vec::new();
+        for space in object.objects(&space, journal) {
+            texts.extend(
+                space.get(&["addressprefixes"], journal).map(|item| item.texts(journal)).unwrap_or_default(),
+            );
+        }
+        object.ignore_rest(journal);
+        if !is_open || !is_connected {
+            let message = "the peering is not connected, or lets nothing through, so its network is not in the tag VirtualNetwork";
+            return journal.left_out(&object.spot, message);
+        }
+        if texts.is_empty() {
+            let message = "the cloud counts the prefixes of the peered network into the tag VirtualNetwork; write those that are not in the input to `virtual_network.address_space`";
+            journal.differs(&object.spot, message);
+        }
+        for prefix in prefixes(&texts, journal) {
+            journal.taken(&object.spot, format!("virtual_network.address_space, {prefix}"));
+            self.address_space.insert(prefix);
+        }
     }
 
     /// A subnet; one that is only referred to has no prefix.

@@ -5,10 +5,11 @@ use super::journal::Journal;
 use super::json::{Node, Value};
 use super::view::Item;
 
-const TYPES: [(&str, Kind); 21] = [
+const TYPES: [(&str, Kind); 22] = [
     ("azurerm_network_security_group", Kind::Group),
     ("azurerm_network_security_rule", Kind::Rule),
     ("azurerm_virtual_network", Kind::Network),
+    ("azurerm_virtual_network_peering", Kind::Peering),
     ("azurerm_subnet", Kind::Subnet),
     ("azurerm_network_interface", Kind::Interface),
     ("azurerm_application_security_group", Kind::MemberGroup),

@@ -195,6 +195,11 @@ impl<'j> Item<'j> {
 
     /// A whole number in a range; exporters write some between quotes.
     pub(super) fn number(&self, min: u64, max: u64, journal: &mut Journal) -> Option<u64> {
+        let is_text = matches!(&self.node.value, Value::Number(_) | Value::Text(_));
+        if !is_text {
+            self.refuse("a number is needed", journal);
+            return None;
+        }
         let text = self.text(journal)?;
         let digits = text.strip_suffix(".0").unwrap_or(text);
         let number = if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None };
@@ -318,6 +323,11 @@ impl<'j> Object<'j> {
     /// Whether a key was written, be it with a value or without.
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.iter().any(|field| field.folded == name)
+    }
+
+    /// Whether a key was written with a value.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.folded == name && !is_absent(&field.member.node))
     }
 
     /// Whether the plan says that the key's value comes with apply.

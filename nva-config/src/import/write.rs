@@ -9,6 +9,34 @@ use crate::model::{AdminState, BalancingProtocol, PortRange, Prefix};
 /// Characters of a comment.
 const COMMENT_MAX: usize = 200;
 
+/// The path of what stands in a line of the text, with names in place of indices, such as `security_groups.web-nsg.rules.allow-https`.
+pub(super) fn path_at(lines: &[&str], place: usize) -> String {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut names: Vec<&str> = Vec::new();
+    let mut within = usize::MAX;
+    for line in lines.iter().take(place + 1).rev().filter(|line| !line.trim_start().starts_with('#')) {
+        if depth(line) < within && !line.is_empty() {
+            within = depth(line);
+            names.push(name_of(line));
+        }
+    }
+    names.reverse();
+    names.join(".")
+}
+
+/// What a line is about: the name, address or prefix of an element of a list, or the key.
+fn name_of(line: &str) -> &str {
+    let line = line.trim_start();
+    let Some(element) = line.strip_prefix("- ") else {
+        return line.split_once(':').map_or(line, |(key, _)| key).trim_matches('"');
+    };
+    let first = element.trim_start_matches('{').split_once(": ").map_or(element, |(_, value)| value);
+    match first.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => first.split([',', '}']).next().unwrap_or_default(),
+    }
+}
+
 /// A text as YAML: plain where every reader takes it for a text, else between double quotes.
 pub(super) fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -309,5 +337,20 @@ mod tests {
     fn comments_stay_on_their_line() {
         assert_eq!(comment("a\nrules: []\r\u{2028}b"), "# a rules: [] b");
         assert_eq!(comment(&"x".repeat(500)).chars().count(), 2 + COMMENT_MAX + 1);
+    }
+    #[test]
+    fn a_line_is_found_by_the_names_around_it() {
+        let text = "version: 1\n\nsecurity_groups:\n  # from a.json\n  - name: g\n    rules:\n      # note\n      - {name: one, priority: 100}\n      \
+                    - {name: two, priority: 100}\n\nload_balancers:\n  - name: lb\n    pools:\n      - name: web\n        backends:\n          \
+                    - {name: b, address: \"fd00::5\"}\n    rules:\n      - {name: r, frontend: f}\n";
+        let lines: Vec<&str> = text.lines().collect();
+        let found =
+            |line: &str| path_at(&lines, lines.iter().position(|one| one.contains(line)).expect(line));
+        assert_eq!(found("two"), "security_groups.g.rules.two");
+        assert_eq!(found("name: b,"), "load_balancers.lb.pools.web.backends.b");
+        assert_eq!(found("name: r,"), "load_balancers.lb.rules.r");
+        assert_eq!(found("name: g"), "security_groups.g");
+        assert_eq!(path_at(&["  - {address: \"fd00::5\", security_group: g}"], 0), "fd00::5");
+        assert_eq!(path_at(&[], 7), "");
     }
 }
