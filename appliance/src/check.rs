@@ -6,7 +6,7 @@ use crate::output::{Align, Failure, Style, Table, conclude, print, print_json};
 use crate::unbuilt::{Purpose, locate, unbuilt};
 use nva_config::{Config, GroupIndex, Problem, SecurityGroup};
 use nva_dataplane::names::Names;
-use nva_dataplane::policy::{HiddenRule, Policy, hidden_rules};
+use nva_dataplane::policy::{Cause, HiddenRule, Policy, hidden_rules};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -76,6 +76,7 @@ struct Summary {
     service_tags: usize,
     security_groups: Vec<GroupLine>,
     load_balancers: Vec<BalancerLine>,
+    tunnels: Vec<TunnelLine>,
     /// Legal, but hardly meant.
     warnings: Vec<Note>,
     /// What the configuration asks for and this version does not do: each would stop `nva run`.
@@ -111,6 +112,18 @@ struct BalancerLine {
     backends: usize,
 }
 
+/// A tunnel of a gateway.
+#[derive(Serialize)]
+struct TunnelLine {
+    name: String,
+    trust: &'static str,
+    encapsulation: &'static str,
+    vni: u32,
+    udp_port: u16,
+    address: String,
+    peers: Vec<String>,
+}
+
 /// A sentence with its place.
 #[derive(Serialize)]
 struct Note {
@@ -136,16 +149,21 @@ impl From<&Problem> for Note {
 fn warnings(config: &Config) -> Vec<Problem> {
     let mut warnings = config.warnings.clone();
     for hidden in hidden_rules(config) {
-        let HiddenRule { group: GroupIndex(group), rule, by } = hidden;
+        let HiddenRule { group: GroupIndex(group), rule, why } = hidden;
         let path = format!("security_groups[{group}].rules[{rule}]");
-        let why = match by {
-            Some(by) => format!("the rule {by} before it matches all that it matches"),
-            None => "rules before it match all that it matches, or no packet can match it".into(),
+        let remove = "remove it, or give it a lower priority number";
+        let why = match why {
+            Cause::Rule(by) => format!("the rule {by} before it matches all that it matches; {remove}"),
+            Cause::Several => {
+                format!("rules before it match all that it matches, or no packet can match it; {remove}")
+            }
+            Cause::Platform => "what goes to the platform's own services is denied by their tags alone; \
+                                write AzurePlatformDNS or AzurePlatformIMDS as its destination"
+                .into(),
         };
         let name = config.security_groups.get(group).and_then(|group| group.rules.get(rule));
         let name = name.map_or("", |rule| &rule.name);
-        let message =
-            format!("the rule {name} never decides: {why}; remove it, or give it a lower priority number");
+        let message = format!("the rule {name} never decides: {why}");
         warnings.push(Problem { location: locate(config, &path), message });
     }
     warnings.sort();
@@ -167,6 +185,7 @@ impl Summary {
                 .map(|group| GroupLine::of(config, group))
                 .collect(),
             load_balancers: config.load_balancers.iter().map(BalancerLine::of).collect(),
+            tunnels: config.gateways.iter().flat_map(TunnelLine::all_of).collect(),
             warnings: warnings(config).iter().map(Note::from).collect(),
             not_built: unbuilt(config, Purpose::Run).iter().map(Note::from).collect(),
         }
@@ -195,6 +214,7 @@ impl Summary {
         }
         section(&mut text, style, "security groups", &self.group_table());
         section(&mut text, style, "load balancers", &self.balancer_table());
+        section(&mut text, style, "tunnels", &self.tunnel_table());
         notes(&mut text, style, "legal, but is it meant?", &self.warnings);
         notes(&mut text, style, "not built in this version; `nva run` refuses it", &self.not_built);
         text
@@ -230,6 +250,24 @@ impl Summary {
         table
     }
 
+    fn tunnel_table(&self) -> Table {
+        let mut table = Table::new(&[
+            ("name", Align::Left),
+            ("trust", Align::Left),
+            ("encapsulation", Align::Left),
+            ("vni", Align::Right),
+            ("udp port", Align::Right),
+            ("address", Align::Left),
+            ("peers", Align::Left),
+        ]);
+        for tunnel in &self.tunnels {
+            let (vni, udp_port) = (tunnel.vni.to_string(), tunnel.udp_port.to_string());
+            let (address, peers) = (&tunnel.address, tunnel.peers.join(" "));
+            table.row([&tunnel.name, tunnel.trust, tunnel.encapsulation, &vni, &udp_port, address, &peers]);
+        }
+        table
+    }
+
     fn balancer_table(&self) -> Table {
         let mut table = Table::new(&[
             ("name", Align::Left),
@@ -245,6 +283,20 @@ impl Summary {
             table.row(std::iter::once(lb.name.clone()).chain(counts.map(|count| count.to_string())));
         }
         table
+    }
+}
+
+impl TunnelLine {
+    fn all_of(gateway: &nva_config::Gateway) -> impl Iterator<Item = Self> {
+        gateway.tunnels.iter().map(|tunnel| Self {
+            name: tunnel.name.clone(),
+            trust: tunnel.trust.as_str(),
+            encapsulation: gateway.encapsulation.as_str(),
+            vni: tunnel.vni,
+            udp_port: tunnel.udp_port,
+            address: tunnel.address.to_string(),
+            peers: gateway.peers.iter().map(ToString::to_string).collect(),
+        })
     }
 }
 
@@ -336,6 +388,19 @@ mod tests {
         let wanted = "ok  edge\n\nports\n  name  driver     device   mtu  trust      addresses\n  \
                       a     af_packet  eth1    1400  untrusted  192.0.2.1/24\n\n1 route\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn the_summary_names_the_tunnels() {
+        let text = summary(
+            "version: 1\nports: [{name: a, device: eth1, addresses: [10.2.0.1/24], trust: trusted}]\ngateway:\n  port: a\n  address: 10.2.0.1\n  \
+             peers: [10.2.0.200, 10.2.0.201]\n  tunnels: [{name: in, trust: trusted, vni: 800, udp_port: 10800}, {name: out, trust: untrusted, vni: 801, udp_port: 10801}]\n",
+        )
+        .text(Style::PLAIN);
+        let wanted = "\ntunnels\n  name  trust      encapsulation  vni  udp port  address   peers\n  \
+                      in    trusted    vxlan          800     10800  10.2.0.1  10.2.0.200 10.2.0.201\n  \
+                      out   untrusted  vxlan          801     10801  10.2.0.1  10.2.0.200 10.2.0.201\n";
+        assert!(text.contains(wanted), "{text}");
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Counters {
         self.backend_profiles.resize(self.backend_profiles.len().max(backends), 0);
     }
 
-    /// Counts a new flow that the rule decided; `now` is the burst's.
+    /// Counts a new flow that the rule decided at its level; `now` is the burst's.
     pub(crate) fn hit_rule(&mut self, rule: Option<RuleId>, now: Time) {
         if let Some(hits) = rule.and_then(|RuleId(id)| self.rule_hits.get_mut(id as usize)) {
             hits.count += 1;

@@ -49,6 +49,11 @@ impl PrefixSet {
         Self::from_ranges(gaps)
     }
 
+    /// The addresses that are in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self::union([&self.complement(), &other.complement()]).complement()
+    }
+
     /// Whether the address is in the set.
     #[inline]
     pub fn contains(&self, address: Addr) -> bool {

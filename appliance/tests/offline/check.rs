@@ -65,3 +65,31 @@ fn a_file_that_is_not_there_is_a_bad_configuration() {
     let folder = Folder::new("check-missing");
     folder.nva("check --config missing.yaml").fails(2, "missing.yaml:1:1: cannot be read: ");
 }
+
+#[test]
+fn rules_that_never_decide_are_named_and_no_others() {
+    let folder = Folder::new("check-hidden");
+    let rule = |name: &str, priority: u16, access: &str, destination: &str| {
+        format!(
+            "      - {{name: {name}, priority: {priority}, direction: outbound, access: {access}, protocol: any, source: [\"*\"], \
+             source_ports: [\"*\"], destination: [{destination}], destination_ports: [\"*\"]}}\n"
+        )
+    };
+    let rules = [
+        rule("metadata", 90 + 10, "deny", "169.254.169.254"),
+        rule("all", 110, "allow", "\"*\""),
+        rule("dns", 120, "deny", "AzurePlatformDNS"),
+        rule("host", 130, "deny", "192.0.2.9"),
+    ];
+    folder.write("nva.yaml", CONFIG.replace("    rules:\n", &format!("    rules:\n{}", rules.concat())));
+    let ran = folder.nva("check --config nva.yaml");
+    ran.succeeds();
+    let said: Vec<String> =
+        ran.out().lines().filter(|line| line.contains("never decides")).map(str::to_owned).collect();
+    let [metadata, host] = said.as_slice() else { panic!("{said:#?}") };
+    assert!(
+        metadata.contains("the rule metadata never decides") && metadata.contains("AzurePlatformIMDS"),
+        "{metadata}"
+    );
+    assert!(host.contains("the rule host never decides: the rule all before it"), "{host}");
+}

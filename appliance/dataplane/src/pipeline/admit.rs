@@ -36,7 +36,7 @@ impl<F: Frame> Pipeline<F> {
         if let Proving::Ask(syn) = &proving {
             return self.ask(frame, p, syn, p.backend);
         }
-        self.counters.hit_rule(p.rule, p.now);
+        self.hit_rules(p, &key, location);
         let Some(departure) = self.way_to(location, p.now) else {
             return self.answer_with_error(frame, p, IcmpError::NetUnreachable, DropReason::NoRoute);
         };
@@ -110,6 +110,13 @@ impl<F: Frame> Pipeline<F> {
                 drop_for(DropReason::DeniedByRule)
             }
         }
+    }
+
+    /// Counts the rules by which a new flow passes, one of each level.
+    fn hit_rules(&mut self, p: &Passage<'_>, key: &FlowKey, location: Addr) {
+        let Self { counters, snapshot, .. } = self;
+        counters.hit_rule(p.rule, p.now);
+        snapshot.policy.passed_by(key, location, p.rule, &mut |rule| counters.hit_rule(Some(rule), p.now));
     }
 
     /// Stage 5, the record: makes the flow.

@@ -24,7 +24,16 @@ const DENIED: Verdict = Verdict::Drop(DropReason::DeniedByRule);
 
 /// Whether the group flushes, and the access of its one rule, which lets datagrams to port 53 in, or does not.
 fn config(flush: bool, access: &str) -> Config {
-    let text = format!(
+    load(text(flush, access))
+}
+
+fn load(text: String) -> Config {
+    let source = Source { path: "change.yaml".into(), text: text.into_bytes() };
+    nva_config::load(&[source], None).expect("a good configuration")
+}
+
+fn text(flush: bool, access: &str) -> String {
+    format!(
         r#"
 version: 1
 ports:
@@ -43,9 +52,7 @@ security_groups:
   rules:
   - {{name: dns, priority: 100, direction: inbound, access: {access}, protocol: udp, source: ["*"], source_ports: ["*"], destination: ["*"], destination_ports: [53]}}
 "#
-    );
-    let source = Source { path: "change.yaml".into(), text: text.into_bytes() };
-    nva_config::load(&[source], None).expect("a good configuration")
+    )
 }
 
 fn snapshot(
@@ -252,4 +259,25 @@ fn hits_say_when_the_last_one_was() {
     let second = rig.pipeline.counters().rule_hits[dns];
     assert_eq!((first.count, second.count, second.last), (1, 2, rig.now));
     assert!(second.last > first.last);
+}
+
+#[test]
+fn of_each_level_the_rule_that_lets_a_flow_pass_is_hit() {
+    let interface = "  interfaces: [{address: 10.2.0.4, security_group: nic}]\nsecurity_groups:\n- name: nic\n  rules:\n  \
+                     - {name: odd, priority: 100, direction: inbound, access: deny, protocol: udp, source: [\"*\"], source_ports: [1001], \
+                     destination: [\"*\"], destination_ports: [\"*\"]}\n  \
+                     - {name: rest, priority: 200, direction: inbound, access: allow, protocol: any, source: [\"*\"], source_ports: [\"*\"], \
+                     destination: [\"*\"], destination_ports: [\"*\"]}\n";
+    let mut rig = Rig::new(false);
+    rig.take_up(load(text(false, "allow").replace("security_groups:\n", interface)));
+    let hits = |rig: &mut Rig| {
+        [("web", "dns"), ("nic", "odd"), ("nic", "rest")].map(|(group, rule)| {
+            let place = rig.names.rule(group, rule).0 as usize;
+            rig.pipeline.counters().rule_hits[place].count
+        })
+    };
+    assert_eq!(rig.asks(1000), PASSES_IN);
+    assert_eq!(hits(&mut rig), [1, 0, 1], "both levels let it pass");
+    assert_eq!(rig.asks(1001), DENIED);
+    assert_eq!(hits(&mut rig), [1, 1, 1], "nothing let it pass");
 }

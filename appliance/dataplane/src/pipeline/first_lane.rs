@@ -294,7 +294,7 @@ impl<F: Frame> Pipeline<F> {
         (hash, end): (FlowHash, u16),
         lane: &Lane,
     ) -> Option<Outcome> {
-        let Self { firsts, flows, neighbors, counters, exits, proxy, now, .. } = self;
+        let Self { firsts, flows, neighbors, counters, exits, proxy, snapshot, now, .. } = self;
         let FirstLane { of_frames, candidates, lately, .. } = firsts;
         let candidate = candidates.get(usize::from(of_frames[place % BURST]))?;
         let leaves = match candidate.is_allowed() {
@@ -320,6 +320,11 @@ impl<F: Frame> Pipeline<F> {
             return Some(dropped(reason));
         }
         counters.hit_rule(candidate.new.rule, *now);
+        if candidate.judge == Judge::Several && candidate.is_allowed() {
+            let (key, location, last) =
+                (candidate.new.translated_key(), candidate.location, candidate.new.rule);
+            snapshot.policy.passed_by(&key, location, last, &mut |rule| counters.hit_rule(Some(rule), *now));
+        }
         let Some((to, back, exit)) = leaves else {
             return Some(candidate.ended(Verdict::Drop(DropReason::DeniedByRule)));
         };
@@ -401,6 +406,7 @@ impl Candidate {
         self.judge = Judge::between(from.groups, at.groups, context);
         if self.judge == Judge::Several {
             self.decide(snapshot.policy.decide_at(&self.new.translated_key(), context, self.location));
+            self.judge = Judge::Several;
         } else {
             self.access = Access::Allow;
         }

@@ -352,6 +352,9 @@ impl<F: Frame> Pipeline<F> {
         if decision.access == Access::Deny {
             return drop_for(DropReason::DeniedByRule);
         }
+        let Self { counters, snapshot, .. } = self;
+        let (key, visit) = (&p.packet.key, &mut |rule| counters.hit_rule(Some(rule), p.now));
+        snapshot.tunnels.frontends.passed_by(&snapshot.policy, key, decision.rule, visit);
         let departure = self.way_through(p)?;
         self.fits(frame, p, departure)?;
         if self.neighbors.is_failed(departure.neighbor, p.now) {

@@ -38,6 +38,9 @@ struct Word(u32);
 /// So many changes are made to tables that are there; for more, and beside as many that were made before, the rules are built anew.
 const CHANGES: usize = 64;
 
+/// The platform's addresses.
+pub(super) const PLATFORM: [Addr; 2] = [Addr::PLATFORM, Addr::METADATA];
+
 /// Packets whose rules are looked up together.
 const TOGETHER: usize = 32;
 
@@ -267,7 +270,7 @@ impl Classify for Rules {
 
 /// Whether the address is one of the platform's, which groups do not guard.
 pub(super) fn is_platform(address: Addr) -> bool {
-    address == Addr::PLATFORM || address == Addr::METADATA
+    PLATFORM.contains(&address)
 }
 
 /// The rules of one direction in the order in which they are tried.

@@ -26,7 +26,7 @@ mod tests;
 pub use classifier::Classify;
 pub use compiled::default_rules;
 pub use expansion::{Expansions, rules_in_order};
-pub use hidden::{HiddenRule, hidden_rules};
+pub use hidden::{Cause, HiddenRule, hidden_rules};
 pub(crate) use placement::Place;
 pub use trace::{Judgement, LevelTrace, NearMiss, RuleField};
 
@@ -248,6 +248,32 @@ impl Policy {
             }
         }
         again
+    }
+
+    /// Shows the other rules by which an allowed packet passed: those of the levels before the one that `last`, its
+    /// [rule](Decision::rule), is of.
+    pub(crate) fn passed_by(
+        &self,
+        key: &FlowKey,
+        location: Addr,
+        last: Option<RuleId>,
+        visit: &mut impl FnMut(RuleId),
+    ) {
+        let levels = self.levels(key.src, location);
+        let mut before = levels.iter().flatten().count().saturating_sub(1);
+        for (level, group) in Level::ALL.into_iter().zip(levels) {
+            let Some(group) = group else { continue };
+            if before == 0 {
+                return;
+            }
+            before -= 1;
+            // Of what is sent to the platform the last level may have no say, and the last rule be of one before.
+            if let (_, Some(rule)) = group.decide(level.direction(), key)
+                && Some(rule) != last
+            {
+                visit(rule);
+            }
+        }
     }
 
     /// The group of each level that has one.

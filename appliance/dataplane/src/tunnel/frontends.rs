@@ -4,10 +4,15 @@
 use crate::addr::Addr;
 use crate::policy::{Context, Decision, Policy};
 use crate::prefix_set::PrefixSet;
+use crate::verdict::RuleId;
 use crate::wire::FlowKey;
+use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use nva_config::{Access, Config, Prefix};
 use std::net::IpAddr;
+
+/// So many rules of one flow are counted.
+const SHOWN_MAX: usize = 64;
 
 /// The map from frontends to what is behind them, and what only the trusted side sends.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +61,32 @@ impl Frontends {
         decision
     }
 
+    /// Shows the other rules by which an allowed flow passed, each once: beside `last`, which is the [rule](Decision::rule) of what
+    /// [`judge`](Self::judge) said. Of very many behind one frontend, not all.
+    pub(crate) fn passed_by(
+        &self,
+        policy: &Policy,
+        key: &FlowKey,
+        last: Option<RuleId>,
+        visit: &mut impl FnMut(RuleId),
+    ) {
+        let mut shown: ArrayVec<RuleId, SHOWN_MAX> = ArrayVec::new();
+        let mut show = |rule: RuleId| {
+            if Some(rule) != last && !shown.contains(&rule) && shown.try_push(rule).is_ok() {
+                visit(rule);
+            }
+        };
+        let mut pairs = self.seen(key).peekable();
+        while let Some((src, dst)) = pairs.next() {
+            let seen = FlowKey { src, dst, ..*key };
+            if pairs.peek().is_some() {
+                let context = Context { load_balanced: dst != key.dst };
+                policy.decide(&seen, context).rule.into_iter().for_each(&mut show);
+            }
+            policy.passed_by(&seen, dst, last, &mut show);
+        }
+    }
+
     /// The same of an established flow, after rules have changed: as [`Policy::decide_again`].
     pub fn judge_again(&self, policy: &Policy, key: &FlowKey) -> Option<Decision> {
         let mut again = None;
@@ -82,5 +113,51 @@ fn one_of(prefix: &Prefix) -> Addr {
         IpAddr::V4(network) if prefix.len() < 31 => IpAddr::V4((u32::from(network) + 1).into()).into(),
         IpAddr::V6(network) if prefix.len() < 127 => IpAddr::V6((u128::from(network) + 1).into()).into(),
         address => address.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Names;
+    use nva_config::Source;
+
+    #[test]
+    fn every_rule_by_which_a_flow_to_a_frontend_passes_is_shown_once() {
+        let rule = "rules: [{name: web, priority: 100, direction: inbound, access: allow, protocol: tcp, source: [\"*\"], \
+                    source_ports: [\"*\"], destination: [\"*\"], destination_ports: [443]}]";
+        let text = format!(
+            "version: 1\nports: [{{name: p, device: e0, mtu: 1600, addresses: [10.2.0.1/24], trust: trusted}}]\n\
+             virtual_network:\n  address_space: [10.0.0.0/8]\n  subnets: [{{name: s, prefixes: [10.9.0.0/24], security_group: subnet}}]\n  \
+             interfaces: [{{address: 10.9.0.4, security_group: one}}, {{address: 10.9.0.5, security_group: two}}, {{address: 10.9.0.6, security_group: one}}]\n\
+             security_groups:\n- {{name: subnet, {rule}}}\n- {{name: one, {rule}}}\n- {{name: two, {rule}}}\n\
+             gateway:\n  port: p\n  address: 10.2.0.1\n  peers: [10.2.0.200]\n  \
+             frontends: {{203.0.113.10: [10.9.0.4, 10.9.0.5, 10.9.0.6], 203.0.113.11: [10.9.0.5]}}\n  \
+             tunnels: [{{name: i, trust: trusted, vni: 1, udp_port: 1}}, {{name: e, trust: untrusted, vni: 2, udp_port: 2}}]\n"
+        );
+        let source = Source { path: "test.yaml".into(), text: text.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        let mut names = Names::default();
+        let (policy, frontends) = (Policy::build(&config, &mut names), Frontends::build(&config));
+        let mut shown = |frontend: [u8; 4]| {
+            let key = FlowKey {
+                src: Addr::v4([198, 51, 100, 7]),
+                dst: Addr::v4(frontend),
+                src_port: 40_000,
+                dst_port: 443,
+                protocol: 6,
+            };
+            let decision = frontends.judge(&policy, &key);
+            assert_eq!(decision.access, Access::Allow);
+            let mut rules: Vec<RuleId> = decision.rule.into_iter().collect();
+            frontends.passed_by(&policy, &key, decision.rule, &mut |rule| rules.push(rule));
+            rules.sort_by_key(|rule| rule.0);
+            let mut all = ["subnet", "one", "two"].map(|group| names.rule(group, "web"));
+            all.sort_by_key(|rule| rule.0);
+            (rules, all.to_vec())
+        };
+        let (rules, all) = shown([203, 0, 113, 10]);
+        assert_eq!(rules, all);
+        assert_eq!(shown([203, 0, 113, 11]).0.len(), 2, "one interface, and its subnet");
     }
 }
