@@ -52,8 +52,17 @@ pub(crate) fn arp_reply(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 
 /// A UDP packet to [`STATION`] with an eight-byte payload.
 pub(crate) fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+    datagram(from, to, b"nva test")
+}
+
+/// A frame in VXLAN to [`STATION`].
+pub(crate) fn vxlan(from: [u8; 4], to: ([u8; 4], u16), vni: u32, inner: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = vni.to_be_bytes();
+    datagram((from, 50_000), to, &[&[8, 0, 0, 0, a, b, c, 0], inner].concat())
+}
+
+fn datagram(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
     let ((src, src_port), (dst, dst_port)) = (from, to);
-    let payload = b"nva test";
     let len = u16::try_from(8 + payload.len()).expect("short");
     let mut datagram = [src_port, dst_port, len, 0].map(u16::to_be_bytes).concat();
     datagram.extend(payload);

@@ -1,6 +1,6 @@
 //! `nva diff`.
 
-use crate::capture::{arp_request, pcap, udp};
+use crate::capture::{STATION, arp_request, pcap, udp, vxlan};
 use crate::{CONFIG, Folder, Ran};
 
 const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 4000);
@@ -167,4 +167,36 @@ fn what_cannot_be_compared_is_exit_code_2() {
     let same = ask("--config nva.yaml --new nva.yaml --in outside=in.pcap");
     assert_eq!(same.code(), Some(0), "{}", same.err());
     assert!(same.err().starts_with("--seed "), "{}", same.err());
+}
+
+#[test]
+fn what_comes_in_a_tunnel_is_listed_by_what_is_inside() {
+    let folder = Folder::new("diff-tunnel");
+    let gateway = "gateway:\n  port: inside\n  address: 10.0.0.1\n  peers: [10.0.0.200]\n  frontends: {203.0.113.9: [10.0.0.4]}\n  \
+                   tunnels: [{name: trusted, trust: trusted, vni: 800, udp_port: 10800}, {name: external, trust: untrusted, vni: 801, udp_port: 10801}]\n";
+    let old = format!("{CONFIG}{gateway}");
+    folder.write("new.yaml", old.replace("access: allow", "access: deny"));
+    folder.write("nva.yaml", old);
+    let frontend = ([203, 0, 113, 9], 53);
+    let by = |port, vni, inner: Vec<u8>| vxlan([10, 0, 0, 200], ([10, 0, 0, 1], port), vni, &inner);
+    let frames = [
+        (1, by(10_801, 801, udp(CLIENT, frontend))),
+        (2, by(10_800, 800, udp(frontend, CLIENT))),
+        (3, by(10_801, 801, udp((CLIENT.0, 4001), frontend))),
+    ];
+    folder.write("i.pcap", pcap(1, &frames));
+    let [mac @ .., last] = STATION.map(|octet| format!("{octet:02x}"));
+    let station = format!("{}:{last}", mac.join(":"));
+    let ran = folder.nva(&format!(
+        "diff --config nva.yaml --new new.yaml --in inside=i.pcap --mac inside={station} --json"
+    ));
+    assert_eq!(ran.code(), Some(1), "{}", ran.err());
+    let json = ran.json();
+    let flows = json["flows"].as_array().expect("a list");
+    let told: Vec<_> = flows
+        .iter()
+        .map(|flow| (&flow["from"]["address"], &flow["from"]["port"], &flow["packets"]))
+        .collect();
+    let client = &serde_json::json!("198.51.100.7");
+    assert_eq!(told, [(client, &4000.into(), &2.into()), (client, &4001.into(), &1.into())], "{json}");
 }

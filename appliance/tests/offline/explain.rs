@@ -112,6 +112,43 @@ fn protocols_without_ports_are_explained_too() {
 }
 
 #[test]
+fn ports_that_are_not_compared_are_not_passed_over() {
+    let folder = Folder::new("explain-any");
+    let any = crate::CONFIG.replace("protocol: udp, source: [Internet]", "protocol: any, source: [\"*\"]");
+    folder.write("nva.yaml", any.replace("protocol: udp, port: 53", "protocol: udp, port: 54"));
+    let ask = |proto: &str, port: &str| {
+        let ends = format!("--from 198.51.100.7{port} --to 10.0.0.4{port}");
+        folder.nva(&format!("explain --config nva.yaml --port outside --proto {proto} {ends}")).out()
+    };
+    let (ping, query) = (ask("icmp", ""), ask("udp", ":53"));
+    assert!(ping.contains("it matches everything; its ports are not compared, as icmp has none"), "{ping}");
+    assert!(query.contains("it matches destination_ports 53\n"), "{query}");
+}
+
+#[test]
+fn the_outer_packet_of_a_tunnel_is_no_packet_to_judge() {
+    let folder = Folder::new("explain-outer");
+    let gateway = "gateway:\n  port: inside\n  address: 10.0.0.1\n  peers: [10.0.0.200]\n  frontends: {203.0.113.9: [10.0.0.4, 10.0.0.5]}\n  \
+                   tunnels: [{name: trusted, trust: trusted, vni: 800, udp_port: 10800}, {name: external, trust: untrusted, vni: 801, udp_port: 10801}]\n";
+    folder.write("nva.yaml", format!("{}{gateway}", crate::CONFIG));
+    let outer = |from: &str, port: u16| {
+        let ends = format!("--from {from}:50000 --to 10.0.0.1:{port}");
+        folder.nva(&format!("explain --config nva.yaml --port inside --proto udp {ends}")).out()
+    };
+    let inside = outer("10.0.0.200", 10_801);
+    assert!(
+        inside.starts_with("allow") && inside.contains("explain that, with --port external\n"),
+        "{inside}"
+    );
+    assert!(outer("10.0.0.201", 10_801).starts_with("deny  (tunnel_bad_peer)"));
+    assert!(outer("10.0.0.200", 4789).starts_with("deny  (tunnel_wrong_port)"));
+    assert!(outer("10.0.0.200", 10_802).starts_with("deny  (denied_by_rule)"), "no tunnel's");
+    let inner = "explain --config nva.yaml --port external --proto icmp --from 198.51.100.7 --to 203.0.113.9";
+    let inner = folder.nva(inner).out();
+    assert!(inner.contains("rules see a packet from 198.51.100.7 to 10.0.0.4\n"), "{inner}");
+}
+
+#[test]
 fn a_source_that_cannot_be_is_explained() {
     let folder = Folder::new("explain-spoofed");
     let ask = |port: &str, from: &str| {

@@ -135,10 +135,17 @@ impl Teller<'_, '_> {
                 parts.push(format!("{ports_field} {}", joined(ports)));
             }
         }
-        if parts.is_empty() {
-            "it matches everything".into()
+        let listed = [&rule.source_ports, &rule.destination_ports]
+            .iter()
+            .any(|ports| !ports.contains(&PortRange::ALL));
+        let no_ports = if listed && !has_ports {
+            format!("; its ports are not compared, as {} has none", protocol_name(self.key.protocol))
         } else {
-            format!("it matches {}", parts.join(", "))
+            String::new()
+        };
+        match parts.join(", ").as_str() {
+            "" => format!("it matches everything{no_ports}"),
+            parts => format!("it matches {parts}{no_ports}"),
         }
     }
 

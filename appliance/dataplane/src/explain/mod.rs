@@ -105,6 +105,9 @@ impl Walk<'_> {
             let local = self.local(port, key)?;
             return if local { Ok(()) } else { Err(DropReason::NoRoute) };
         }
+        if self.outer(port, key)? {
+            return Ok(());
+        }
         self.protection(port, key)?;
         if self.local(port, key)? {
             return Ok(());
@@ -172,7 +175,12 @@ impl Walk<'_> {
         for (src, dst) in frontends.seen(key) {
             let seen = FlowKey { src, dst, ..*key };
             if seen != *key {
-                let ends = format!("{} to {}", endpoint(src, key.src_port), endpoint(dst, key.dst_port));
+                let has_ports = matches!(key.protocol, protocol::TCP | protocol::UDP);
+                let end = |address: Addr, port| match has_ports {
+                    true => endpoint(address, port),
+                    false => address.to_string(),
+                };
+                let ends = format!("{} to {}", end(src, key.src_port), end(dst, key.dst_port));
                 self.say("frontends", vec![format!("rules see a packet from {ends}")]);
             }
             self.groups(&seen, dst, dst != key.dst)?;
@@ -191,6 +199,30 @@ impl Walk<'_> {
                 Err(DropReason::NoRoute)
             }
         }
+    }
+
+    /// Whether the packet is the outer one of tunnels, in which what is inside decides.
+    fn outer(&mut self, port: PortId, key: &FlowKey) -> Result<bool, DropReason> {
+        let tunnels = &self.snapshot.tunnels;
+        if key.protocol != protocol::UDP || !tunnels.take(port, key.dst, key.dst_port) {
+            return Ok(false);
+        }
+        let inside = tunnels.between(port, key.src, key.dst, key.dst_port);
+        if inside.is_empty() {
+            let is_peer = tunnels.end_at(port, key.dst, key.src);
+            let reason = if is_peer { DropReason::TunnelWrongPort } else { DropReason::TunnelBadPeer };
+            self.say("tunnel", vec![format!("dropped as {reason}: {}", reason.description())]);
+            return Err(reason);
+        }
+        let names: Vec<&str> =
+            inside.into_iter().map(|port| self.snapshot.facts(port).name.as_str()).collect();
+        let (names, ports) = (names.join(" or "), names.join(" or --port "));
+        let lines = vec![
+            format!("the outer packet of the tunnel {names}: what is inside decides"),
+            format!("explain that, with --port {ports}"),
+        ];
+        self.say("tunnel", lines);
+        Ok(true)
     }
 
     fn say(&mut self, stage: &'static str, lines: Vec<String>) {

@@ -127,7 +127,7 @@ impl<F: Frame> Pipeline<F> {
 }
 
 /// An Ethernet header from nobody to nobody.
-fn link_of(family: Family) -> [u8; ETHERNET_HEADER_LEN] {
+pub(super) fn link_of(family: Family) -> [u8; ETHERNET_HEADER_LEN] {
     let [high, low] = match family {
         Family::V4 => ethertype::IPV4,
         Family::V6 => ethertype::IPV6,

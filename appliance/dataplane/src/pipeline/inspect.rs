@@ -1,12 +1,15 @@
 //! The flow table as people see it.
 
 use super::Pipeline;
-use crate::addr::Addr;
+use super::enveloped::link_of;
+use crate::addr::{Addr, Mac};
 use crate::flow::{Class, Side, Tally};
 use crate::time::Time;
-use crate::verdict::{BackendId, PortId, RuleId};
-use crate::wire::FlowKey;
-use pmd_shim::Frame;
+use crate::tunnel::{self, Found};
+use crate::verdict::{BackendId, DropReason, PortId, RuleId};
+use crate::wire::plain::Station;
+use crate::wire::{self, FlowKey, Parsed};
+use pmd_shim::{Frame, RxOffload};
 
 /// One flow, copied out of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,37 @@ impl<F: Frame> Pipeline<F> {
         let flow = self.flows.flow(id);
         let port = flow.way(Side::Responder).map(|way| way.port);
         Some(Membership { initiator: flow.key(Side::Initiator), side, port })
+    }
+
+    /// What is inside a whole frame that comes in by a tunnel or a segment at this port; `None`: it does not.
+    pub fn inside(&self, port: PortId, frame: &[u8]) -> Option<Result<Parsed, DropReason>> {
+        let tunnels = &self.snapshot.tunnels;
+        if !tunnels.are_at(port) {
+            return None;
+        }
+        let mac = self.facts(port).mac;
+        let mut found = tunnels.find(port, frame, Station::new(mac), true);
+        if found == Found::Outside
+            && let Ok(Parsed::Ip(packet)) = wire::parse(frame, RxOffload::default(), mac)
+        {
+            found = tunnels.find_parsed(port, frame, &packet);
+        }
+        let inner = |start: u16, end: u16| frame.get(start.into()..end.into());
+        match found {
+            Found::Inside(arrival) => {
+                let inner = inner(arrival.start, arrival.end)?;
+                let station = match arrival.port.is_tunnel() {
+                    true => tunnel::station(inner),
+                    false => self.facts(arrival.port).mac,
+                };
+                Some(wire::parse(inner, RxOffload::default(), station))
+            }
+            Found::Enveloped { arrival, family, .. } => {
+                let packet = [&link_of(family), inner(arrival.start, arrival.end)?].concat();
+                Some(wire::parse(&packet, RxOffload::default(), Mac::default()))
+            }
+            Found::Outside | Found::Refused(_) => None,
+        }
     }
 
     /// Shows the flows among the `limit` records from `cursor` on, and where to go on; `None` at the end. Start with 0. Flows that

@@ -200,6 +200,12 @@ impl Tunnels {
         Some(Finder { gates: &self.gates, pairs, station, last: Pair::VACANT })
     }
 
+    /// Whether datagrams to this address and UDP port that come in by `port` are looked at as outer packets of tunnels and segments.
+    pub fn take(&self, port: PortId, address: Addr, udp_port: u16) -> bool {
+        let ends = self.ends(port).map_or(&[][..], |ends| &ends.all);
+        end_of(ends, address, udp_port).is_some()
+    }
+
     /// Looks at a frame that came in by a port which carries tunnels and is `station` there: one with plain outer headers, whose lengths
     /// and checksums are right, without options and extension headers. Any other is outside, until the general parser has said
     /// [more](Self::find_parsed) of it. `verify`: nobody looked at the outer checksum yet.

@@ -228,6 +228,27 @@ impl Tunnels {
         }
     }
 
+    /// The open tunnels and the segments at a port whose datagrams `peer` sends to this address and UDP port.
+    pub fn between(&self, port: PortId, peer: Addr, address: Addr, udp_port: u16) -> Vec<PortId> {
+        let ends = |path: u32| {
+            self.paths.get(path as usize).is_some_and(|path| path.outer.is_between(address, peer))
+        };
+        let tunnels = self.tunnels.iter().zip(0..).filter(|(tunnel, _)| {
+            tunnel.is_open && tunnel.carrier == port && tunnel.udp_port == udp_port && ends(tunnel.path)
+        });
+        let segments = self.segments.iter().zip(0..).filter(|(segment, _)| {
+            segment.as_ref().is_some_and(|segment| {
+                segment.carrier == port
+                    && segment.udp_port == udp_port
+                    && segment.remotes.iter().any(|remote| ends(remote.path))
+            })
+        });
+        tunnels
+            .map(|(_, number)| PortId::tunnel(number))
+            .chain(segments.map(|(_, number)| PortId(number)))
+            .collect()
+    }
+
     /// By which tunnel a packet to `destination` leaves that came by `port`: the twin, or with Geneve the direction of whoever it is for.
     pub fn way_out(&self, port: PortId, destination: Addr) -> Option<PortId> {
         let tunnel = self.open(port)?;

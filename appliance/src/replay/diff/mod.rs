@@ -24,7 +24,7 @@ use nva_dataplane::names::Names;
 use nva_dataplane::pipeline::{Membership, Outcome, Transmit};
 use nva_dataplane::snapshot::Link;
 use nva_dataplane::time::Time;
-use nva_dataplane::verdict::{BackendId, PortId};
+use nva_dataplane::verdict::{BackendId, DropReason, PortId};
 use nva_dataplane::wire::{self, FlowKey, Packet, Parsed, Transport};
 use pmd_shim::{Pool, PoolFrame, RxOffload};
 use report::Report;
@@ -160,6 +160,14 @@ impl Half {
         Some(Membership { port: flow.port.and_then(place), ..flow })
     }
 
+    /// What is in the tunnel that a frame comes by, if it does.
+    fn inside(&self, port: PortId, captured: &Captured) -> Option<Result<Parsed, DropReason>> {
+        if captured.truncated {
+            return None;
+        }
+        self.machine.pipeline.inside(self.own_port(port)?, &captured.bytes)
+    }
+
     fn station(&self, port: PortId) -> Option<Mac> {
         self.links.get(self.own_port(port)?.index()).map(|link| link.mac)
     }
@@ -219,7 +227,8 @@ impl Comparison {
         let offload = RxOffload { truncated: captured.truncated, ..RxOffload::default() };
         let station = self.old.station(port).or_else(|| self.new.station(port)).unwrap_or(Mac([0; 6]));
         let place = |subject| Place { subject, port, is_answer: false };
-        match wire::parse(&captured.bytes, offload, station) {
+        let inside = self.old.inside(port, captured).or_else(|| self.new.inside(port, captured));
+        match inside.unwrap_or_else(|| wire::parse(&captured.bytes, offload, station)) {
             Err(reason) => place(Subject::Kind(reason.name())),
             Ok(Parsed::Arp(_)) => place(Subject::Kind("arp")),
             Ok(Parsed::Ip(packet)) if packet.transport == Transport::LaterFragment => {
