@@ -178,14 +178,14 @@ impl Candidate {
     }
 }
 
-/// The places of the packets for which there is surely no record, and how many there are.
+/// The places of those packets for which this holds, and how many there are.
 #[inline(always)]
-fn lacked(slots: &[Slot]) -> ([u8; BURST], usize) {
+fn places_of(slots: &[Slot], holds: impl Fn(usize, &Slot) -> bool) -> ([u8; BURST], usize) {
     let (mut places, mut count) = ([0; BURST], 0);
     for (place, slot) in slots.iter().enumerate() {
         // No branch: it would go either way as senders like.
         places[count % BURST] = place as u8;
-        count += usize::from(slot.hash.was_lacked());
+        count += usize::from(holds(place, slot));
     }
     (places, count)
 }
@@ -219,7 +219,8 @@ impl<F: Frame> Pipeline<F> {
             is_limiting: snapshot.syn_flood.is_some() && lane.is_untrusted(),
             snapshot,
         };
-        let (lacked, count) = lacked(&slots[..burst.len().min(BURST)]);
+        let is_first = |place: usize, slot: &Slot| slot.hash.was_lacked() && !(has_syns && syns.takes(place));
+        let (lacked, count) = places_of(&slots[..burst.len().min(BURST)], is_first);
         let places = || lacked.iter().take(count).map(|place| usize::from(*place));
         for (place, frame) in places().filter_map(|place| Some((place, burst.get(place)?))) {
             known.prefetch(slots[place].plain, frame.bytes());
@@ -230,9 +231,6 @@ impl<F: Frame> Pipeline<F> {
             let (Some(frame), Some(Plain { kind, end })) = (burst.get(place), slots[place].plain) else {
                 continue;
             };
-            if has_syns && syns.takes(place) {
-                continue;
-            }
             let candidate = &mut firsts.candidates[found % BURST];
             let packet = (frame.bytes(), end);
             let seen = match kind {
