@@ -149,6 +149,8 @@ impl<F: Frame> Pipeline<F> {
         self.counters.syn.refused += 1;
         self.forget_handshake(id);
         let splice = self.flows.splice_mut(id);
+        // Of a connection that came to nothing: it is good again, should the reset be lost.
+        self.proxy.spent.forget(splice.seq);
         // The client expects the number behind our own SYN's.
         *splice = Splice {
             seq: splice.seq.wrapping_add(1).wrapping_sub(tcp.seq),

@@ -194,8 +194,9 @@ fn s03_and_s04_only_a_right_cookie_is_believed_and_only_once() {
         assert_eq!(rig.pipeline.flow_count(), 0);
         // The right one still works; when its connection is over it does not work again.
         assert_eq!(rig.send(OUT, &talk.ack().build()).0, Verdict::Hold);
-        let refusal = from_backend(ends).flags(RST_ACK).seq(0, ISN + 1).window(0).build();
-        assert_eq!(rig.send(IN, &refusal).0, Verdict::Forward(OUT));
+        assert_eq!(rig.send(IN, &talk.syn_ack().build()).0, Verdict::Forward(OUT));
+        let reset = from_client(ends).flags(TcpFlags::RST).seq(ISN + 1, 0).build();
+        assert_eq!(rig.send(OUT, &reset).0, Verdict::Forward(IN));
         rig.pass(Duration::from_secs(11));
         assert_eq!(rig.pipeline.flow_count(), 0);
         assert_eq!(rig.send(OUT, &talk.ack().build()), (invalid, vec![]));
@@ -332,7 +333,7 @@ fn s10_the_client_gives_up() {
 fn s11_the_backend_refuses() {
     for ends in BOTH {
         let mut rig = Rig::new();
-        let (talk, _) = prove(&mut rig, ends, &linux());
+        let (talk, syn) = prove(&mut rig, ends, &linux());
         // Not an answer to this SYN.
         let stray = from_backend(ends).flags(RST_ACK).seq(0, ISN + 9).build();
         assert_eq!(rig.send(IN, &stray).0, Verdict::Drop(DropReason::InvalidState));
@@ -349,6 +350,9 @@ fn s11_the_backend_refuses() {
         assert_eq!((rig.balance(), rig.pipeline.counters().syn.refused), ((0, 0), 1));
         rig.pass(Duration::from_secs(11));
         assert_eq!(rig.pipeline.flow_count(), 0);
+        // A client that did not get the reset is not left alone.
+        let (verdict, left) = rig.send(OUT, &talk.ack().build());
+        assert_eq!((verdict, only(IN, &left)), (Verdict::Hold, syn));
     }
 }
 
