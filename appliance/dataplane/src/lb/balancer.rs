@@ -73,11 +73,16 @@ impl Target {
 /// A service whose clients prove themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
-    /// When they do: not `Off`.
+    /// When they do.
     pub mode: SynProxyMode,
     /// The new destination port; `None`: the port is left as it is.
     pub port: Option<u16>,
     choice: Choice,
+}
+
+impl Asking {
+    /// Of what asks nobody.
+    pub const NOBODY: Self = Self { mode: SynProxyMode::Off, port: None, choice: Choice::One(None) };
 }
 
 /// A rule or NAT entry as people know it.
@@ -170,6 +175,17 @@ pub(super) enum Choice {
     One(Option<(BackendId, Addr)>),
 }
 
+impl Choice {
+    /// The slot of the pool's table that a flow falls into; where there is no choice, any.
+    #[inline(always)]
+    fn slot(self, key: &FlowKey) -> u32 {
+        match self {
+            Self::One(_) => 0,
+            Self::Pool(_, distribution) => Table::slot(flow_hash(key, distribution)),
+        }
+    }
+}
+
 /// The backends of a pool, of one family, that take new flows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CompiledPool {
@@ -194,7 +210,8 @@ impl Balancer {
         }
         let Some(service) = self.service_of(key, *all_ports) else { return Selection::NoRule };
         let Some(rewrite) = self.rewrites.get(service.0 as usize) else { return Selection::NoRule };
-        let Some((backend, address)) = self.choose(rewrite.choice, key) else {
+        let slot = rewrite.choice.slot(key);
+        let Some(&(backend, address)) = self.choose(&rewrite.choice, slot) else {
             return Selection::NoHealthyBackend;
         };
         Selection::Backend(Target {
@@ -230,10 +247,20 @@ impl Balancer {
         Some(Asking { mode, port: rewrite.port, choice: rewrite.choice })
     }
 
-    /// Which backend takes the flow of such a service, as [`select`](Self::select) says, and its address.
+    /// What decides which backend takes the flow of such a service: the slot of a table, which is asked for.
     #[inline(always)]
-    pub fn choose_for(&self, asking: &Asking, key: &FlowKey) -> Option<(BackendId, Addr)> {
-        self.choose(asking.choice, key)
+    pub fn slot_for(&self, asking: &Asking, key: &FlowKey) -> u32 {
+        let slot = asking.choice.slot(key);
+        if let Some(table) = self.pool_of(asking.choice).and_then(|pool| pool.table.as_ref()) {
+            table.prefetch(slot);
+        }
+        slot
+    }
+
+    /// Which backend takes the flows of [this slot](Self::slot_for), as [`select`](Self::select) says, and its address.
+    #[inline(always)]
+    pub fn choose_at<'a>(&'a self, asking: &'a Asking, slot: u32) -> Option<&'a (BackendId, Addr)> {
+        self.choose(&asking.choice, slot)
     }
 
     /// When clients of any service prove themselves.
@@ -278,14 +305,19 @@ impl Balancer {
     }
 
     #[inline(always)]
-    fn choose(&self, choice: Choice, key: &FlowKey) -> Option<(BackendId, Addr)> {
+    fn choose<'a>(&'a self, choice: &'a Choice, slot: u32) -> Option<&'a (BackendId, Addr)> {
+        if let Choice::One(backend) = choice {
+            return backend.as_ref();
+        }
+        let pool = self.pool_of(*choice)?;
+        pool.backends.get(pool.table.as_ref()?.member(slot))
+    }
+
+    #[inline(always)]
+    fn pool_of(&self, choice: Choice) -> Option<&CompiledPool> {
         match choice {
-            Choice::One(backend) => backend,
-            Choice::Pool(pool, distribution) => {
-                let pool = self.pools.get(pool)?;
-                let place = pool.table.as_ref()?.member(flow_hash(key, distribution));
-                pool.backends.get(place).copied()
-            }
+            Choice::One(_) => None,
+            Choice::Pool(pool, _) => self.pools.get(pool),
         }
     }
 }

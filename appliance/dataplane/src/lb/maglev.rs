@@ -8,6 +8,7 @@
 
 use super::hash::backend_hashes;
 use crate::addr::Addr;
+use crate::intrinsics::prefetch;
 
 /// Slots of a table: a prime, so that every step reaches every slot, and more than a hundred times as many as backends in
 /// all but the largest pools.
@@ -61,11 +62,22 @@ impl Table {
         Some(Self { slots })
     }
 
-    /// The place, in the list that the table was built from, of the member that takes this hash.
-    #[inline]
-    pub fn member(&self, hash: u64) -> usize {
-        let slot = (((hash >> 32) * SLOTS as u64) >> 32) as usize;
-        usize::from(self.slots.get(slot).copied().unwrap_or_default())
+    /// The slot that a hash falls into.
+    #[inline(always)]
+    pub fn slot(hash: u64) -> u32 {
+        (((hash >> 32) * SLOTS as u64) >> 32) as u32
+    }
+
+    /// Asks for a slot.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: u32) {
+        prefetch(&self.slots, slot as usize);
+    }
+
+    /// The place, in the list that the table was built from, of the member that has this slot.
+    #[inline(always)]
+    pub fn member(&self, slot: u32) -> usize {
+        usize::from(self.slots.get(slot as usize).copied().unwrap_or_default())
     }
 
     /// The member of each slot.

@@ -317,8 +317,10 @@ impl<F: Frame> Pipeline<F> {
         }
         // Into a segment answers go through the stages.
         let is_segment = self.snapshot.tunnels.segment(mark.port).is_some();
-        let has_syns = !is_segment && self.look_for_syns(burst, slots, &lane, now);
-        let are_any_lacked = slots.iter().take(burst.len()).any(|slot| slot.hash.was_lacked());
+        let syns = if is_segment { 0 } else { self.look_for_syns(burst, slots, now) };
+        let has_syns = syns > 0;
+        let are_any_lacked =
+            syns < burst.len() && slots.iter().take(burst.len()).any(|slot| slot.hash.was_lacked());
         let has_firsts = are_any_lacked && !is_segment && self.look_for_firsts(burst, slots, &lane, has_syns);
         let mut frames = burst.drain(..);
         leaving.add_ahead(&mut frames, &ahead, &mut self.counters, tx);

@@ -17,35 +17,49 @@ pub(super) fn is_well_formed<const N: usize>(head: &[u8; N], rest: &[u8], end: u
     })
 }
 
-/// The options of a SYN, if they are well-formed and it is not signed.
+/// The options of a SYN that ends at `end`, if they are those of Linux: segment size, SACK, timestamp, padding, window scale.
 #[inline(always)]
-pub(super) fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
-    // Those of Linux: segment size, SACK, timestamp, padding, window scale.
+pub(super) fn options_of_linux<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
+    const LEN: usize = 20;
     const LINUX: [u64; 2] = [0x0a08_0204_0000_0402, 0x0003_0301];
     const LOOKED_AT: [u64; 2] = [0xffff_ffff_0000_ffff, 0x00ff_ffff];
-    let len = usize::from(head[N - TCP_HEADER_LEN + 12] >> 4) * 4;
-    let len = len.checked_sub(TCP_HEADER_LEN)?;
-    let options = rest.get(..len).filter(|_| N + len <= usize::from(end))?;
-    if let Ok(linux) = <&[u8; 20]>::try_from(options) {
-        let first = plain::word(linux, 0);
-        let last = u64::from(plain::half_word(linux, 16));
-        if (first ^ LINUX[0]) & LOOKED_AT[0] | (last ^ LINUX[1]) & LOOKED_AT[1] == 0 {
-            let value = plain::half_word(linux, 8).swap_bytes();
-            let echo = plain::half_word(linux, 12).swap_bytes();
-            return Some(SynOptions {
-                mss: Some(((first >> 16) as u16).swap_bytes()),
-                window_scale: Some(((last >> 24) as u8).min(options::SCALE_MAX)),
-                sack_permitted: true,
-                timestamps: Some((value, echo)),
-                is_signed: false,
-            });
-        }
+    let options: &[u8; LEN] = rest.first_chunk()?;
+    if usize::from(head[N - TCP_HEADER_LEN + 12] >> 4) * 4 != TCP_HEADER_LEN + LEN
+        || usize::from(end) < N + LEN
+    {
+        return None;
     }
-    if options.is_empty() { Some(SynOptions::NONE) } else { any_options(options) }
+    let first = plain::word(options, 0);
+    let last = u64::from(plain::half_word(options, 16));
+    if (first ^ LINUX[0]) & LOOKED_AT[0] | (last ^ LINUX[1]) & LOOKED_AT[1] != 0 {
+        return None;
+    }
+    let value = plain::half_word(options, 8).swap_bytes();
+    let echo = plain::half_word(options, 12).swap_bytes();
+    Some(SynOptions {
+        mss: Some(((first >> 16) as u16).swap_bytes()),
+        window_scale: Some(((last >> 24) as u8).min(options::SCALE_MAX)),
+        sack_permitted: true,
+        timestamps: Some((value, echo)),
+        is_signed: false,
+    })
+}
+
+/// The options of any SYN that ends at `end`, if they are well-formed and it is not signed.
+#[inline(always)]
+pub(super) fn options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
+    match options_of_linux(head, rest, end) {
+        None if head[N - TCP_HEADER_LEN + 12] >> 4 == 5 && usize::from(end) >= N => Some(SynOptions::NONE),
+        None => any_options(head, rest, end),
+        found => found,
+    }
 }
 
 #[inline(never)]
-fn any_options(options: &[u8]) -> Option<SynOptions> {
+fn any_options<const N: usize>(head: &[u8; N], rest: &[u8], end: u16) -> Option<SynOptions> {
+    let len = usize::from(head[N - TCP_HEADER_LEN + 12] >> 4) * 4;
+    let len = len.checked_sub(TCP_HEADER_LEN)?;
+    let options = rest.get(..len).filter(|_| N + len <= usize::from(end))?;
     let read = wire::are_well_formed(options).then(|| SynOptions::read(options))?;
     (!read.is_signed).then_some(read)
 }

@@ -7,12 +7,11 @@
 
 use super::burst::Slot;
 use super::fast::{Exit, Lane};
-use super::fields::{is_well_formed, key, key_v4, key_v6, options, source};
-use super::syn_answer::answer;
+use super::fields::{is_well_formed, key, key_v4, key_v6, options, options_of_linux, source};
+use super::syn_answer::{Question, answer};
 use super::{Outcome, Pipeline};
 use crate::addr::Family;
 use crate::emit::NotWritten;
-use crate::emit::syn_ack;
 use crate::host::Local;
 use crate::lb::Asking;
 use crate::policy::{Context, Decision, Policy};
@@ -53,23 +52,17 @@ pub(super) struct SynLane {
     pub(super) ended: std::collections::BTreeMap<String, u64>,
 }
 
-/// What the first look at a packet found: all that does not depend on the packets before it.
+/// What the first look at a packet found: where its answer is to be read, which is on its way from there.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     what: What,
     /// Where its hash is.
     hash: u8,
-    mode: SynProxyMode,
-    /// What the guard has against it.
-    refused: Option<DropReason>,
-    /// It counts towards the limits of SYNs.
-    is_limited: bool,
-    /// Where answers to its source are counted.
+    source: SourceId,
+    /// Of a SYN: what listens there, what its backend is chosen by, and where answers to its source are counted.
+    asking: Asking,
+    slot: u32,
     place: Place,
-    backend: Option<BackendId>,
-    /// Of the groups, where there is a backend.
-    decision: Decision,
-    options: SynOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +79,17 @@ enum What {
 struct Gate {
     /// The address in words as they stand in a packet, and the port.
     at: [u64; 3],
-    /// `None`: clients prove nothing there.
-    asking: Option<Asking>,
+    asking: Asking,
 }
 
-/// What the groups say of packets from a range of sources to a backend.
+/// What the groups say of packets from a range of sources to a port of a backend.
 #[derive(Clone, Copy, Debug)]
 struct Judged {
     source: SourceId,
     backend: BackendId,
-    port: u16,
-    decision: Option<Decision>,
+    /// Beyond all ports: of nothing.
+    port: u32,
+    decision: Decision,
 }
 
 /// What does not change from one packet of a burst to the next.
@@ -106,42 +99,27 @@ struct Known<'a> {
     cookies: &'a Cookies,
     reflection: &'a Reflection,
     floods: &'a Floods,
-    lane: &'a Lane,
     now: Time,
-    /// SYNs from this port are limited.
-    is_limiting: bool,
 }
 
-const UNDECIDED: Decision = Decision { access: Access::Deny, rule: None };
 const OTHER: Candidate = Candidate {
     what: What::Other,
     hash: 0,
-    mode: SynProxyMode::Off,
-    refused: None,
-    is_limited: false,
+    source: SourceId(0),
+    asking: Asking::NOBODY,
+    slot: 0,
     place: Place::NONE,
-    backend: None,
-    decision: UNDECIDED,
-    options: SynOptions::NONE,
 };
 /// Nothing is sent to port 0.
-const NO_GATE: Gate = Gate { at: [0; 3], asking: None };
-const NOT_JUDGED: Judged = Judged { source: SourceId(0), backend: BackendId(0), port: 0, decision: None };
+const NO_GATE: Gate = Gate { at: [0; 3], asking: Asking::NOBODY };
+const NOT_JUDGED: Judged = Judged {
+    source: SourceId(0),
+    backend: BackendId(0),
+    port: u32::MAX,
+    decision: Decision { access: Access::Deny, rule: None },
+};
 
-impl Candidate {
-    /// It ends so after its backend and its rule were found.
-    #[inline(always)]
-    fn ended(&self, verdict: Verdict) -> Outcome {
-        Outcome { verdict, rule: self.decision.rule, backend: self.backend }
-    }
-
-    #[inline(always)]
-    fn dropped(&self, reason: DropReason) -> Outcome {
-        self.ended(Verdict::Drop(reason))
-    }
-}
-
-/// It ends so before.
+/// It ends so before its backend and its rule are asked for.
 #[inline(always)]
 fn dropped(reason: DropReason) -> Outcome {
     Outcome { verdict: Verdict::Drop(reason), rule: None, backend: None }
@@ -192,8 +170,11 @@ impl SynLane {
             return false;
         }
         let ports = plain::half_word(head, l4);
-        let Self { gates, judged, batch, candidates, is_judged_by_port, .. } = self;
-        let Some(asking) = asking::<V6, N>(gates, head, known.snapshot) else { return false };
+        let Self { gates, batch, candidates, .. } = self;
+        let asking = asking::<V6, N>(gates, head, known.snapshot);
+        if asking.mode == SynProxyMode::Off {
+            return false;
+        }
         if ports as u16 == 0 || ports >> 16 == 0 {
             return false;
         }
@@ -202,12 +183,10 @@ impl SynLane {
             return false;
         }
         let candidate = &mut candidates[place % BURST];
-        let source = match V6 {
+        candidate.source = match V6 {
             true => known.sources.of_v6(source::<V6, N>(head)),
             false => known.sources.of_v4(plain::half_word(head, L3 + 12).swap_bytes()),
         };
-        let standing = known.sources.standing(source);
-        let checked = known.snapshot.guard.check_standing(standing, known.lane.port(), known.lane.trust());
         let seq = plain::half_word(head, l4 + 4).swap_bytes();
         if !is_syn {
             if !is_well_formed::<N>(head, rest, end) {
@@ -220,18 +199,9 @@ impl SynLane {
             };
             candidate.what = What::Shown;
         } else {
-            let Some(options) = options::<N>(head, rest, end) else { return false };
             let key = key::<V6, true, N>(head);
-            let chosen = known.snapshot.balancer.choose_for(asking, &key);
-            candidate.backend = chosen.map(|(backend, _)| backend);
-            if let Some((backend, dst)) = chosen {
-                let translated = FlowKey { dst, dst_port: asking.port.unwrap_or(key.dst_port), ..key };
-                let policy = &known.snapshot.policy;
-                candidate.decision =
-                    judge(judged, *is_judged_by_port, policy, (source, backend), &translated);
-            }
-            candidate.is_limited = known.is_limiting && !standing.is_allowlisted;
-            candidate.options = options;
+            candidate.asking = *asking;
+            candidate.slot = known.snapshot.balancer.slot_for(asking, &key);
             candidate.place = known.reflection.place(key.src);
             known.reflection.prefetch(candidate.place);
             candidate.hash = match V6 {
@@ -240,9 +210,35 @@ impl SynLane {
             };
             candidate.what = What::Syn;
         }
-        candidate.mode = asking.mode;
-        candidate.refused = checked.err();
         true
+    }
+
+    /// Looks at the packets of one family, each of which has the registers to itself. How many are for the lane, and whether any may be of the
+    /// other family.
+    #[inline(never)]
+    fn look_at_all<F: Frame, const V6: bool, const N: usize>(
+        &mut self,
+        burst: &Burst<F>,
+        slots: &[Slot; BURST],
+        known: &Known<'_>,
+    ) -> (usize, bool) {
+        let (mut count, mut are_others) = (0, false);
+        for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
+            let Some(Plain { kind: kind @ (Kind::TcpV4 | Kind::TcpV6), end }) = slot.plain else { continue };
+            if !slot.hash.is_without_guess() {
+                continue;
+            }
+            if (kind == Kind::TcpV6) != V6 {
+                are_others = true;
+                continue;
+            }
+            if self.look::<V6, N>(place, (frame.bytes(), end), known) {
+                count += 1;
+                // Of a flood, those that come next are candidates too.
+                burst.get(place + 2).into_iter().for_each(Frame::prefetch);
+            }
+        }
+        (count, are_others)
     }
 }
 
@@ -258,13 +254,13 @@ impl Known<'_> {
     }
 }
 
-/// The question that opens the lane: whether a rule of a frontend asks clients of this address and port to prove themselves.
+/// The question that opens the lane: when clients of this address and port prove themselves.
 #[inline(always)]
 fn asking<'a, const V6: bool, const N: usize>(
     gates: &'a mut [Gate; GATES],
     head: &[u8; N],
     snapshot: &Snapshot,
-) -> Option<&'a Asking> {
+) -> &'a Asking {
     let port = u64::from(plain::quarter_word(head, N - TCP_HEADER_LEN + 2));
     let at = match V6 {
         true => [plain::word(head, L3 + 24), plain::word(head, L3 + 32), port],
@@ -275,9 +271,9 @@ fn asking<'a, const V6: bool, const N: usize>(
     let gate = &mut gates[place as usize % GATES];
     if (gate.at[0] ^ at[0]) | (gate.at[1] ^ at[1]) | (gate.at[2] ^ at[2]) != 0 {
         let key = key::<V6, true, N>(head);
-        *gate = Gate { at, asking: asking_at(snapshot, &key) };
+        *gate = Gate { at, asking: asking_at(snapshot, &key).unwrap_or(Asking::NOBODY) };
     }
-    gate.asking.as_ref()
+    &gate.asking
 }
 
 #[cold]
@@ -289,72 +285,49 @@ fn asking_at(snapshot: &Snapshot, key: &FlowKey) -> Option<Asking> {
     (!is_ours && !key.dst.is_v6_link_local() && snapshot.guard.takes(key.dst)).then_some(asking)
 }
 
-/// What the groups say of a packet from this range of sources to this backend: asked once.
+/// What the groups say of a packet from this range of sources to this port of a backend: asked once, with the key of such a packet.
 #[inline(always)]
 fn judge(
     judged: &mut [Judged; JUDGED],
     is_judged_by_port: bool,
     policy: &Policy,
-    (source, backend): (SourceId, BackendId),
-    key: &FlowKey,
+    (source, backend, port): (SourceId, BackendId, u16),
+    key: impl FnOnce() -> FlowKey,
 ) -> Decision {
-    let mixed = u64::from(source.0) << 32 ^ u64::from(backend.0) << 16 ^ u64::from(key.dst_port);
+    let port = u32::from(port);
+    let mixed = u64::from(source.0) << 32 ^ u64::from(backend.0) << 16 ^ u64::from(port);
     let judged = &mut judged[(mixed.wrapping_mul(SPREAD) >> 54) as usize % JUDGED];
-    if let Some(decision) = judged.decision
-        && (judged.source, judged.backend, judged.port) == (source, backend, key.dst_port)
-    {
-        return decision;
+    if (judged.source.0 ^ source.0) | (judged.backend.0 ^ backend.0) | (judged.port ^ port) != 0 {
+        let decision = policy.decide(&key(), Context { load_balanced: true });
+        let port = if is_judged_by_port { u32::MAX } else { port };
+        *judged = Judged { source, backend, port, decision };
     }
-    let decision = policy.decide(key, Context { load_balanced: true });
-    if !is_judged_by_port {
-        *judged = Judged { source, backend, port: key.dst_port, decision: Some(decision) };
-    }
-    decision
+    judged.decision
 }
 
 impl<F: Frame> Pipeline<F> {
-    /// Looks at those packets of a burst for which no record was found, and computes the hashes of their cookies. `false`: none is for the
-    /// lane.
+    /// Looks at those packets of a burst for which no record was found, and computes the hashes of their cookies. How many are for the lane.
     #[inline(never)]
-    pub(super) fn look_for_syns(
-        &mut self,
-        burst: &Burst<F>,
-        slots: &[Slot; BURST],
-        lane: &Lane,
-        now: Time,
-    ) -> bool {
+    pub(super) fn look_for_syns(&mut self, burst: &Burst<F>, slots: &[Slot; BURST], now: Time) -> usize {
         let Self { snapshot, syns, proxy, .. } = self;
-        let Some(sources) = &snapshot.sources else { return false };
+        let Some(sources) = &snapshot.sources else { return 0 };
         if snapshot.asks != SynProxyMode::Always && !proxy.floods.may_any_show(now) {
-            return false;
+            return 0;
         }
-        let is_limiting = snapshot.syn_flood.is_some() && lane.is_untrusted();
         let Proxy { cookies, reflection, floods, .. } = proxy;
-        let known = Known { snapshot, sources, cookies, reflection, floods, lane, now, is_limiting };
+        let known = Known { snapshot, sources, cookies, reflection, floods, now };
         syns.batch.clear();
-        let mut is_any = false;
-        for (place, (frame, slot)) in burst.iter().zip(slots).enumerate() {
-            let is_candidate = match slot.plain {
-                Some(Plain { kind: Kind::TcpV4, end }) if slot.hash.is_without_guess() => {
-                    syns.look::<false, V4>(place, (frame.bytes(), end), &known)
-                }
-                Some(Plain { kind: Kind::TcpV6, end }) if slot.hash.is_without_guess() => {
-                    syns.look::<true, V6>(place, (frame.bytes(), end), &known)
-                }
-                _ => false,
-            };
-            if is_candidate {
-                is_any = true;
-                // Of a flood, those that come next are candidates too.
-                burst.get(place + 2).into_iter().for_each(Frame::prefetch);
-            } else {
-                syns.candidates[place].what = What::Other;
-            }
+        for candidate in syns.candidates.iter_mut().take(burst.len()) {
+            candidate.what = What::Other;
         }
-        if is_any {
+        let (mut count, are_others) = syns.look_at_all::<F, false, V4>(burst, slots, &known);
+        if are_others {
+            count += syns.look_at_all::<F, true, V6>(burst, slots, &known).0;
+        }
+        if count > 0 {
             syns.batch.compute();
         }
-        is_any
+        count
     }
 
     /// Ends a packet's way as the stages would. `None`: it is for the stages, and nothing was changed.
@@ -376,12 +349,12 @@ impl<F: Frame> Pipeline<F> {
         if !is_lacked && !self.flows.lacks(slot.hash) {
             return None;
         }
-        let kind = slot.plain?.kind;
+        let Plain { kind, end } = slot.plain?;
         let outcome = match (what, kind == Kind::TcpV6) {
-            (What::Syn, false) => self.ask_at_once::<false, V4>(frame, place, lane, now),
-            (What::Syn, true) => self.ask_at_once::<true, V6>(frame, place, lane, now),
-            (_, false) => self.refuse::<false, V4>(frame, place, now),
-            (_, true) => self.refuse::<true, V6>(frame, place, now),
+            (What::Syn, false) => self.ask_at_once::<false, V4>(frame, (place, end), lane, now),
+            (What::Syn, true) => self.ask_at_once::<true, V6>(frame, (place, end), lane, now),
+            (_, false) => self.refuse::<false, V4>(frame, place, lane, now),
+            (_, true) => self.refuse::<true, V6>(frame, place, lane, now),
         }?;
         #[cfg(test)]
         {
@@ -397,24 +370,28 @@ impl<F: Frame> Pipeline<F> {
         &mut self,
         frame: &F,
         place: usize,
+        lane: &Lane,
         now: Time,
     ) -> Option<Outcome> {
+        let Self { syns, counters, snapshot, .. } = self;
         let head: &[u8; N] = frame.bytes().first_chunk()?;
-        let candidate = &self.syns.candidates[place % BURST];
+        let Candidate { hash, source, .. } = syns.candidates[place % BURST];
         let shown = plain::half_word(head, N - TCP_HEADER_LEN + 8).swap_bytes().wrapping_sub(1);
-        let hash = |place: u8| self.syns.batch.hash::<V6>(place);
-        if cookie::is_shown(hash(candidate.hash), shown)
-            || cookie::is_shown(hash(candidate.hash.wrapping_add(1)), shown)
+        if cookie::is_shown(syns.batch.hash::<V6>(hash), shown)
+            || cookie::is_shown(syns.batch.hash::<V6>(hash.wrapping_add(1)), shown)
         {
             return None;
         }
+        let standing = snapshot.sources.as_ref()?.standing(source);
+        if let Err(reason) = snapshot.guard.check_standing(standing, lane.port(), lane.trust()) {
+            return Some(dropped(reason));
+        }
         // The stages have a reset for it, now and then.
-        if candidate.refused.is_none() && self.orphans.is_ready(now) {
+        if self.orphans.is_ready(now) {
             return None;
         }
-        let reason = candidate.refused.unwrap_or(DropReason::InvalidCookie);
-        self.counters.syn.cookies_invalid += u64::from(candidate.refused.is_none());
-        Some(dropped(reason))
+        counters.syn.cookies_invalid += 1;
+        Some(dropped(DropReason::InvalidCookie))
     }
 
     /// A SYN that is asked for a proof, if all stages let it.
@@ -422,46 +399,86 @@ impl<F: Frame> Pipeline<F> {
     fn ask_at_once<const V6: bool, const N: usize>(
         &mut self,
         frame: &mut F,
-        place: usize,
+        (place, end): (usize, u16),
         lane: &Lane,
         now: Time,
     ) -> Option<Outcome> {
-        let Self { syns, proxy, counters, exits, .. } = self;
+        let (head, rest) = frame.bytes().split_first_chunk::<N>()?;
+        match options_of_linux(head, rest, end) {
+            Some(options) => self.ask_with::<V6, N>(frame, place, &options, lane, now),
+            None => self.ask_rarely::<V6, N>(frame, (place, end), lane, now),
+        }
+    }
+
+    /// The same for one with other options.
+    #[inline(never)]
+    fn ask_rarely<const V6: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        (place, end): (usize, u16),
+        lane: &Lane,
+        now: Time,
+    ) -> Option<Outcome> {
+        let (head, rest) = frame.bytes().split_first_chunk::<N>()?;
+        let options = options(head, rest, end)?;
+        self.ask_with::<V6, N>(frame, place, &options, lane, now)
+    }
+
+    #[inline(always)]
+    fn ask_with<const V6: bool, const N: usize>(
+        &mut self,
+        frame: &mut F,
+        place: usize,
+        options: &SynOptions,
+        lane: &Lane,
+        now: Time,
+    ) -> Option<Outcome> {
+        let Self { syns, proxy, counters, exits, snapshot, .. } = self;
+        let SynLane { candidates, judged, is_judged_by_port, batch, .. } = syns;
+        let candidate = &candidates[place % BURST];
         let head: &[u8; N] = frame.bytes().first_chunk()?;
-        let (candidate, source) = (&syns.candidates[place % BURST], source::<V6, N>(head));
         let station = exits.get(lane.port().index()).map(Exit::mac)?;
+        let standing = snapshot.sources.as_ref()?.standing(candidate.source);
         // From here on it is certain that it ends here.
-        if let Some(reason) = candidate.refused {
+        if let Err(reason) = snapshot.guard.check_standing(standing, lane.port(), lane.trust()) {
             return Some(dropped(reason));
         }
-        if candidate.is_limited && !proxy.floods.allow(source, now) {
+        let key = || key::<V6, true, N>(head);
+        let is_limited = snapshot.syn_flood.is_some() && lane.is_untrusted() && !standing.is_allowlisted;
+        if is_limited && !proxy.floods.allow(key().src, now) {
             return Some(dropped(DropReason::SynRate));
         }
-        if candidate.mode == SynProxyMode::Auto {
-            let is_flooded = proxy.floods.see(key::<V6, true, N>(head).dst, now);
+        let asking = &candidate.asking;
+        if asking.mode == SynProxyMode::Auto {
+            let is_flooded = proxy.floods.see(key().dst, now);
             debug_assert!(is_flooded, "it was flooded a moment ago");
         }
-        let Some(backend) = candidate.backend else { return Some(dropped(DropReason::NoHealthyBackend)) };
-        if candidate.decision.access == Access::Deny {
-            counters.hit_rule(candidate.decision.rule, now);
-            return Some(candidate.dropped(DropReason::DeniedByRule));
+        let Some(&(backend, dst)) = snapshot.balancer.choose_at(asking, candidate.slot) else {
+            return Some(dropped(DropReason::NoHealthyBackend));
+        };
+        let dst_port = asking.port.unwrap_or_else(|| key().dst_port);
+        let ends = (candidate.source, backend, dst_port);
+        let Decision { access, rule } =
+            judge(judged, *is_judged_by_port, &snapshot.policy, ends, || FlowKey { dst, dst_port, ..key() });
+        let ended = |verdict| Some(Outcome { verdict, rule, backend: Some(backend) });
+        if access == Access::Deny {
+            counters.hit_rule(rule, now);
+            return ended(Verdict::Drop(DropReason::DeniedByRule));
         }
         if !proxy.reflection.allow_at(candidate.place, now) {
-            return Some(candidate.dropped(DropReason::SynRate));
+            return ended(Verdict::Drop(DropReason::SynRate));
         }
         let family = if V6 { Family::V6 } else { Family::V4 };
-        let offer = proxy.profiles.offer_of(backend, proxy.mss_max(family));
-        let flags = head[N - TCP_HEADER_LEN + 13];
-        let question = (syns.batch.hash::<V6>(candidate.hash), flags);
-        let answer = answer::<V6>(&proxy.cookies, question, &candidate.options, &offer);
-        let written = match V6 {
-            true => syn_ack::answer_v6(frame, &answer, station),
-            false => syn_ack::answer_v4(frame, &answer, station),
+        let question = Question {
+            hash: batch.hash::<V6>(candidate.hash),
+            flags: head[N - TCP_HEADER_LEN + 13],
+            mss_max: proxy.mss_max(family),
         };
-        if written == Err(NotWritten) {
-            return Some(candidate.dropped(DropReason::Malformed));
+        let offer = proxy.profiles.offer_of(backend);
+        if answer::<F, V6>(frame, &proxy.cookies, question, options, offer, station) == Err(NotWritten) {
+            return ended(Verdict::Drop(DropReason::Malformed));
         }
         counters.syn.cookies_sent += 1;
-        Some(candidate.ended(Verdict::Reply(None)))
+        ended(Verdict::Reply(None))
     }
 }

@@ -49,9 +49,11 @@ pub struct Offer {
 /// The scale that a backend of which nothing is known is said to have: that of Linux with its usual buffers.
 const USUAL_SCALE: u8 = 7;
 
-impl Profile {
-    const UNKNOWN: Self = Self { mss: 0, window_scale: None, sack: None, timestamps: None, ecn: None };
+/// What clients of a backend of which nothing is known are offered, on links that any segment fits.
+const UNKNOWN_OFFER: Offer =
+    Offer { mss: u16::MAX, window_scale: Some(USUAL_SCALE), sack: true, timestamps: true, ecn: true };
 
+impl Profile {
     /// What to offer to a client of this backend; `mss_max` fits the links.
     #[inline(always)]
     pub fn offer(&self, mss_max: u16) -> Offer {
@@ -127,20 +129,24 @@ const SERVERS: usize = 4096;
 pub struct Profiles {
     /// By [`BackendId`].
     backends: Vec<Profile>,
+    /// What to offer to clients of each, on links that any segment fits.
+    offers: Vec<Offer>,
     servers: Box<[(Addr, Profile)]>,
 }
 
 impl Default for Profiles {
     fn default() -> Self {
         let nobody = (Addr::UNSPECIFIED, Profile::default());
-        Self { backends: Vec::new(), servers: vec![nobody; SERVERS].into_boxed_slice() }
+        Self { backends: Vec::new(), offers: Vec::new(), servers: vec![nobody; SERVERS].into_boxed_slice() }
     }
 }
 
 impl Profiles {
     /// Room for so many backends; what is known stays.
     pub fn fit(&mut self, backends: usize) {
-        self.backends.resize(self.backends.len().max(backends), Profile::default());
+        let backends = backends.max(self.backends.len());
+        self.backends.resize(backends, Profile::default());
+        self.offers.resize(backends, UNKNOWN_OFFER);
     }
 
     /// What is known of a backend. Of what is no backend, nothing.
@@ -156,17 +162,20 @@ impl Profiles {
         if known == server { profile } else { Profile::default() }
     }
 
-    /// What to offer to a client of a backend.
+    /// What to offer to a client of a backend, as its [profile](Profile::offer) says, on links that any segment fits.
     #[inline(always)]
-    pub fn offer_of(&self, BackendId(id): BackendId, mss_max: u16) -> Offer {
-        self.backends.get(id as usize).unwrap_or(&Profile::UNKNOWN).offer(mss_max)
+    pub fn offer_of(&self, BackendId(id): BackendId) -> &Offer {
+        self.offers.get(id as usize).unwrap_or(&UNKNOWN_OFFER)
     }
 
     /// Notes what a backend agreed to.
     #[inline]
     pub fn learn(&mut self, backend: Option<BackendId>, profile: Profile) {
-        if let Some(known) = backend.and_then(|BackendId(id)| self.backends.get_mut(id as usize)) {
+        let Some(BackendId(id)) = backend else { return };
+        let Self { backends, offers, .. } = self;
+        if let (Some(known), Some(offer)) = (backends.get_mut(id as usize), offers.get_mut(id as usize)) {
             *known = known.after(profile);
+            *offer = known.offer(u16::MAX);
         }
     }
 
@@ -231,6 +240,9 @@ mod tests {
             (offer.mss, offer.sack, offer.timestamps, offer.window_scale),
             (1300, false, true, Some(7))
         );
+        for backend in [BackendId(0), BackendId(9)] {
+            assert_eq!(*profiles.offer_of(backend), profiles.of(Some(backend)).offer(u16::MAX));
+        }
     }
 
     #[test]

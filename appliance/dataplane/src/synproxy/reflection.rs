@@ -8,6 +8,7 @@ use crate::addr::{Addr, Family};
 use crate::hash::fold;
 use crate::intrinsics::prefetch;
 use crate::time::Time;
+use core::hint::select_unpredictable;
 
 /// Answers at once to an address that has proved nothing.
 const BURST: u16 = 512;
@@ -81,10 +82,10 @@ impl Reflection {
         if is_own & (bucket.level >= BURST) {
             return false;
         }
-        // Without branches, as forged addresses go either way.
+        // Forged addresses go either way, as if by chance.
         let is_taken = is_own | (bucket.level == 0);
-        bucket.owner = if is_taken { owner } else { bucket.owner };
-        bucket.level = if is_taken { bucket.level + 1 } else { bucket.level - 1 };
+        bucket.owner = select_unpredictable(is_taken, owner, bucket.owner);
+        bucket.level = bucket.level.wrapping_add(select_unpredictable(is_taken, 1, u16::MAX));
         true
     }
 

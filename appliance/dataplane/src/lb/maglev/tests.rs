@@ -58,9 +58,10 @@ fn a_member_less_or_more_moves_few_slots_of_the_others() {
 #[test]
 fn every_hash_leads_to_a_member_and_every_member_is_reached() {
     let table = Table::build(&pool(10, 1)).unwrap();
-    assert_eq!(table.member(0), usize::from(table.slots()[0]));
-    assert_eq!(table.member(u64::MAX), usize::from(table.slots()[SLOTS - 1]));
-    let reached: std::collections::BTreeSet<_> = (0..1000u64).map(|n| table.member(n << 54)).collect();
+    assert_eq!(table.member(Table::slot(0)), usize::from(table.slots()[0]));
+    assert_eq!(table.member(Table::slot(u64::MAX)), usize::from(table.slots()[SLOTS - 1]));
+    let reached: std::collections::BTreeSet<_> =
+        (0..1000u64).map(|n| table.member(Table::slot(n << 54))).collect();
     assert_eq!(reached.len(), 10);
 }
 
