@@ -1,9 +1,10 @@
 //! The lane of floods: SYNs to a frontend whose clients prove themselves, and segments that prove nothing there.
 //!
 //! Such a packet has no flow and leaves none, so that all there is to it is what the stages would say of its source, its frontend and
-//! its backend. That is looked up for a burst at once, most of it out of what is remembered of the packets before, and the hashes of
-//! all its cookies are computed together. Then, in the order of arrival, it is counted and limited as in the stages, and answered. Every
-//! packet that is not known to end here goes through the stages as if it had never been here.
+//! its backend. A burst is looked at twice. At first where all this stands is found out and asked for, and the hashes of all its cookies
+//! are computed together. Then, in the order of arrival, it is read, most of it out of what is remembered of the packets before, and
+//! each packet is counted and limited as in the stages, and answered. One that is not known to end here goes through the stages as
+//! if it had never been here.
 
 use super::burst::Slot;
 use super::fast::{Exit, Lane};
@@ -312,6 +313,10 @@ impl<F: Frame> Pipeline<F> {
         let Self { snapshot, syns, proxy, .. } = self;
         let Some(sources) = &snapshot.sources else { return 0 };
         if snapshot.asks != SynProxyMode::Always && !proxy.floods.may_any_show(now) {
+            return 0;
+        }
+        // A burst of connections that are known goes on at once.
+        if !slots.iter().take(burst.len()).any(|slot| slot.hash.is_without_guess()) {
             return 0;
         }
         let Proxy { cookies, reflection, floods, .. } = proxy;
