@@ -168,18 +168,19 @@ impl<F: Frame> Pipeline<F> {
         self.answer_with(frame, p, &Segment::reset_for(&p.packet.key, tcp))
     }
 
-    /// A SYN in the midst of a connection: who really has lost it answers the challenge with a reset, and comes again (RFC 5961, 4.2).
+    /// A SYN in the midst of a connection: who really has lost it answers the challenge with a reset, and comes again (RFC 5961, 4.2). Who
+    /// has not, as the SYN was late or forged, hears only what the backend said before: what is on its way to it is not acknowledged.
     fn challenge<T>(&mut self, frame: &mut F, p: &Passage<'_>, id: FlowId, splice: &Splice) -> Step<T> {
         if !self.proxy.reflection.allow(p.packet.key.src, p.now) {
             return drop_for(DropReason::SynRate);
         }
-        let (seq, ack) = self.flows.flow(id).tcp.reset_toward(Side::Initiator);
+        let (seq, ack, window) = self.flows.flow(id).tcp.last_word_toward(Side::Initiator);
         let challenge = Segment {
             key: p.packet.key.reversed(),
             seq: splice.to_client(seq),
             ack,
             flags: TcpFlags::ACK,
-            window: 0,
+            window: splice.terms.to_client(window),
             options: Options::default(),
         };
         self.answer_with(frame, p, &challenge)

@@ -232,6 +232,13 @@ impl TcpState {
     pub fn reset_toward(&self, side: Side) -> (u32, u32) {
         (self.ack[side.index()], self.end[side.index()])
     }
+
+    /// What the other side would say to `side` once more: sequence number, acknowledgement number, window in units of its scale. Nothing is
+    /// acknowledged by it that the other side did not acknowledge. Only of an established connection.
+    pub fn last_word_toward(&self, side: Side) -> (u32, u32, u16) {
+        let other = side.other().index();
+        (self.ack[side.index()], self.ack[other], self.offered[other])
+    }
 }
 
 /// One past the last sequence number of a segment.

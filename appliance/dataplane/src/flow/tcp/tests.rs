@@ -177,6 +177,11 @@ fn handshake_data_and_classes() {
     assert_eq!(state.class(), Class::TcpEstablished);
     assert!(state.is_established());
     assert_eq!((state.reset_toward(A), state.reset_toward(B)), ((1_001, 101), (101, 1_001)));
+    let on_its_way = after_handshake(&[seg(A, "PA", 1, 1).len(100)]);
+    assert_eq!(on_its_way.reset_toward(A), (1, 101));
+    let (seq, ack, window) = on_its_way.last_word_toward(A);
+    assert_eq!((seq, ack), (1, 1), "what nobody acknowledged is not acknowledged");
+    assert_ne!(window, 0);
     assert_eq!(play(&closed()).class(), Class::TcpClosing);
 }
 

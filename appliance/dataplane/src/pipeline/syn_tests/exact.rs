@@ -622,6 +622,31 @@ fn a_syn_in_the_midst_is_challenged_and_the_same_ends_come_again() {
     }
 }
 
+/// One that is late or forged does no harm: the client still knows what the backend has, and what it may send.
+#[test]
+fn a_challenge_says_nothing_that_the_backend_did_not_say() {
+    for ends in BOTH {
+        let mut rig = Rig::new();
+        let talk = splice(&mut rig, ends, &linux());
+        let (back, forth) = (BACKEND_ISN + 1, talk.cookie.wrapping_add(1));
+        let stamps = |theirs: u32| timestamps(BACKEND_TS.wrapping_add(1), theirs);
+        for (seq, data) in [(ISN + 1, "arrives"), (ISN + 8, "lost")] {
+            let segment =
+                from_client(ends).seq(seq, forth).tcp_options(&timestamps(CLIENT_TS + 9, talk.stamp));
+            assert_eq!(rig.send(OUT, &segment.payload(data.as_bytes()).build()).0, Verdict::Forward(IN));
+        }
+        let acknowledgement = from_backend(ends).seq(back, ISN + 8).window(300);
+        rig.send(IN, &acknowledgement.tcp_options(&stamps(CLIENT_TS + 9)).build());
+        let late = from_client(ends).flags(TcpFlags::SYN).seq(ISN, 0).tcp_options(&linux()).build();
+        let (verdict, left) = rig.send(OUT, &late);
+        assert_eq!(verdict, Verdict::Reply(None));
+        let challenge = only(OUT, &left).tcp;
+        assert_eq!((challenge.flags.0, challenge.seq, challenge.ack), (TcpFlags::ACK, forth, ISN + 8));
+        // The edge that it was given with the handshake has not gone back.
+        assert_eq!(challenge.window, (65_160u16 - 7).div_ceil(128));
+    }
+}
+
 #[test]
 fn a_client_that_begins_anew_before_the_backend_answers() {
     let mut rig = Rig::new();
