@@ -51,6 +51,8 @@ pub(super) struct Talk {
     proved: Vec<(u32, u32)>,
     /// The numbers and timestamps of the backend's SYN-ACKs.
     answers: Vec<(u32, u32)>,
+    /// What the backend acknowledged.
+    acknowledged: Vec<u32>,
     /// How far the client's numbers are from the backend's where that refused.
     refused: Vec<u32>,
     /// A SYN went past the proxy.
@@ -69,6 +71,7 @@ impl Talk {
             issued: Vec::new(),
             proved: Vec::new(),
             answers: Vec::new(),
+            acknowledged: Vec::new(),
             refused: Vec::new(),
             is_direct: false,
             to_client: None,
@@ -165,6 +168,9 @@ impl Model {
                 advance(&mut talk.client.0, &segment);
             }
             Port::Trusted => {
+                if segment.has(ACK) {
+                    talk.acknowledged.push(segment.ack);
+                }
                 if segment.has(SYN | ACK) {
                     talk.answers.push((segment.seq, segment.timestamps().map_or(0, |(value, _)| value)));
                 } else if segment.is_first() {
@@ -266,10 +272,11 @@ fn to_client(talk: &mut Talk, input: Option<(Port, Option<Segment>)>, out: &Segm
         }
         Some((Port::Untrusted, input)) => {
             let input = input.expect("an error is not answered by a segment");
-            assert!(out.data.is_empty() && out.window == 0, "an answer offers nothing: {out:?}");
+            assert!(out.data.is_empty(), "{out:?}");
             assert!(out.only(&OWN), "nothing unknown is reflected: {out:?}");
             if out.has(SYN) {
                 assert!(input.is_first() && out.has(SYN | ACK) && !out.has(RST), "{out:?}");
+                assert_eq!(out.window, 0, "nobody has agreed to anything");
                 assert_eq!(out.ack, input.seq.wrapping_add(1), "its data is not taken");
                 let offered = [(3, 3), (4, 2), (8, 10)];
                 for (kind, len) in offered {
@@ -281,13 +288,24 @@ fn to_client(talk: &mut Talk, input: Option<(Port, Option<Segment>)>, out: &Segm
                 talk.issued.push(Issued { syn: input, cookie: out.seq });
             } else {
                 assert!(out.options.is_empty(), "{out:?}");
+                // A SYN in the midst of a connection is challenged with what the backend said.
+                let is_challenge =
+                    out.flags == ACK && input.is_first() && talk.acknowledged.contains(&out.ack);
                 let is_reset = out.flags == RST && input.has(ACK) && out.seq == input.ack;
-                assert!(out.flags == ACK || is_reset, "{input:?} was answered with {out:?}");
+                assert!(is_challenge || is_reset, "{input:?} was answered with {out:?}");
             }
             0
         }
-        Some((Port::Trusted, input)) => {
-            let input = input.expect("an error stays one");
+        Some((Port::Trusted, None)) => {
+            // Somebody on the way refused for the backend, with an error.
+            let expects = |issued: &Issued| {
+                (issued.cookie.wrapping_add(1), issued.syn.seq.wrapping_add(1)) == (out.seq, out.ack)
+            };
+            assert!(out.flags == RST | ACK && out.data.is_empty() && out.options.is_empty(), "{out:?}");
+            assert!(talk.issued.iter().any(expects), "{out:?}");
+            0
+        }
+        Some((Port::Trusted, Some(input))) => {
             if input.has(SYN | ACK) && out.flags == ACK {
                 // The client's window opens.
                 assert!(out.data.is_empty() && out.only(&[8]), "{out:?}");
