@@ -86,6 +86,8 @@ pub struct DpdkPort {
 #[derive(Debug)]
 pub struct DpdkLink {
     device: Arc<Device>,
+    /// The kernel's interfaces that a virtual device sends and receives by. Its driver does not look at their links.
+    below: Vec<Link>,
 }
 
 impl DpdkLink {
@@ -97,7 +99,15 @@ impl DpdkLink {
         // SAFETY: plain numbers.
         let outcome = unsafe { ffi::shim_link(self.device.port()) };
         self.device.check("rte_eth_link_get_nowait", outcome, "the device may have been taken away")?;
-        Ok(LinkState { up: true, running: outcome == 1 })
+        let own = LinkState { up: true, running: outcome == 1 };
+        if !own.running {
+            return Ok(own);
+        }
+        // Of several, one that works is enough: a part of a pair may vanish while the device goes on.
+        let mut below = self.below.iter().map(Link::state);
+        let first = below.next().unwrap_or(Ok(own));
+        let works = |state: &Result<LinkState, DeviceError>| matches!(state, Ok(state) if *state == own);
+        if works(&first) { Ok(own) } else { below.find(works).unwrap_or(first) }
     }
 }
 
@@ -121,10 +131,13 @@ pub fn open(
     for interface in &interfaces {
         link::refuse_addresses(interface)?;
     }
+    let mut below = Vec::new();
     for interface in &interfaces {
         ingress::hold(interface)?;
         if !is_pci_address(device) {
-            Link::open(interface)?.set_up()?;
+            let link = Link::open(interface)?;
+            link.set_up()?;
+            below.push(link);
         }
     }
     let opened = log::keeping(|| set_up(device, options, pools));
@@ -137,7 +150,7 @@ pub fn open(
         mtu,
         rx: queues.clone().map(|queue| DpdkRx::new(Arc::clone(&device), queue)).collect(),
         tx: queues.map(|queue| DpdkTx::new(Arc::clone(&device), queue, mtu)).collect(),
-        link: DpdkLink { device },
+        link: DpdkLink { device, below },
         spread_entries,
         interfaces,
         locks,
