@@ -55,13 +55,12 @@ fn a_link_that_went_down_comes_back() {
     let up_again =
         |device: &str| appliance.output("err").contains(&format!("{device}: its link is up again"));
     wait_until("it says that the links are up", || up_again("eth1") && up_again("eth2"));
-    assert!(
-        appliance.show("stats")["ports"]
-            .as_array()
-            .expect("ports")
-            .iter()
-            .all(|port| port["link_up"] == true)
-    );
+    // The last of the changes may not have been looked at yet.
+    wait_until("all links are shown to be up", || {
+        let stats = appliance.show("stats");
+        let mut ports = stats["ports"].as_array().expect("ports").iter();
+        ports.all(|port| port["link_up"] == true)
+    });
     // What is at the other end switched off is told too.
     lab.client.ip("link set eth0 down");
     wait_until("it says that the carrier is gone", || {
