@@ -20,6 +20,7 @@ use nva_dataplane::tunnel::configured;
 use nva_dataplane::verdict::PortId;
 use nva_dataplane::wire::protocol;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many flow records a worker looks at between two bursts: some tens of microseconds.
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Counters of ports and workers.
 pub(super) fn stats(moment: &mut Moment<'_>) -> Stats {
-    let tunnels = tunnels(&moment.config, &mut moment.names, &moment.sum.counters.tunnels);
+    let tunnels = tunnels(&moment.config, Arc::make_mut(&mut moment.names), &moment.sum.counters.tunnels);
     let Moment { machine, config, sum, .. } = &*moment;
     let ports: Vec<Port> = config
         .ports
@@ -99,7 +100,7 @@ fn tunnels(config: &Config, names: &mut Names, counted: &[TunnelCounters]) -> Ve
 /// Security rules with their hits, in the order in which they are tried.
 pub(super) fn rules(moment: &mut Moment<'_>) -> Rules {
     let hits = &moment.sum.counters.rule_hits;
-    Rules { rules: list_rules(&moment.config, &mut moment.names, hits, moment.now) }
+    Rules { rules: list_rules(&moment.config, Arc::make_mut(&mut moment.names), hits, moment.now) }
 }
 
 fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) -> Vec<Rule> {
@@ -127,7 +128,9 @@ fn list_rules(config: &Config, names: &mut Names, hits: &[RuleHits], now: Time) 
 
 /// Backends, in the order of the configuration.
 pub(super) fn backends(moment: &mut Moment<'_>) -> Backends {
-    Backends { backends: list_backends(&moment.config, &mut moment.names, &moment.sum.counters) }
+    Backends {
+        backends: list_backends(&moment.config, Arc::make_mut(&mut moment.names), &moment.sum.counters),
+    }
 }
 
 /// What protects.

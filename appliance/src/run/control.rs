@@ -39,7 +39,7 @@ pub(crate) struct State {
     /// The configuration in use.
     pub(crate) config: Arc<Config>,
     /// The numbers of rules and backends, of this and all earlier generations.
-    pub(crate) names: Names,
+    pub(crate) names: Arc<Names>,
     /// Counts configurations, from 1.
     pub(crate) generation: u32,
     /// Its compiled form, from which the next takes over what stays.
@@ -74,7 +74,7 @@ impl Control {
             links_up: vec![None; config.ports.len()],
             boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
             config: Arc::new(config),
-            names,
+            names: Arc::new(names),
             generation,
             snapshot: Arc::clone(&snapshot),
             watchdog: Watchdog::new(workers, epoch),
@@ -96,7 +96,7 @@ impl Control {
     pub(crate) fn replace(&self, config: Config) -> Result<u32, Vec<String>> {
         let mut state = self.state();
         let mut differences = needs_restart(&state.config, &config, &self.machine.links);
-        if !all_have_numbers(&config, state.names.clone()) {
+        if !all_have_numbers(&config, Names::clone(&state.names)) {
             differences.push(format!(
                 "more than {} different tunnels have been configured since the start, and no number is left for another; restart it",
                 PortId::TUNNELS_MAX
@@ -109,7 +109,8 @@ impl Control {
         let before = Arc::clone(&state.snapshot);
         let old = Arc::clone(&state.config);
         let before = Some((&*before, &*old));
-        let snapshot = compile(before, &config, &self.machine.links, &mut state.names, generation);
+        let names = Arc::make_mut(&mut state.names);
+        let snapshot = compile(before, &config, &self.machine.links, names, generation);
         let too_large = oversized(&config, &snapshot.group_bytes());
         if !too_large.is_empty() {
             return Err(too_large.iter().map(ToString::to_string).collect());
@@ -147,7 +148,7 @@ impl Control {
             uptime: now.saturating_duration_since(self.epoch),
             now: super::worker::now(self.epoch),
             config: Arc::clone(&state.config),
-            names: state.names.clone(),
+            names: Arc::clone(&state.names),
             generation: state.generation,
             links_up: state.links_up.clone(),
             stalled: (0..readings.len()).map(|worker| state.watchdog.stalled(worker, now)).collect(),
@@ -168,7 +169,7 @@ pub(crate) struct Moment<'a> {
     /// The configuration in use.
     pub(crate) config: Arc<Config>,
     /// The numbers of its names.
-    pub(crate) names: Names,
+    pub(crate) names: Arc<Names>,
     /// Which configuration it is, counted from 1.
     pub(crate) generation: u32,
     /// What each worker counted, as it last showed it; `None` for one whose board cannot be read.
