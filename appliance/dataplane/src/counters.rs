@@ -192,8 +192,6 @@ pub struct Counters {
     pub rule_hits: Vec<RuleHits>,
     /// New flows given to a backend, by [`BackendId`].
     pub backend_flows: Vec<u64>,
-    /// By [`PortId::tunnel_index`].
-    pub tunnels: Vec<TunnelCounters>,
     /// Flow records made.
     pub flows_created: u64,
     /// Flow records whose idle timeout ended them.
@@ -207,9 +205,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Room for a configuration's ports, tunnels, rules and backends; what was counted stays.
-    pub(crate) fn fit(&mut self, ports: usize, tunnels: usize, rules: usize, backends: usize) {
-        self.tunnels.resize(self.tunnels.len().max(tunnels), TunnelCounters::default());
+    /// Room for a configuration's ports, rules and backends; what was counted stays.
+    pub(crate) fn fit(&mut self, ports: usize, rules: usize, backends: usize) {
         self.ports.resize_with(self.ports.len().max(ports), PortCounters::default);
         self.rule_hits.resize(self.rule_hits.len().max(rules), RuleHits::default());
         self.backend_flows.resize(self.backend_flows.len().max(backends), 0);
@@ -240,19 +237,45 @@ impl Counters {
     pub(crate) fn port(&mut self, port: PortId) -> Option<&mut PortCounters> {
         self.ports.get_mut(port.index())
     }
+}
 
-    /// Counts a packet that came in by one tunnel and leaves by another.
+/// What one worker's path counts of tunnels.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tolls {
+    /// By [`PortId::tunnel_index`]; without those that crossed.
+    counters: Vec<TunnelCounters>,
+    /// The same: packets that came in by a tunnel and left by its twin in the fast lane, in a table that is small.
+    crossed: Vec<u64>,
+}
+
+impl Tolls {
+    /// Room for so many tunnels; what was counted stays.
+    pub(crate) fn fit(&mut self, tunnels: usize) {
+        self.counters.resize(self.counters.len().max(tunnels), TunnelCounters::default());
+        self.crossed.resize(self.counters.len(), 0);
+    }
+
+    /// Counts a packet that came in by a tunnel and leaves by its twin.
     #[inline(always)]
-    pub(crate) fn cross(&mut self, from: PortId, to: PortId) {
-        if let Some(counters) = self.tunnels.get_mut(from.tunnel_index()) {
-            counters.received += 1;
-        }
-        if let Some(counters) = self.tunnels.get_mut(to.tunnel_index()) {
-            counters.transmitted += 1;
+    pub(crate) fn cross(&mut self, from: PortId) {
+        if let Some(crossed) = self.crossed.get_mut(from.tunnel_index()) {
+            *crossed += 1;
         }
     }
 
-    pub(crate) fn tunnel(&mut self, port: PortId) -> Option<&mut TunnelCounters> {
-        if port.is_tunnel() { self.tunnels.get_mut(port.tunnel_index()) } else { None }
+    /// For a packet that comes in by a port or leaves by it otherwise; `None`: it is no tunnel.
+    pub(crate) fn of(&mut self, port: PortId) -> Option<&mut TunnelCounters> {
+        if port.is_tunnel() { self.counters.get_mut(port.tunnel_index()) } else { None }
+    }
+
+    /// What was counted of each tunnel, by [`PortId::tunnel_index`].
+    pub(crate) fn sums(&self, twin: impl Fn(PortId) -> PortId) -> impl Iterator<Item = TunnelCounters> {
+        (0..).map(PortId::tunnel).zip(&self.counters).map(move |(port, counters)| {
+            let crossed = |by: PortId| self.crossed.get(by.tunnel_index()).copied().unwrap_or(0);
+            let mut sum = *counters;
+            sum.received += crossed(port);
+            sum.transmitted += crossed(twin(port));
+            sum
+        })
     }
 }

@@ -59,6 +59,34 @@ fn plain_equal_halves(words: &[u32; 8], tag: u16) -> u32 {
     (0..16).filter(equal).fold(0, |bits, half| bits | 0b11 << (2 * half))
 }
 
+/// Whether two blocks are equal in the bits of a third.
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+#[inline(always)]
+pub fn are_equal_where(a: &[u8; 32], b: &[u8; 32], bits: &[u8; 32]) -> bool {
+    use core::arch::x86_64::{_mm256_lddqu_si256, _mm256_loadu_si256, _mm256_testz_si256, _mm256_xor_si256};
+
+    // SAFETY: all of it is AVX and AVX2, without which this is not compiled. Each load reads the 32 bytes of an array, at any alignment;
+    // the others work on values only.
+    unsafe {
+        // Loaded so that whoever reads words of the same bytes loads those by themselves: taking them out of this takes longer.
+        let a = _mm256_lddqu_si256(a.as_ptr().cast());
+        let [b, bits] = [b, bits].map(|block| _mm256_loadu_si256(block.as_ptr().cast()));
+        _mm256_testz_si256(_mm256_xor_si256(a, b), bits) != 0
+    }
+}
+
+/// Whether two blocks are equal in the bits of a third.
+#[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
+#[inline(always)]
+pub fn are_equal_where(a: &[u8; 32], b: &[u8; 32], bits: &[u8; 32]) -> bool {
+    plain_are_equal_where(a, b, bits)
+}
+
+#[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "avx2"))))]
+fn plain_are_equal_where(a: &[u8; 32], b: &[u8; 32], bits: &[u8; 32]) -> bool {
+    a.iter().zip(b).zip(bits).fold(0, |differs, ((a, b), bits)| differs | (a ^ b) & bits) == 0
+}
+
 /// Work for AVX-512. `run` must be inlined, or it runs without it.
 pub trait Wide {
     /// Does it.
@@ -284,6 +312,16 @@ mod tests {
             for tag in [tag, tag | high, 0xffff] {
                 prop_assert_eq!(equal_halves(&words, tag), plain_equal_halves(&words, tag));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_equal_as_plainly_seen(a: [u8; 32], bits: [u8; 32], at in 0usize..32, change: u8) {
+            let mut b = a;
+            b[at] ^= change;
+            prop_assert_eq!(are_equal_where(&a, &b, &bits), plain_are_equal_where(&a, &b, &bits));
+            prop_assert_eq!(are_equal_where(&a, &b, &bits), change & bits[at] == 0);
         }
     }
 

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Counters of ports and workers.
 pub(super) fn stats(moment: &mut Moment<'_>) -> Stats {
-    let tunnels = tunnels(&moment.config, Arc::make_mut(&mut moment.names), &moment.sum.counters.tunnels);
+    let tunnels = tunnels(&moment.config, Arc::make_mut(&mut moment.names), &moment.sum.tunnels);
     let Moment { machine, config, sum, .. } = &*moment;
     let ports: Vec<Port> = config
         .ports

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 pub(crate) struct Reading {
     /// Counters of the path.
     pub(crate) counters: Counters,
+    /// Those of tunnels, by [`PortId::tunnel_index`](nva_dataplane::verdict::PortId::tunnel_index).
+    pub(crate) tunnels: Vec<TunnelCounters>,
     /// Live flow records.
     pub(crate) flows: u64,
     /// What the receive queues counted, by port.
@@ -33,8 +35,8 @@ impl Reading {
         for (sum, port) in self.counters.ports.iter_mut().zip(&other.counters.ports) {
             add_port(sum, port);
         }
-        grow(&mut self.counters.tunnels, other.counters.tunnels.len());
-        for (sum, tunnel) in self.counters.tunnels.iter_mut().zip(&other.counters.tunnels) {
+        grow(&mut self.tunnels, other.tunnels.len());
+        for (sum, tunnel) in self.tunnels.iter_mut().zip(&other.tunnels) {
             sum.received += tunnel.received;
             sum.dropped += tunnel.dropped;
             sum.transmitted += tunnel.transmitted;
@@ -138,6 +140,7 @@ impl Board {
     pub(crate) fn write(
         &self,
         counters: &Counters,
+        tunnels: impl Iterator<Item = TunnelCounters>,
         flows: usize,
         queues: impl Iterator<Item = (QueueCounters, QueueCounters)>,
     ) {
@@ -169,9 +172,9 @@ impl Board {
                     .for_each(&mut put);
             }
         }
-        for index in 0..self.room.tunnels {
-            let TunnelCounters { received, dropped, transmitted } =
-                counters.tunnels.get(index).copied().unwrap_or_default();
+        let mut tunnels = tunnels.fuse();
+        for _ in 0..self.room.tunnels {
+            let TunnelCounters { received, dropped, transmitted } = tunnels.next().unwrap_or_default();
             [received, dropped, transmitted].into_iter().for_each(&mut put);
         }
         for index in 0..self.room.rules {
@@ -243,7 +246,7 @@ impl Board {
         }
         for _ in 0..self.room.tunnels {
             let (received, dropped, transmitted) = (take(), take(), take());
-            reading.counters.tunnels.push(TunnelCounters { received, dropped, transmitted });
+            reading.tunnels.push(TunnelCounters { received, dropped, transmitted });
         }
         let Room { rules, backends, .. } = self.room;
         reading.counters.rule_hits =
@@ -263,7 +266,7 @@ mod tests {
         ports: usize,
         rules: usize,
         backends: usize,
-    ) -> (Counters, Vec<(QueueCounters, QueueCounters)>) {
+    ) -> (Counters, Vec<TunnelCounters>, Vec<(QueueCounters, QueueCounters)>) {
         let mut next = 100;
         let mut number = || {
             next += 1;
@@ -293,7 +296,6 @@ mod tests {
             .map(|_| TunnelCounters { received: number(), dropped: number(), transmitted: number() })
             .collect();
         let counters = Counters {
-            tunnels,
             ports,
             rule_hits: (0..rules).map(|_| RuleHits { count: number(), last: Time(number()) }).collect(),
             backend_flows: (0..backends).map(|_| number()).collect(),
@@ -303,38 +305,38 @@ mod tests {
             flows_expired: number(),
             originated: number(),
         };
-        (counters, queues)
+        (counters, tunnels, queues)
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let (counters, queues) = numbered(2, 3, 1);
+        let (counters, tunnels, queues) = numbered(2, 3, 1);
         let board = Board::new(Room { ports: 2, tunnels: 2, rules: 3, backends: 1 });
         assert!(!board.is_written());
-        board.write(&counters, 7, queues.iter().copied());
+        board.write(&counters, tunnels.iter().copied(), 7, queues.iter().copied());
         assert!(board.is_written());
         let (rx, tx) = queues.into_iter().unzip();
-        assert_eq!(board.read(), Some(Reading { counters, flows: 7, rx, tx }));
+        assert_eq!(board.read(), Some(Reading { counters, tunnels, flows: 7, rx, tx }));
     }
 
     #[test]
     fn lists_shorter_and_longer_than_the_board_fit() {
-        let (counters, queues) = numbered(1, 2, 2);
+        let (counters, tunnels, queues) = numbered(1, 2, 2);
         let board = Board::new(Room { ports: 2, tunnels: 1, rules: 1, backends: 3 });
-        board.write(&counters, 0, queues.into_iter());
-        let read = board.read().map(|reading| reading.counters);
-        let read = read.expect("nobody writes meanwhile");
+        board.write(&counters, tunnels.iter().copied(), 0, queues.into_iter());
+        let Reading { counters: read, tunnels: read_tunnels, .. } =
+            board.read().expect("nobody writes meanwhile");
         assert_eq!(read.ports, [counters.ports[0].clone(), PortCounters::default()]);
         assert_eq!(read.rule_hits, counters.rule_hits[..1]);
-        assert_eq!(read.tunnels, counters.tunnels[..1]);
+        assert_eq!(read_tunnels, tunnels[..1]);
         assert_eq!(read.backend_flows, [counters.backend_flows[0], counters.backend_flows[1], 0]);
     }
 
     #[test]
     fn sums_are_taken_number_by_number() {
-        let (counters, queues) = numbered(2, 3, 1);
+        let (counters, tunnels, queues) = numbered(2, 3, 1);
         let (rx, tx) = queues.into_iter().unzip();
-        let one = Reading { counters, flows: 5, rx, tx };
+        let one = Reading { counters, tunnels, flows: 5, rx, tx };
         let mut sum = Reading::default();
         sum.add(&one);
         assert_eq!(sum, one);
@@ -358,7 +360,7 @@ mod tests {
                     counters.flows_created = round;
                     counters.ports[0].received = round;
                     counters.ports[0].forwarded = round;
-                    board.write(&counters, 0, std::iter::empty());
+                    board.write(&counters, std::iter::empty(), 0, std::iter::empty());
                 }
             });
             let mut last = 0;

@@ -141,7 +141,7 @@ where
         let Self { pipeline, rx, outbox, board, .. } = self;
         let queues =
             rx.iter_mut().enumerate().map(|(index, queue)| (queue.counters(), outbox.counters(index)));
-        board.write(pipeline.counters(), pipeline.flow_count(), queues);
+        board.write(pipeline.counters(), pipeline.tunnel_counters(), pipeline.flow_count(), queues);
     }
 
     fn answer(&self, question: FlowQuestion) {

@@ -103,13 +103,18 @@ impl Deadlines {
 }
 
 impl Flow {
+    /// By which port packets of `side` are expected: the one that those of the other side leave by.
+    #[inline(always)]
+    pub fn expected_port(&self, side: Side) -> PortId {
+        PortId(self.way_ports[side.index() ^ 1])
+    }
+
     /// The port and neighbour by which the packets of `side` leave, if the flow was decided under this configuration, and packets of
     /// `side` come in through `port` as is expected of them.
     #[inline(always)]
     pub fn settled_way(&self, side: Side, port: PortId, generation: u32) -> Option<Way> {
         // A side without a way leaves by no port.
-        let expected = self.way_ports[side.index() ^ 1];
-        let is_settled = (self.generation == generation) & (expected == port.0);
+        let is_settled = (self.generation == generation) & (self.expected_port(side) == port);
         let neighbor = NonZeroU32::new(self.neighbors[side.index()])?;
         is_settled.then_some(Way { port: PortId(self.way_ports[side.index()]), neighbor })
     }

@@ -39,6 +39,12 @@ impl FlowHash {
         self.guess == LACKED
     }
 
+    /// Nobody looked for a record yet, or for all that is known there may be one.
+    #[inline(always)]
+    pub(crate) fn is_unasked(self) -> bool {
+        self.guess == NO_GUESS
+    }
+
     /// It may be of the same key as another.
     #[inline(always)]
     pub(super) fn is_like(self, other: Self) -> bool {

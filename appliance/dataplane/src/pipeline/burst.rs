@@ -235,7 +235,7 @@ impl<F: Frame> Pipeline<F> {
         if mark.port.is_tunnel() {
             let ports = [mark.port; BURST];
             let from = Mark { port: self.snapshot.tunnels.carrier(mark.port), ..mark };
-            self.carry_out_tunnelled(now, from, burst, (slots, &ports), others, tx, &mut ());
+            self.carry_out_tunnelled(now, from, burst, (slots, &ports), others, tx);
         } else {
             self.carry_out(now, mark, burst, slots, others, tx, &mut ());
         }
@@ -250,7 +250,7 @@ impl<F: Frame> Pipeline<F> {
         slots: &mut [Slot; BURST],
         others: &mut ArrayVec<Result<Parsed, DropReason>, BURST>,
     ) {
-        let station = Station::new(mac);
+        let station = &Station::new(mac);
         for (frame, slot) in burst.iter().zip(slots) {
             let (bytes, RxOffload { checksum, vlan, truncated }) = (frame.bytes(), frame.offload());
             let verify = checksum == ChecksumStatus::Unverified;

@@ -105,7 +105,7 @@ impl<F: Frame> Pipeline<F> {
         geneve::encapsulate(frame, &path.outer, &label, (envelope, family), (next_hop, station.into()))
             .ok()?;
         let carrier = tunnel.carrier;
-        if let Some(counters) = self.counters.tunnel(port) {
+        if let Some(counters) = self.tolls.of(port) {
             counters.transmitted += 1;
         }
         Some(carrier)

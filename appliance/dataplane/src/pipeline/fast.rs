@@ -15,7 +15,7 @@ use crate::flow::{Deadlines, Flow, FlowTable, Side, Way};
 use crate::route::{Hop, NeighborId, Neighbors};
 use crate::snapshot::{Snapshot, port_id};
 use crate::time::Time;
-use crate::tunnel::{Tunnels, entropy, gate};
+use crate::tunnel::{Sign, Tunnels, entropy, gate};
 use crate::verdict::{PortId, Verdict};
 use crate::wire::plain::{self, KeyV4, KeyV6, Kind, L3, L4_OVER_V4, L4_OVER_V6, Plain};
 use crate::wire::{TCP_HEADER_LEN, UDP_HEADER_LEN, protocol};
@@ -171,21 +171,19 @@ impl<F: Frame> Pipeline<F> {
         Ahead { count, exits }
     }
 
-    /// The same for packets that came by tunnels, each by its own.
+    /// The same for packets that came by tunnels, each between the outer ends of a pair.
     #[inline(never)]
     pub(super) fn fast_ahead_tunnelled(
         &mut self,
         burst: &mut [F],
-        (slots, ports): (&[Slot; BURST], &[PortId; BURST]),
+        slots: &[Slot; BURST],
+        pairs: &[u16; BURST],
         lane: &Lane,
     ) -> Ahead {
         let (mut count, mut exits) = (0, [lane.port; BURST]);
-        let places = slots.iter().zip(ports).zip(&mut exits);
-        for (frame, ((slot, &port), exit)) in burst.iter_mut().zip(places) {
-            if !port.is_tunnel() {
-                break;
-            }
-            let Some(carrier) = self.fast_tunnelled(frame, slot, port, lane) else { break };
+        let places = slots.iter().zip(pairs).zip(&mut exits);
+        for (frame, ((slot, &pair), exit)) in burst.iter_mut().zip(places) {
+            let Some(carrier) = self.fast_tunnelled(frame, slot, Between { pair }, lane) else { break };
             *exit = carrier;
             count += 1;
         }
@@ -204,21 +202,21 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// The same for a packet that came by a tunnel, `port`, up to its departure by the twin. The frame is [wrapped](super::tunnel::wrap).
+    /// The same for a packet that came by a tunnel, up to its departure by the twin. The frame is [wrapped](super::tunnel::wrap).
     #[inline(always)]
     pub(super) fn fast_tunnelled(
         &mut self,
         frame: &mut F,
         slot: &Slot,
-        port: PortId,
+        came: impl Came,
         lane: &Lane,
     ) -> Option<PortId> {
         let plain = slot.plain.as_ref()?;
         match plain.kind {
-            Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, port, lane),
-            Kind::UdpV4 => self.cross::<false, false, UDP_V4>(frame, slot, plain, port, lane),
-            Kind::TcpV6 => self.cross_v6::<true, TCP_V6>(frame, slot, plain, port, lane),
-            Kind::UdpV6 => self.cross_v6::<false, UDP_V6>(frame, slot, plain, port, lane),
+            Kind::TcpV4 => self.cross::<false, true, TCP_V4>(frame, slot, plain, came, lane),
+            Kind::UdpV4 => self.cross::<false, false, UDP_V4>(frame, slot, plain, came, lane),
+            Kind::TcpV6 => self.cross_v6::<true, TCP_V6>(frame, slot, plain, came, lane),
+            Kind::UdpV6 => self.cross_v6::<false, UDP_V6>(frame, slot, plain, came, lane),
         }
     }
 
@@ -228,10 +226,10 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         slot: &Slot,
         plain: &Plain,
-        port: PortId,
+        came: impl Came,
         lane: &Lane,
     ) -> Option<PortId> {
-        self.cross::<true, TCP, N>(frame, slot, plain, port, lane)
+        self.cross::<true, TCP, N>(frame, slot, plain, came, lane)
     }
 
     #[inline(always)]
@@ -240,15 +238,19 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         slot: &Slot,
         plain: &Plain,
-        port: PortId,
+        came: impl Came,
         lane: &Lane,
     ) -> Option<PortId> {
         let bytes = frame.bytes_mut();
         let len = bytes.len();
         let (outer, inner): (&mut [u8; LEN_V4], _) = bytes.split_first_chunk_mut()?;
         let (head, rest): (&[u8; N], _) = inner.split_first_chunk()?;
-        let Seat { flow, side, way, hop } =
-            seat::<F, V6, TCP, N>(&mut self.flows, &self.neighbors, head, slot, (port, lane.generation))?;
+        let (flow, side) = guessed::<V6, TCP, N>(&mut self.flows, head, slot)?;
+        let port = flow.expected_port(side);
+        if !came.is_by(&self.snapshot.tunnels, port, outer) {
+            return None;
+        }
+        let Seat { flow, side, way, hop } = Seat::of(flow, side, &self.neighbors, (port, lane.generation))?;
         let (gate, front) = self.snapshot.tunnels.gate(way.port)?;
         if len > usize::from(gate.frame_max.min(lane.frame_max))
             || TCP && flow.is_special()
@@ -281,7 +283,9 @@ impl<F: Frame> Pipeline<F> {
         if rare.is_any() {
             self.flows.catch_up(slot.hash, rare, ip_len);
         }
-        self.counters.cross(port, way.port);
+        // Both ways of a flow are those of twins.
+        debug_assert_eq!(self.snapshot.tunnels.twin(port), way.port);
+        self.tolls.cross(port);
         frame.set_mark(forwarded(port));
         Some(gate.carrier)
     }
@@ -340,23 +344,70 @@ pub(super) struct Seat<'a> {
     pub(super) hop: Hop<'a>,
 }
 
-/// The guessed flow, if it is the packet's, was decided under this configuration, expects it by this port, and leads to a neighbour that is
-/// known.
+impl<'a> Seat<'a> {
+    /// What a side of a flow has, if the flow was decided under this configuration, expects the side's packets by this port, and leads to a
+    /// neighbour that is known.
+    #[inline(always)]
+    fn of<F: Frame>(
+        flow: &'a mut Flow,
+        side: Side,
+        neighbors: &'a Neighbors<F>,
+        (port, generation): (PortId, u32),
+    ) -> Option<Self> {
+        let way = flow.settled_way(side, port, generation)?;
+        let hop = neighbors.hop(NeighborId::from_bits(way.neighbor))?;
+        Some(Seat { flow, side, way, hop })
+    }
+}
+
+/// The guessed flow, if it is the packet's, and who sent this.
+#[inline(always)]
+fn guessed<'a, const V6: bool, const TCP: bool, const N: usize>(
+    flows: &'a mut FlowTable,
+    head: &[u8; N],
+    slot: &Slot,
+) -> Option<(&'a mut Flow, Side)> {
+    flows.guessed(slot.hash).filter(|(flow, side)| is_of::<V6, TCP, N>(flow, *side, head))
+}
+
+/// The guessed flow, if it is the packet's, as [`Seat::of`] gives it.
 #[inline(always)]
 pub(super) fn seat<'a, F: Frame, const V6: bool, const TCP: bool, const N: usize>(
     flows: &'a mut FlowTable,
     neighbors: &'a Neighbors<F>,
     head: &[u8; N],
     slot: &Slot,
-    (port, generation): (PortId, u32),
+    expected: (PortId, u32),
 ) -> Option<Seat<'a>> {
-    let (flow, side) = flows.guessed(slot.hash)?;
-    if !is_of::<V6, TCP, N>(flow, side, head) {
-        return None;
+    let (flow, side) = guessed::<V6, TCP, N>(flows, head, slot)?;
+    Seat::of(flow, side, neighbors, expected)
+}
+
+/// By what it is told whether a packet came by the tunnel that its flow expects it by.
+pub(super) trait Came: Copy {
+    /// It came by this port. `outer` is what stands in front of the packet.
+    fn is_by(self, tunnels: &Tunnels, port: PortId, outer: &[u8; LEN_V4]) -> bool;
+}
+
+/// The tunnel is known.
+impl Came for PortId {
+    #[inline(always)]
+    fn is_by(self, _: &Tunnels, port: PortId, _: &[u8; LEN_V4]) -> bool {
+        port == self
     }
-    let way = flow.settled_way(side, port, generation)?;
-    let hop = neighbors.hop(NeighborId::from_bits(way.neighbor))?;
-    Some(Seat { flow, side, way, hop })
+}
+
+/// Its outer headers, which are plain, and between the ends of this pair.
+#[derive(Clone, Copy)]
+struct Between {
+    pair: u16,
+}
+
+impl Came for Between {
+    #[inline(always)]
+    fn is_by(self, tunnels: &Tunnels, port: PortId, outer: &[u8; LEN_V4]) -> bool {
+        tunnels.admits(port, &Sign::read(self.pair, outer))
+    }
 }
 
 /// Whether a segment of a flow that is not special fits the state of its connection, which moves on when it does. A datagram fits always.

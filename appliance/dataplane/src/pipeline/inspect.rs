@@ -69,7 +69,7 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         let mac = self.facts(port).mac;
-        let mut found = tunnels.find(port, frame, Station::new(mac), true);
+        let mut found = tunnels.find(port, frame, &Station::new(mac), true);
         if found == Found::Outside
             && let Ok(Parsed::Ip(packet)) = wire::parse(frame, RxOffload::default(), mac)
         {

@@ -49,7 +49,7 @@ mod tunnel;
 #[cfg(test)]
 mod tunnel_tests;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Tolls, TunnelCounters};
 use crate::flow::{Class, FlowId, FlowTable};
 use crate::fragments::FragmentTable;
 use crate::host::Limiter;
@@ -166,6 +166,7 @@ pub struct Pipeline<F: Frame> {
     has_moved: bool,
     moves: moves::Moves,
     counters: Counters,
+    tolls: Tolls,
     /// The time of the burst, or of the timers, that is worked on.
     now: Time,
     /// Every packet goes through the stages.
@@ -267,6 +268,7 @@ impl<F: Frame> Pipeline<F> {
             has_moved: false,
             moves: moves::Moves::new(options.placement),
             counters: Counters::default(),
+            tolls: Tolls::default(),
             now,
             #[cfg(test)]
             is_without_fast_lane: false,
@@ -301,10 +303,10 @@ impl<F: Frame> Pipeline<F> {
         let snapshot = &self.snapshot;
         self.counters.fit(
             snapshot.ports.len(),
-            snapshot.tunnels.count(),
             snapshot.names().rule_count(),
             snapshot.names().backend_count(),
         );
+        self.tolls.fit(snapshot.tunnels.count());
         self.syns.adopt(snapshot);
     }
 
@@ -343,6 +345,11 @@ impl<F: Frame> Pipeline<F> {
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was counted of each tunnel, by [`PortId::tunnel_index`].
+    pub fn tunnel_counters(&self) -> impl Iterator<Item = TunnelCounters> {
+        self.tolls.sums(|port| self.snapshot.tunnels.twin(port))
     }
 
     /// Live flow records.
@@ -452,7 +459,7 @@ impl<F: Frame> Pipeline<F> {
     /// Counts a received frame, in the worker that decides it: at the port that carries a tunnel, and at the tunnel.
     #[inline(always)]
     fn count(&mut self, port: PortId, verdict: Verdict) {
-        if let Some(counters) = self.counters.tunnel(port) {
+        if let Some(counters) = self.tolls.of(port) {
             counters.received += 1;
             counters.dropped += u64::from(matches!(verdict, Verdict::Drop(_)));
         }
@@ -465,7 +472,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// Takes a frame that another worker goes on with, and will count, out of the counters.
     fn forget(&mut self, port: PortId, from: Verdict) {
-        if let Some(counters) = self.counters.tunnel(port) {
+        if let Some(counters) = self.tolls.of(port) {
             counters.received = counters.received.saturating_sub(1);
         }
         let carrier = self.snapshot.tunnels.carrier(port);
@@ -476,7 +483,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     fn recount(&mut self, port: PortId, from: Verdict, to: Verdict) {
-        if let Some(counters) = self.counters.tunnel(port) {
+        if let Some(counters) = self.tolls.of(port) {
             counters.dropped += u64::from(matches!(to, Verdict::Drop(_)));
         }
         let carrier = self.snapshot.tunnels.carrier(port);

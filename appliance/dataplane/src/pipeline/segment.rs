@@ -60,11 +60,12 @@ impl<F: Frame> Pipeline<F> {
         let mac = self.facts(arrival.port).mac;
         let is_fast = !self.is_without_fast_lane();
         let mut other = None;
-        let family = if let Some((plain, key)) = plain::v4(inner, Station::new(mac), true).filter(|_| is_fast)
+        let family = if let Some((plain, key)) =
+            plain::v4(inner, &Station::new(mac), true).filter(|_| is_fast)
         {
             *slot = Slot { hash: self.flows.hash_v4(&key), plain: Some(plain) };
             Some(Family::V4)
-        } else if let Some((plain, key)) = plain::v6(inner, Station::new(mac), true).filter(|_| is_fast) {
+        } else if let Some((plain, key)) = plain::v6(inner, &Station::new(mac), true).filter(|_| is_fast) {
             *slot = Slot { hash: self.flows.hash_v6(&key), plain: Some(plain) };
             Some(Family::V6)
         } else {

@@ -18,7 +18,7 @@ use crate::flow::{FlowId, Side};
 use crate::policy::Decision;
 use crate::time::Time;
 use crate::tunnel::geneve::Envelope;
-use crate::tunnel::{self, Arrival, Found, ecn, entropy};
+use crate::tunnel::{self, Arrival, Found, NO_PAIR, ecn, entropy};
 use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::plain::{self, Station};
 use crate::wire::{self, ETHERNET_HEADER_LEN, FlowKey, Parsed, ethertype};
@@ -31,7 +31,7 @@ use pmd_shim::{BURST, Burst, ChecksumStatus, Frame, RxOffload};
 /// Parsed forms of the frames of a burst that are not plain, in their order.
 pub(super) type Others = ArrayVec<Result<Parsed, DropReason>, BURST>;
 
-/// What the first pass found out about a burst in which tunnels are.
+/// What the passes before the last one found out about a burst in which tunnels are.
 struct Arrivals {
     slots: [Slot; BURST],
     /// By which port or tunnel each came.
@@ -41,6 +41,9 @@ struct Arrivals {
 
 impl<F: Frame> Pipeline<F> {
     /// Takes a burst from a port that carries tunnels through the path.
+    ///
+    /// Nearly all packets are of flows that are known, which say by which tunnel they are expected: whether that is the one is asked
+    /// before any search for it.
     #[inline(never)]
     pub(super) fn process_tunnelled<T: Transmit<F>, O: Observer>(
         &mut self,
@@ -50,27 +53,31 @@ impl<F: Frame> Pipeline<F> {
         tx: &mut T,
         observer: &mut O,
     ) {
-        let mut arrivals =
-            Arrivals { slots: [Slot::OTHER; BURST], ports: [port; BURST], others: ArrayVec::new() };
-        self.receive_tunnelled(port, burst, &mut arrivals);
-        self.prefetch_records(&mut arrivals.slots[..burst.len()]);
+        let station = &Station::new(self.facts(port).mac);
+        let mut pairs = [NO_PAIR; BURST];
+        self.look_at_outer(port, station, burst, &mut pairs);
+        let mut slots = [Slot::OTHER; BURST];
+        self.look_at_inner(burst, &pairs, &mut slots);
+        self.prefetch_records(&mut slots[..burst.len()]);
+        let lane = self.lane(port, now);
+        let ahead = self.fast_ahead_tunnelled(burst, &slots, &pairs, &lane);
+        self.report(&slots, &ahead, observer);
+        let mut leaving = Leaving::new(port);
+        if ahead.count == burst.len() {
+            return leaving.finish(burst, &ahead, &mut self.counters, tx);
+        }
+        let mut arrivals = Arrivals { slots, ports: [port; BURST], others: ArrayVec::new() };
+        self.receive_tunnelled(port, burst, ahead.count, &pairs, &mut arrivals);
+        leaving.add_ahead(&mut burst.drain(..ahead.count), &ahead, &mut self.counters, tx);
         let Arrivals { slots, ports, others } = &arrivals;
-        self.carry_out_tunnelled(
-            now,
-            Mark { port, origin: Origin::Received },
-            burst,
-            (slots, ports),
-            &mut others.iter(),
-            tx,
-            observer,
-        );
+        let mark = Mark { port, origin: Origin::Received };
+        let places = (slots, ports, ahead.count);
+        self.decide_tunnelled(now, mark, burst, places, &mut others.iter(), (leaving, lane), tx, observer);
     }
 
-    /// Third pass: decides each frame. All came by the port in `from`, and most by one of its tunnels. Plain ones that did are
-    /// [wrapped](wrap).
-    #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "the burst as the passes before left it")]
-    pub(super) fn carry_out_tunnelled<T: Transmit<F>, O: Observer>(
+    /// Last pass for frames of which is known by which tunnel of the port in `from` they came, or that they came by the port itself. Plain
+    /// ones that came by a tunnel are [wrapped](wrap).
+    pub(super) fn carry_out_tunnelled<T: Transmit<F>>(
         &mut self,
         now: Time,
         from: Mark,
@@ -78,20 +85,27 @@ impl<F: Frame> Pipeline<F> {
         (slots, ports): (&[Slot; BURST], &[PortId; BURST]),
         others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
         tx: &mut T,
+    ) {
+        let (leaving, lane) = (Leaving::new(from.port), self.lane(from.port, now));
+        self.decide_tunnelled(now, from, burst, (slots, ports, 0), others, (leaving, lane), tx, &mut ());
+    }
+
+    /// Decides each frame of a burst, whose first one has the slot and port of this number.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the burst as the passes before left it")]
+    fn decide_tunnelled<T: Transmit<F>, O: Observer>(
+        &mut self,
+        now: Time,
+        Mark { port: carrier, origin }: Mark,
+        burst: &mut Burst<F>,
+        (slots, ports, first): (&[Slot; BURST], &[PortId; BURST], usize),
+        others: &mut slice::Iter<'_, Result<Parsed, DropReason>>,
+        (mut leaving, mut lane): (Leaving<F>, Lane),
+        tx: &mut T,
         observer: &mut O,
     ) {
-        let Mark { port: carrier, origin } = from;
-        let mut lane = self.lane(carrier, now);
-        let ahead = self.fast_ahead_tunnelled(burst, (slots, ports), &lane);
-        self.report(slots, &ahead, observer);
-        let mut leaving = Leaving::new(carrier);
-        if ahead.count == burst.len() {
-            return leaving.finish(burst, &ahead, &mut self.counters, tx);
-        }
-        let mut frames = burst.drain(..);
-        leaving.add_ahead(&mut frames, &ahead, &mut self.counters, tx);
-        for (index, (slot, &port)) in slots.iter().zip(ports).enumerate().skip(ahead.count) {
-            let Some(mut frame) = frames.next() else { break };
+        let places = slots.iter().zip(ports).enumerate().skip(first);
+        for (mut frame, (index, (slot, &port))) in burst.drain(..).zip(places) {
             let exit = if port.is_tunnel() {
                 leaving.turn_to(carrier, &mut self.counters, tx);
                 let exit = self.fast_tunnelled(&mut frame, slot, port, &lane);
@@ -131,50 +145,78 @@ impl<F: Frame> Pipeline<F> {
         self.fast(frame, slot, lane)
     }
 
-    /// First pass: in which tunnels frames are, and what is in these, and asks for the flow buckets. Where all of a frame is plain, the outer
-    /// headers are left where they are, for those that leave in their place.
+    /// First pass: between the outer ends of which pair frames came whose outer headers are plain.
     #[inline(never)]
-    fn receive_tunnelled(&self, port: PortId, burst: &mut Burst<F>, arrivals: &mut Arrivals) {
-        let station = Station::new(self.facts(port).mac);
+    fn look_at_outer(&self, port: PortId, station: &Station, burst: &Burst<F>, pairs: &mut [u16; BURST]) {
         let Some(mut finder) = self.snapshot.tunnels.finder(port, station) else { return };
-        let places = arrivals.slots.iter_mut().zip(&mut arrivals.ports);
-        for (frame, (slot, at)) in burst.iter_mut().zip(places) {
+        if self.is_without_fast_lane() {
+            return;
+        }
+        for (frame, pair) in burst.iter().zip(pairs) {
             let RxOffload { vlan, truncated, .. } = frame.offload();
-            let found = if vlan.is_some() || truncated { None } else { finder.find(frame.bytes()) };
-            let arrival = match found {
-                Some(tunnel) => {
-                    *at = tunnel;
-                    if self.receive_inner(frame.bytes(), slot) {
-                        continue;
-                    }
-                    Some(Arrival::plain(tunnel, frame.bytes()))
-                }
-                None => self.receive_other(port, frame, at, slot, &mut arrivals.others),
-            };
-            if let Some(arrival) = arrival {
-                *at = arrival.port;
-                self.take_out(frame, &arrival, slot, &mut arrivals.others);
+            if vlan.is_none() && !truncated {
+                *pair = finder.pair(frame.bytes());
             }
         }
     }
 
-    /// An inner frame, behind plain outer headers, where it is plain too.
-    #[inline(always)]
-    fn receive_inner(&self, bytes: &[u8], slot: &mut Slot) -> bool {
-        let Some(inner) = bytes.get(LEN_V4..) else { return false };
-        if self.is_without_fast_lane() || self.snapshot.tunnels.is_ours(inner) {
-            return false;
+    /// Second pass: what is in them, where that is plain too, and asks for the flow buckets. The outer headers are left where they are, for those
+    /// that leave in their place.
+    #[inline(never)]
+    fn look_at_inner(&self, burst: &Burst<F>, pairs: &[u16; BURST], slots: &mut [Slot; BURST]) {
+        let tunnels = &self.snapshot.tunnels;
+        let last_octets = tunnels.may_be_ours();
+        for (frame, (pair, slot)) in burst.iter().zip(pairs.iter().zip(slots)) {
+            let bytes = frame.bytes();
+            if *pair == NO_PAIR || bytes.len() < LEN_V4 + plain::SHORTEST {
+                continue;
+            }
+            let inner = &bytes[LEN_V4..];
+            if !last_octets.has(inner) || !tunnels.is_ours(inner) {
+                self.receive_plain(inner, &Station::ANY, true, slot);
+            }
         }
-        let (plain, hash) = if let Some((plain, key)) = plain::v4(inner, Station::ANY, true) {
-            (plain, self.flows.hash_v4(&key))
-        } else if let Some((plain, key)) = plain::v6(inner, Station::ANY, true) {
-            (plain, self.flows.hash_v6(&key))
-        } else {
-            return false;
-        };
-        *slot = Slot { hash, plain: Some(plain) };
-        self.flows.prefetch_index(hash);
-        true
+    }
+
+    /// By which ports and tunnels those frames came that are not on their way yet, and what is in them.
+    #[inline(never)]
+    fn receive_tunnelled(
+        &self,
+        port: PortId,
+        burst: &mut Burst<F>,
+        first: usize,
+        pairs: &[u16; BURST],
+        arrivals: &mut Arrivals,
+    ) {
+        let Arrivals { slots, ports, others } = arrivals;
+        let places = slots.iter_mut().zip(ports).zip(pairs).skip(first);
+        for (frame, ((slot, at), &pair)) in burst.iter_mut().skip(first).zip(places) {
+            let tunnels = &self.snapshot.tunnels;
+            let by = if pair == NO_PAIR { None } else { tunnels.of_pair(pair, frame.bytes()) };
+            let arrival = match by {
+                Some(tunnel) => {
+                    *at = tunnel;
+                    if slot.plain.is_some() {
+                        continue;
+                    }
+                    Some(Arrival::plain(tunnel, frame.bytes()))
+                }
+                None => {
+                    // What is in a frame of no tunnel counts for nothing.
+                    *slot = Slot::OTHER;
+                    self.receive_other(port, frame, at, slot, others)
+                }
+            };
+            if let Some(arrival) = arrival {
+                *at = arrival.port;
+                self.take_out(frame, &arrival, slot, others);
+            }
+        }
+        for slot in slots.iter_mut().take(burst.len()).skip(first) {
+            if slot.hash.is_unasked() && self.flows.prefetch_record(&mut slot.hash) {
+                self.flows.prefetch_elsewhere(&mut slot.hash);
+            }
+        }
     }
 
     /// A frame whose outer headers are not plain; `None`: it is in no tunnel, or in one that it may not be in.
@@ -188,7 +230,7 @@ impl<F: Frame> Pipeline<F> {
         others: &mut Others,
     ) -> Option<Arrival> {
         let mac = self.facts(port).mac;
-        let station = Station::new(mac);
+        let station = &Station::new(mac);
         let RxOffload { checksum, vlan, truncated } = frame.offload();
         let verify = checksum == ChecksumStatus::Unverified;
         let is_whole = vlan.is_none() && !truncated;
@@ -215,7 +257,7 @@ impl<F: Frame> Pipeline<F> {
 
     /// A frame that is in no tunnel, where it is plain: as in any burst.
     #[inline(always)]
-    fn receive_plain(&self, bytes: &[u8], station: Station, verify: bool, slot: &mut Slot) -> bool {
+    fn receive_plain(&self, bytes: &[u8], station: &Station, verify: bool, slot: &mut Slot) -> bool {
         if self.is_without_fast_lane() {
             return false;
         }
@@ -277,11 +319,11 @@ impl<F: Frame> Pipeline<F> {
         let inner = frame.bytes();
         let ecn = if self.is_without_fast_lane() || self.snapshot.tunnels.is_ours(inner) {
             self.take_out_other(inner, arrival, slot, others)
-        } else if let Some((plain, key)) = plain::v4(inner, Station::ANY, true) {
+        } else if let Some((plain, key)) = plain::v4(inner, &Station::ANY, true) {
             slot.hash = self.flows.hash_v4(&key);
             slot.plain = Some(plain);
             combine(inner, Family::V4, arrival.service)
-        } else if let Some((plain, key)) = plain::v6(inner, Station::ANY, true) {
+        } else if let Some((plain, key)) = plain::v6(inner, &Station::ANY, true) {
             slot.hash = self.flows.hash_v6(&key);
             slot.plain = Some(plain);
             combine(inner, Family::V6, arrival.service)
@@ -515,7 +557,7 @@ impl<F: Frame> Pipeline<F> {
         };
         encapsulate(frame, &path.outer, &label, (next_hop, path.station)).ok()?;
         let carrier = tunnel.carrier;
-        if let Some(counters) = self.counters.tunnel(port) {
+        if let Some(counters) = self.tolls.of(port) {
             counters.transmitted += 1;
         }
         Some(carrier)

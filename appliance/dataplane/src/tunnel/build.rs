@@ -4,7 +4,7 @@ use super::decap::Pairs;
 use super::gate::{Gates, NO_PAIR};
 use super::pmtu::Learnt;
 use super::vni::{Row, VniTable};
-use super::{End, Ends, Frontends, Gate, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
+use super::{End, Ends, Frontends, Gate, LastOctets, Path, Remote, Segment, Tunnel, Tunnels, vxlan};
 use crate::addr::{Addr, MacWord};
 use crate::emit::encap::Outer;
 use crate::names::{Names, TunnelName};
@@ -95,7 +95,7 @@ impl Tunnels {
             demands: demands.collect(),
             paths: build.paths.into(),
             segments,
-            last_octets: stations.iter().fold(0, |bits, station| bits | 1 << (station >> 40 & 63)),
+            last_octets: LastOctets::of(&stations),
             stations,
             frontends: Frontends::build(config),
         }

@@ -1,11 +1,11 @@
 //! The outer headers: whether a frame is in a tunnel, in which, and where the inner frame is.
 
-use super::gate::{Gates, NO_PAIR};
-use super::{End, Tunnels, ecn, geneve, vxlan};
+use super::gate::{NO_PAIR, Sign};
+use super::{End, LastOctets, Tunnels, ecn, geneve, vxlan};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
 use crate::verdict::{DropReason, PortId};
-use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Station, differs_v4, header_sum_v4};
+use crate::wire::plain::{L3, L4_OVER_V4, L4_OVER_V6, Pattern, Station, header_sum_v4};
 use crate::wire::plain::{half_word, quarter_word, word};
 use crate::wire::{Cast, ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, Packet, Transport, UDP_HEADER_LEN, protocol};
 use core::ops::Range;
@@ -13,9 +13,6 @@ use core::ops::Range;
 /// What is read of every frame: as far as the end of the VXLAN header.
 const HEAD_V4: usize = L4_OVER_V4 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
 const HEAD_V6: usize = L4_OVER_V6 + UDP_HEADER_LEN + vxlan::HEADER_LEN;
-
-/// Where the VXLAN header is in it, over IPv4.
-const VXLAN_AT: usize = L4_OVER_V4 + UDP_HEADER_LEN;
 
 /// In the word from the total length on: fragment offset and flags, but for the one that says not to fragment.
 const FRAGMENTED: u64 = 0xffbf << 32;
@@ -87,9 +84,9 @@ struct Pair {
 /// Looks at the frames of a burst one after the other, and finds those whose outer headers are plain.
 #[derive(Clone, Copy, Debug)]
 pub struct Finder<'a> {
-    gates: &'a Gates,
     pairs: &'a Pairs,
-    station: Station,
+    /// How plain outer headers begin.
+    front: Pattern,
     /// What was found last.
     last: Pair,
 }
@@ -159,23 +156,29 @@ fn addresses(from: Addr, to: Addr) -> Option<u64> {
 }
 
 impl Finder<'_> {
-    /// Looks at a frame: whether it is what nearly all packets in tunnels are, over IPv4 without options and fragments, without a UDP
-    /// checksum, from a peer of its network, without marks of congestion on the way, and with nothing behind them. What is not that, or not
-    /// right, is to be [looked at](Tunnels::find) again: what is said here would be said there too, of the whole frame.
+    /// Looks at a frame: whether its outer headers are what nearly all packets in tunnels have, over IPv4 without options and fragments,
+    /// without a UDP checksum, from a peer, without marks of congestion on the way, and with nothing behind them. Gives between which ends
+    /// it came; by which tunnel, if by any, [`Tunnels::of_pair`] tells. [`NO_PAIR`]: what is not that, or not right, is to
+    /// be [looked at](Tunnels::find) again: what is said here would be said there too, of the whole frame.
     #[inline(always)]
-    pub fn find(&mut self, bytes: &[u8]) -> Option<PortId> {
-        const UDP_AT: usize = L4_OVER_V4;
+    pub fn pair(&mut self, bytes: &[u8]) -> u16 {
+        self.find_pair(bytes).unwrap_or(NO_PAIR)
+    }
+
+    #[inline(always)]
+    fn find_pair(&mut self, bytes: &[u8]) -> Option<u16> {
         let head = bytes.first_chunk::<HEAD_V4>()?;
-        // Without the lower bit of the congestion field, the inner field stays what it is.
-        let differs = differs_v4(head, ecn::ECT_1) | u32::from(head[L3 + 9] ^ protocol::UDP);
-        if self.station.differs(head) | u64::from(differs) != 0 || !header_sum_v4(head).is_valid() {
+        if !self.front.is_of(head) || !header_sum_v4(head).is_valid() {
             return None;
         }
-        let total = u16::from_be_bytes([head[L3 + 2], head[L3 + 3]]);
-        let end = total.checked_add(L3 as u16)?;
-        // The length, and no checksum.
-        let datagram = total.wrapping_sub(IPV4_HEADER_LEN as u16).swap_bytes();
-        if half_word(head, UDP_AT + 4) != u32::from(datagram) || usize::from(end) != bytes.len() {
+        let total = u16::try_from(bytes.len()).ok()? - L3 as u16;
+        if quarter_word(head, L3 + 2) != total.swap_bytes() {
+            return None;
+        }
+        // The datagram's length, no checksum, and that there is a network.
+        let datagram = u64::from((total - IPV4_HEADER_LEN as u16).swap_bytes());
+        let network = u64::from(vxlan::FLAG_I) << 32;
+        if (word(head, L4_OVER_V4 + 4) ^ (datagram | network)) & (u64::from(u32::MAX) | network) != 0 {
             return None;
         }
         let addresses = word(head, L3 + 12);
@@ -183,21 +186,25 @@ impl Finder<'_> {
         if self.last.addresses != addresses {
             self.last = *self.pairs.find(addresses)?;
         }
-        let [flags, network] = [VXLAN_AT, VXLAN_AT + 4].map(|at| half_word(head, at));
-        if !vxlan::names_network(flags as u8) {
-            return None;
-        }
-        let network = network & vxlan::NETWORK;
-        self.gates.find(self.last.number, network, half_word(head, UDP_AT))
+        Some(self.last.number)
     }
 }
 
 impl Tunnels {
     /// To look at frames that come in by a port at which tunnels end, and which is `station` there. `None`: there is no such port.
     #[inline]
-    pub fn finder(&self, port: PortId, station: Station) -> Option<Finder<'_>> {
+    pub fn finder(&self, port: PortId, station: &Station) -> Option<Finder<'_>> {
         let pairs = &self.ends(port)?.pairs;
-        Some(Finder { gates: &self.gates, pairs, station, last: Pair::VACANT })
+        // Without the lower bit of the congestion field, the inner field stays what it is.
+        let front = station.v4().with(L3 + 1, 0, ecn::ECT_1).with(L3 + 9, protocol::UDP, u8::MAX);
+        Some(Finder { pairs, front, last: Pair::VACANT })
+    }
+
+    /// The tunnel that a frame came by of which was [found](Finder::pair) between which ends it came. `None`: there is none of its network
+    /// that has its UDP port.
+    #[inline(always)]
+    pub fn of_pair(&self, pair: u16, bytes: &[u8]) -> Option<PortId> {
+        self.gates.find(&Sign::read(pair, bytes.first_chunk()?))
     }
 
     /// Whether datagrams to this address and UDP port that come in by `port` are looked at as outer packets of tunnels and segments.
@@ -210,7 +217,7 @@ impl Tunnels {
     /// and checksums are right, without options and extension headers. Any other is outside, until the general parser has said
     /// [more](Self::find_parsed) of it. `verify`: nobody looked at the outer checksum yet.
     #[inline(never)]
-    pub fn find(&self, port: PortId, bytes: &[u8], station: Station, verify: bool) -> Found {
+    pub fn find(&self, port: PortId, bytes: &[u8], station: &Station, verify: bool) -> Found {
         let Some(ends) = self.ends.get(port.index()) else { return Found::Outside };
         match bytes.get(ETHERNET_HEADER_LEN) {
             Some(0x45) => self.find_v4(&ends.all, bytes, station, verify),
@@ -220,7 +227,7 @@ impl Tunnels {
     }
 
     #[inline(always)]
-    fn find_v4(&self, ends: &[End], bytes: &[u8], station: Station, verify: bool) -> Found {
+    fn find_v4(&self, ends: &[End], bytes: &[u8], station: &Station, verify: bool) -> Found {
         const ETHERTYPE: u64 = 0x0008 << 32;
         let Some(head) = bytes.first_chunk::<HEAD_V4>() else { return Found::Outside };
         let third = word(head, 16);
@@ -265,7 +272,7 @@ impl Tunnels {
     }
 
     #[inline(always)]
-    fn find_v6(&self, ends: &[End], bytes: &[u8], station: Station, verify: bool) -> Found {
+    fn find_v6(&self, ends: &[End], bytes: &[u8], station: &Station, verify: bool) -> Found {
         const ETHERTYPE: u64 = 0xdd86 << 32;
         let Some(head) = bytes.first_chunk::<HEAD_V6>() else { return Found::Outside };
         let differs = station.differs(head)
@@ -398,17 +405,38 @@ impl Tunnels {
     /// Whether an inner frame says that one of our own ports sent it: it went round in a circle.
     #[inline(always)]
     pub fn is_ours(&self, inner: &[u8]) -> bool {
-        let source = inner.get(4..).and_then(|bytes| bytes.first_chunk());
-        source.is_some_and(|source| {
-            let source = u64::from_le_bytes(*source) >> 16;
-            self.last_octets >> (source >> 40 & 63) & 1 != 0 && self.is_station(source)
-        })
+        self.may_be_ours().has(inner) && source(inner).is_some_and(|source| self.is_station(source))
+    }
+
+    /// What tells of most frames at once that none of our own ports sent them.
+    #[inline(always)]
+    pub fn may_be_ours(&self) -> LastOctets {
+        self.last_octets
     }
 
     #[inline(never)]
     fn is_station(&self, source: u64) -> bool {
         self.stations.contains(&source)
     }
+}
+
+impl LastOctets {
+    pub(super) fn of(stations: &[u64]) -> Self {
+        Self(stations.iter().fold(0, |bits, station| bits | 1 << (station >> 40 & 63)))
+    }
+
+    /// Whether an inner frame may be from a station of these.
+    #[inline(always)]
+    pub fn has(self, inner: &[u8]) -> bool {
+        source(inner).is_some_and(|source| self.0 >> (source >> 40 & 63) & 1 != 0)
+    }
+}
+
+/// The Ethernet address of an inner frame's sender, as those of the stations are kept.
+#[inline(always)]
+fn source(inner: &[u8]) -> Option<u64> {
+    let word = inner.get(4..).and_then(|bytes| bytes.first_chunk())?;
+    Some(u64::from_le_bytes(*word) >> 16)
 }
 
 /// The address that a datagram is for, where tunnels at it have its UDP port.

@@ -4,7 +4,7 @@ use super::{Ends, Path, Tunnel, vxlan};
 use crate::emit::encap::{Front, LEN_V4};
 use crate::verdict::PortId;
 use crate::wire::ETHERNET_HEADER_LEN;
-use crate::wire::plain::half_word;
+use crate::wire::plain::{L4_OVER_V4, half_word};
 
 /// A tunnel, as packets come in and leave by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,18 @@ pub struct Gate {
 }
 
 /// No pair of outer ends over IPv4.
-pub(super) const NO_PAIR: u16 = u16::MAX;
+pub const NO_PAIR: u16 = u16::MAX;
+
+/// What the outer headers of a packet say of the gate that it came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sign {
+    /// Between which outer ends it came, by number: a pair that there is.
+    pair: u16,
+    /// As in a [`Gate`].
+    network: u32,
+    /// Source and destination port, as they stand there.
+    ports: u32,
+}
 
 /// All gates, and which one a packet comes by: a hash table of their numbers, in which thousands take a few cache lines.
 /// *Invariant:* at least half of its places are vacant, so that every search ends.
@@ -66,9 +77,27 @@ impl Gate {
         }
     }
 
+    /// A packet with these outer headers came by this gate.
     #[inline(always)]
-    fn is_of(&self, pair: u16, network: u32) -> bool {
-        (self.network ^ network) | u32::from(self.pair ^ pair) == 0
+    pub fn admits(&self, sign: &Sign) -> bool {
+        (self.network ^ sign.network) | u32::from(self.pair ^ sign.pair) | (self.udp_port ^ sign.ports) >> 16
+            == 0
+    }
+
+    /// The same, where it does not count at which UDP port.
+    #[inline(always)]
+    fn is_of(&self, sign: &Sign) -> bool {
+        (self.network ^ sign.network) | u32::from(self.pair ^ sign.pair) == 0
+    }
+}
+
+impl Sign {
+    /// Of plain outer headers between the ends of this pair.
+    #[inline(always)]
+    pub fn read(pair: u16, head: &[u8; LEN_V4]) -> Self {
+        const UDP: usize = L4_OVER_V4;
+        let network = half_word(head, LEN_V4 - 4) & vxlan::NETWORK;
+        Self { pair, network, ports: half_word(head, UDP) }
     }
 }
 
@@ -97,27 +126,27 @@ impl Gates {
         (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (self.shift & 63)) as usize
     }
 
-    /// The tunnel of a network between two outer ends that has this UDP port; `network` and `ports`: as they stand in a packet.
+    /// The tunnel that a packet with these outer headers came by.
     #[inline(always)]
-    pub(super) fn find(&self, pair: u16, network: u32, ports: u32) -> Option<PortId> {
-        let at = self.first(pair, network);
+    pub(super) fn find(&self, sign: &Sign) -> Option<PortId> {
+        let at = self.first(sign.pair, sign.network);
         let mut number = *self.places.get(at)?;
         let mut gate = self.all.get(usize::from(number))?;
-        if !gate.is_of(pair, network) {
-            (number, gate) = self.find_behind(at, pair, network)?;
+        if !gate.is_of(sign) {
+            (number, gate) = self.find_behind(at, sign)?;
         }
-        ((gate.udp_port ^ ports) >> 16 == 0).then_some(PortId::tunnel(number))
+        gate.admits(sign).then_some(PortId::tunnel(number))
     }
 
     /// Behind the place where a search begins, which few gates are.
     #[inline(never)]
-    fn find_behind(&self, mut at: usize, pair: u16, network: u32) -> Option<(u16, &Gate)> {
+    fn find_behind(&self, mut at: usize, sign: &Sign) -> Option<(u16, &Gate)> {
         loop {
             at = (at + 1) & (self.places.len() - 1);
             let number = *self.places.get(at)?;
             // There is none that is vacant.
             let gate = self.all.get(usize::from(number))?;
-            if gate.is_of(pair, network) {
+            if gate.is_of(sign) {
                 return Some((number, gate));
             }
         }
@@ -158,20 +187,20 @@ mod tests {
         let gates = Gates::new(all.into());
         for vni in 0..4_096 {
             let port = 10_800 + (vni & 1) as u16;
-            let found = |pair, port| gates.find(pair, network(vni), ports(port));
+            let found = |pair, port| gates.find(&Sign { pair, network: network(vni), ports: ports(port) });
             assert_eq!(found(0, port), (vni != 77).then_some(PortId::tunnel(vni as u16)));
             assert_eq!(found(1, port), (vni < 8).then_some(PortId::tunnel(4_096 + vni as u16)));
             assert_eq!((found(0, port ^ 1), found(2, port), found(NO_PAIR, port)), (None, None, None));
         }
         for vni in [4_096, 0xff_ffff] {
-            assert_eq!(gates.find(0, network(vni), ports(10_800)), None);
+            assert_eq!(gates.find(&Sign { pair: 0, network: network(vni), ports: ports(10_800) }), None);
         }
     }
 
     #[test]
     fn where_there_are_none_nothing_is_found() {
         for gates in [Gates::default(), Gates::new(Box::default())] {
-            assert!((0..100).all(|pair| gates.find(pair, 0, 0).is_none()));
+            assert!((0..100).all(|pair| gates.find(&Sign { pair, network: 0, ports: 0 }).is_none()));
         }
     }
 }

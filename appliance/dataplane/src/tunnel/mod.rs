@@ -35,7 +35,7 @@ mod tests;
 pub use build::configured;
 pub use decap::{Arrival, Finder, Found, station};
 pub use frontends::Frontends;
-pub use gate::Gate;
+pub use gate::{Gate, NO_PAIR, Sign};
 pub use overlay::{Remote, Segment};
 
 use crate::addr::{Addr, Mac, MacWord};
@@ -123,8 +123,7 @@ pub struct Tunnels {
     demands: Box<[Option<Demand>]>,
     /// The Ethernet addresses of all ports, each once, in the lower six bytes of a word, the first one lowest.
     stations: SmallVec<[u64; 4]>,
-    /// The bits that are numbered by the lower six bits of their last octets.
-    last_octets: u64,
+    last_octets: LastOctets,
     /// What inner addresses stand for.
     pub frontends: Frontends,
 }
@@ -135,6 +134,10 @@ pub struct Ends {
     all: SmallVec<[End; 2]>,
     pairs: decap::Pairs,
 }
+
+/// The last octets of stations' Ethernet addresses: for each the bit that has the number of its lower six bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastOctets(u64);
 
 /// An address at which tunnels end.
 #[derive(Clone, Debug)]
@@ -178,6 +181,11 @@ impl Tunnels {
         if port.is_tunnel() { self.tunnels.get(port.tunnel_index()) } else { None }
     }
 
+    /// The tunnel of the other side to the same peer; of one that is not known, itself.
+    pub fn twin(&self, port: PortId) -> PortId {
+        self.known(port).map_or(port, |tunnel| tunnel.twin)
+    }
+
     /// A tunnel as packets leave by it, and what they begin with.
     #[inline(always)]
     pub fn gate(&self, port: PortId) -> Option<(&Gate, &Front)> {
@@ -186,6 +194,12 @@ impl Tunnels {
         }
         let gate = self.gates.get(port.tunnel_index())?;
         Some((gate, self.fronts.get(usize::from(gate.front))?))
+    }
+
+    /// Whether packets with these outer headers come by this port.
+    #[inline(always)]
+    pub fn admits(&self, port: PortId, sign: &Sign) -> bool {
+        port.is_tunnel() && self.gates.get(port.tunnel_index()).is_some_and(|gate| gate.admits(sign))
     }
 
     /// The segment that a port is.

@@ -1,6 +1,6 @@
 //! What is taken out of a tunnel held against what was put in, and against a slow reading of the same headers.
 
-use super::{Arrival, Found, Tunnels, entropy};
+use super::{Arrival, Found, NO_PAIR, Sign, Tunnels, entropy};
 use crate::addr::{Addr, Mac};
 use crate::emit::encap::{Difference, Front, LEN_V4, Label, Outer, encapsulate};
 use crate::names::Names;
@@ -69,13 +69,20 @@ fn tunnels() -> Tunnels {
 
 /// What is found at once.
 fn plain(tunnels: &Tunnels, bytes: &[u8]) -> Option<Arrival> {
-    let port = tunnels.finder(PORT, Station::new(STATION))?.find(bytes)?;
+    let mut finder = tunnels.finder(PORT, &Station::new(STATION))?;
+    let pair = finder.pair(bytes);
+    let port = (pair != NO_PAIR).then(|| tunnels.of_pair(pair, bytes))??;
+    let sign = Sign::read(pair, bytes.first_chunk()?);
+    for number in 0..tunnels.count() as u16 {
+        let gate = PortId::tunnel(number);
+        assert_eq!(tunnels.admits(gate, &sign), gate == port, "one gate admits it, {number}");
+    }
     Some(Arrival::plain(port, bytes))
 }
 
 /// As the path does it: at once, else quickly, and where that is not enough, on what the general parser says.
 fn quick(tunnels: &Tunnels, bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
-    let found = tunnels.find(PORT, bytes, Station::new(STATION), true);
+    let found = tunnels.find(PORT, bytes, &Station::new(STATION), true);
     if let Some(arrival) = plain(tunnels, bytes) {
         assert_eq!(found, Found::Inside(arrival), "what is found at once is what is found");
     }

@@ -16,13 +16,13 @@ pub const HEADER_LEN: usize = 8;
 pub const WELL_KNOWN_PORT: u16 = 4789;
 
 /// The header names a network.
-const FLAG_I: u8 = 0x08;
+pub const FLAG_I: u8 = 0x08;
 
 /// The network identifier; `None` where the I flag is not set. All reserved bits are ignored.
 #[inline(always)]
 pub const fn vni(header: [u8; HEADER_LEN]) -> Option<u32> {
     let [flags, _, _, _, a, b, c, _] = header;
-    if !names_network(flags) {
+    if flags & FLAG_I == 0 {
         return None;
     }
     Some(u32::from_be_bytes([0, a, b, c]))
@@ -30,12 +30,6 @@ pub const fn vni(header: [u8; HEADER_LEN]) -> Option<u32> {
 
 /// The bits of the network in the second half of a header, its first byte lowest.
 pub const NETWORK: u32 = 0x00ff_ffff;
-
-/// A header that begins with this byte names a network.
-#[inline(always)]
-pub const fn names_network(flags: u8) -> bool {
-    flags & FLAG_I != 0
-}
 
 /// The header of a network, its reserved bits zero.
 #[inline(always)]

@@ -10,6 +10,7 @@ use super::{Cast, ETHERNET_HEADER_LEN, FlowKey, IPV4_HEADER_LEN, IPV6_HEADER_LEN
 use super::{TCP_HEADER_LEN, Tcp, TcpFlags, Transport, UDP_HEADER_LEN, ethertype, protocol};
 use crate::addr::{Addr, Family, Mac};
 use crate::emit::checksum::Sum;
+use crate::intrinsics::are_equal_where;
 #[cfg(test)]
 use pmd_shim::RxOffload;
 
@@ -22,32 +23,87 @@ pub const L4_OVER_V6: usize = L3 + IPV6_HEADER_LEN;
 /// What is read of every packet's transport header and payload: two words. A datagram of fewer than eight bytes is not plain.
 const LEAST: usize = 16;
 
+/// The shortest plain frame.
+pub const SHORTEST: usize = L4_OVER_V4 + LEAST;
+
 const DONT_FRAGMENT: u8 = 0x40;
 
 /// Packets with more behind these words are summed in blocks.
 const SHORT: usize = 64;
 
-/// A port's Ethernet address, as the first eight bytes of a frame are held against it.
+/// What the first bytes of a frame are to be, in the bits that are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern {
+    expected: [u8; PATTERN_LEN],
+    looked_at: [u8; PATTERN_LEN],
+}
+
+/// As far as the middle of an IPv4 header's addresses.
+const PATTERN_LEN: usize = 32;
+
+impl Pattern {
+    /// An IPv4 header without options, of no fragment, behind an Ethernet header.
+    const fn v4() -> Self {
+        let [high, low] = ethertype::IPV4.to_be_bytes();
+        Self { expected: [0; PATTERN_LEN], looked_at: [0; PATTERN_LEN] }
+            .with(L3 - 2, high, u8::MAX)
+            .with(L3 - 1, low, u8::MAX)
+            .with(L3, 0x45, u8::MAX)
+            .with(L3 + 6, 0, !DONT_FRAGMENT)
+            .with(L3 + 7, 0, u8::MAX)
+    }
+
+    /// The same, and these bits of the byte at `at`, which is within it, as in `expected`.
+    pub(crate) const fn with(mut self, at: usize, expected: u8, looked_at: u8) -> Self {
+        self.expected[at] = expected;
+        self.looked_at[at] = looked_at;
+        self
+    }
+
+    /// A frame begins like this.
+    #[inline(always)]
+    pub(crate) fn is_of<const N: usize>(&self, head: &[u8; N]) -> bool {
+        head.first_chunk().is_some_and(|head| are_equal_where(head, &self.expected, &self.looked_at))
+    }
+}
+
+/// A port's Ethernet address, as the first bytes of a frame are held against it.
 #[derive(Clone, Copy, Debug)]
 pub struct Station {
     address: u64,
     looked_at: u64,
+    /// The same, and what plain headers over IPv4 begin with.
+    v4: Pattern,
 }
 
 impl Station {
     /// Every one: a frame is for it unless it is for a group.
-    pub const ANY: Self = Self { address: 0, looked_at: 0x0001_0000_0000_0001 };
+    pub const ANY: Self = Self::of(0, 0x0001_0000_0000_0001);
 
     /// The station with this address.
     pub const fn new(Mac([a, b, c, d, e, f]): Mac) -> Self {
         // The destination, and the group bit of the source.
-        Self { address: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), looked_at: 0x0001_ffff_ffff_ffff }
+        Self::of(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), 0x0001_ffff_ffff_ffff)
+    }
+
+    const fn of(address: u64, looked_at: u64) -> Self {
+        let (mut v4, mut at) = (Pattern::v4(), 0);
+        while at < 8 {
+            v4 = v4.with(at, address.to_le_bytes()[at], looked_at.to_le_bytes()[at]);
+            at += 1;
+        }
+        Self { address, looked_at, v4 }
     }
 
     /// 0 where a frame is for this station, and from one.
     #[inline(always)]
-    pub(crate) fn differs<const N: usize>(self, head: &[u8; N]) -> u64 {
+    pub(crate) fn differs<const N: usize>(&self, head: &[u8; N]) -> u64 {
         (word(head, 0) ^ self.address) & self.looked_at
+    }
+
+    /// How frames for this station begin, from one, that are over IPv4 without options, and no fragments.
+    pub(crate) const fn v4(&self) -> Pattern {
+        self.v4
     }
 }
 
@@ -171,7 +227,8 @@ fn ports(key: &FlowKey) -> u32 {
 /// Parses a plain frame, as [`parse`](super::parse) would. `None` for any other, and for one that is to be dropped.
 #[cfg(test)]
 pub fn plain(bytes: &[u8], offload: RxOffload, station: Mac) -> Option<Packet> {
-    let (station, verify) = (Station::new(station), offload.checksum == pmd_shim::ChecksumStatus::Unverified);
+    let (station, verify) =
+        (&Station::new(station), offload.checksum == pmd_shim::ChecksumStatus::Unverified);
     if offload.vlan.is_some() || offload.truncated {
         return None;
     }
@@ -181,11 +238,10 @@ pub fn plain(bytes: &[u8], offload: RxOffload, station: Mac) -> Option<Packet> {
 
 /// Looks at a frame that may be plain and over IPv4.
 #[inline(always)]
-pub fn v4(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV4)> {
-    let head: &[u8; L4_OVER_V4 + LEAST] = bytes.first_chunk()?;
-    let differs = station.differs(head) | u64::from(differs_v4(head, 0));
+pub fn v4(bytes: &[u8], station: &Station, verify: bool) -> Option<(Plain, KeyV4)> {
+    let head: &[u8; SHORTEST] = bytes.first_chunk()?;
     let addresses = word(head, L3 + 12);
-    if differs != 0 || !header_sum_v4(head).is_valid() {
+    if !station.v4.is_of(head) || !header_sum_v4(head).is_valid() {
         return None;
     }
     let total = u16::from_be_bytes([head[L3 + 2], head[L3 + 3]]);
@@ -203,19 +259,6 @@ pub fn v4(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV4)
     Some((Plain { kind, end }, KeyV4 { addresses, ports: half_word(head, L4_OVER_V4), protocol }))
 }
 
-/// 0 where an Ethernet header is one of IPv4, and the header behind it one without options, of no fragment, and without these bits in its
-/// service field.
-#[inline(always)]
-pub(crate) fn differs_v4<const N: usize>(head: &[u8; N], service: u8) -> u32 {
-    // Ethertype, version and length, the service field.
-    const KIND: u32 = 0x0045_0008;
-    const KIND_LOOKED_AT: u32 = 0x00ff_ffff;
-    // Identification, flags and fragment offset.
-    const FRAGMENTED: u32 = (0xff00 | !DONT_FRAGMENT as u32 & 0xff) << 16;
-    let kind = (half_word(head, L3 - 2) ^ KIND) & (KIND_LOOKED_AT | u32::from(service) << 24);
-    kind | half_word(head, L3 + 4) & FRAGMENTED
-}
-
 /// The sum of an IPv4 header without options.
 #[inline(always)]
 pub(crate) fn header_sum_v4<const N: usize>(head: &[u8; N]) -> Sum {
@@ -225,7 +268,7 @@ pub(crate) fn header_sum_v4<const N: usize>(head: &[u8; N]) -> Sum {
 
 /// Looks at a frame that may be plain and over IPv6.
 #[inline(always)]
-pub fn v6(bytes: &[u8], station: Station, verify: bool) -> Option<(Plain, KeyV6)> {
+pub fn v6(bytes: &[u8], station: &Station, verify: bool) -> Option<(Plain, KeyV6)> {
     // As over IPv4, but for the service field, which here begins in the byte of the version.
     const KIND: u64 = 0x0060_dd86 << 32;
     const KIND_LOOKED_AT: u64 = 0x00f0_ffff << 32;
