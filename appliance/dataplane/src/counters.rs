@@ -263,6 +263,19 @@ impl Tolls {
         }
     }
 
+    /// Counts those that crossed where others are counted: from now on tunnels may have other twins than these.
+    pub(crate) fn settle(&mut self, twin: impl Fn(PortId) -> PortId) {
+        for (from, crossed) in (0..).map(PortId::tunnel).zip(&mut self.crossed) {
+            let crossed = core::mem::take(crossed);
+            if let Some(counters) = self.counters.get_mut(from.tunnel_index()) {
+                counters.received += crossed;
+            }
+            if let Some(counters) = self.counters.get_mut(twin(from).tunnel_index()) {
+                counters.transmitted += crossed;
+            }
+        }
+    }
+
     /// For a packet that comes in by a port or leaves by it otherwise; `None`: it is no tunnel.
     pub(crate) fn of(&mut self, port: PortId) -> Option<&mut TunnelCounters> {
         if port.is_tunnel() { self.counters.get_mut(port.tunnel_index()) } else { None }

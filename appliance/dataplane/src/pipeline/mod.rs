@@ -289,6 +289,7 @@ impl<F: Frame> Pipeline<F> {
             self.fit_rules();
             return old;
         }
+        self.tolls.settle(|port| old.tunnels.twin(port));
         self.flows.set_timeouts(self.snapshot.timeouts);
         self.asked.set_timeouts(self.snapshot.timeouts);
         self.drains.update(&old, &self.snapshot, now);

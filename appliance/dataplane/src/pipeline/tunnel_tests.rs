@@ -3,7 +3,7 @@
 
 use super::{Handed, Observer, Options, Outcome, Pipeline, Transmit};
 use crate::addr::Mac;
-use crate::counters::PortCounters;
+use crate::counters::{PortCounters, TunnelCounters};
 use crate::emit::encap::{Label, Outer, encapsulate};
 use crate::names::Names;
 use crate::placement::Placement;
@@ -11,11 +11,12 @@ use crate::snapshot::{BuildOptions, Link, Snapshot};
 use crate::testing::VecFrame;
 use crate::time::Time;
 use crate::verdict::{DropReason, PortId, Verdict};
-use crate::wire::testing::{FrameBuilder, STATION};
+use crate::wire::testing::{FrameBuilder, STATION, fix_ipv4_checksum};
 use crate::wire::{TcpFlags, ethertype};
 use core::time::Duration;
 use nva_config::{Source, Trust};
-use pmd_shim::{Burst, Frame};
+use pmd_shim::{Burst, ChecksumStatus, Frame, RxOffload};
+use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,6 +43,15 @@ struct End {
     udp_port: u16,
     trust: Trust,
 }
+
+/// The first gateway has another network on its untrusted side, so that the trusted one's twin is another.
+const OTHER_TWIN: u64 = 1 << 8;
+/// It has the other UDP port there.
+const OTHER_UDP_PORT: u64 = 1 << 9;
+/// It has one peer only.
+const FEWER_PEERS: u64 = 1 << 10;
+/// There is a [segment](SEGMENT).
+const WITH_SEGMENT: u64 = 1 << 11;
 
 /// A configuration of several: which gateways there are, which VNI is whose, what passes.
 fn configuration(variant: u64) -> (String, Vec<End>) {
@@ -71,7 +81,14 @@ fn configuration(variant: u64) -> (String, Vec<End>) {
     );
     text += "gateway:\n";
     let mut ends = Vec::new();
-    for (number, (own, peers)) in GATEWAYS.into_iter().enumerate() {
+    if variant & WITH_SEGMENT != 0 {
+        text = text.replacen("routes:", &format!("{SEGMENT}routes:"), 1);
+    }
+    for (number, (own, mut peers)) in GATEWAYS.into_iter().enumerate() {
+        let has = |bit: u64| number == 0 && variant & bit != 0;
+        if has(FEWER_PEERS) {
+            peers = &peers[..1];
+        }
         if number > 0 && variant >> (1 + number) & 1 == 0 {
             continue;
         }
@@ -79,7 +96,11 @@ fn configuration(variant: u64) -> (String, Vec<End>) {
         let turned = u32::from(variant >> (4 + number) & 1 == 1);
         let base = 800 + 100 * number as u32;
         let tunnel = |trust: Trust, side: u32| {
-            let (vni, udp_port) = (base + (side ^ turned), 10_800 + (side ^ turned) as u16);
+            let (mut vni, mut udp_port) = (base + (side ^ turned), 10_800 + (side ^ turned) as u16);
+            if trust == Trust::Untrusted {
+                vni += 50 * u32::from(has(OTHER_TWIN));
+                udp_port += 100 * u16::from(has(OTHER_UDP_PORT));
+            }
             let name = format!("t{number}{side}{turned}");
             (
                 format!("  - {{name: {name}, trust: {trust}, vni: {vni}, udp_port: {udp_port}}}\n"),
@@ -174,12 +195,15 @@ impl Random {
 #[derive(Default)]
 struct Wires {
     sent: Vec<(PortId, Vec<u8>)>,
+    /// How each of these is marked.
+    marks: Vec<u32>,
     inboxes: [VecDeque<Handed<VecFrame>>; 2],
 }
 
 impl Transmit<VecFrame> for Wires {
     fn transmit(&mut self, port: PortId, frame: VecFrame) {
         self.sent.push((port, frame.bytes().to_vec()));
+        self.marks.push(frame.mark());
     }
 
     fn allocate(&mut self) -> Option<VecFrame> {
@@ -235,6 +259,28 @@ impl Team {
         let mut burst: Burst<VecFrame> = frames.iter().map(|bytes| VecFrame::new(bytes)).collect();
         self.0[0].process(now, PortId(0), &mut burst, &mut wires, &mut Outcomes(&mut outcomes));
         (wires.sent, outcomes)
+    }
+
+    /// Frames in one burst to their ends, beginning at one worker: what was sent, how it was marked, and what that worker decided.
+    fn receive_at(&mut self, first: usize, now: Time, frames: &[VecFrame]) -> (Wires, Vec<Outcome>) {
+        let (mut wires, mut outcomes) = (Wires::default(), Vec::new());
+        let mut burst: Burst<VecFrame> = frames.iter().map(copy).collect();
+        self.0[first].process(now, PortId(0), &mut burst, &mut wires, &mut Outcomes(&mut outcomes));
+        while let Some(at) = wires.inboxes.iter().position(|inbox| !inbox.is_empty()) {
+            let mut handed: Burst<Handed<VecFrame>> = wires.inboxes[at].drain(..).collect();
+            self.0[at].accept(now, &mut handed, &mut wires);
+        }
+        (wires, outcomes)
+    }
+
+    /// What all workers counted of all ports, and of all tunnels.
+    fn counted(&self) -> (Vec<PortCounters>, Vec<TunnelCounters>) {
+        let (mut ports, mut tunnels) = (Vec::new(), Vec::new());
+        for pipeline in &self.0 {
+            ports.extend(pipeline.counters().ports.iter().cloned());
+            tunnels.extend(pipeline.tunnel_counters());
+        }
+        (ports, tunnels)
     }
 
     /// What all workers counted, by port.
@@ -474,4 +520,103 @@ fn a_burst_is_as_its_frames_one_by_one() {
     let counters = together.0[0].counters();
     assert!(counters.ports[2].received > 200, "the segment is one of the ports");
     assert!(together.0[0].rides.iter().sum::<u64>() > 300, "{:?}", together.0[0].rides);
+}
+
+fn copy(frame: &VecFrame) -> VecFrame {
+    let mut copy = VecFrame::new(frame.bytes());
+    copy.set_offload(frame.offload());
+    copy
+}
+
+/// A frame of any kind that may come in by a port which carries tunnels: most of them in one of `ends`, some in one of `gone`.
+fn any_frame(random: &mut Random, ends: &[End], gone: &[End]) -> VecFrame {
+    let (inner, is_inward, client_port) = inner(random);
+    let side = if is_inward { Trust::Untrusted } else { Trust::Trusted };
+    let fit: Vec<&End> = ends.iter().filter(|end| end.trust == side).collect();
+    let by = fit[client_port % fit.len()];
+    let segment = End { own: "10.2.0.1", peer: "10.2.0.200", vni: 42, udp_port: 4789, ..*by };
+    let mut frame = match random.below(24) {
+        0 => around(&segment, &inner, 0),
+        1 => {
+            let mut frame = inner;
+            frame[..6].copy_from_slice(&STATION.0);
+            frame
+        }
+        2 => around(&End { peer: "10.2.0.77", own: "10.2.0.1", ..*by }, &inner, 0),
+        3 => around(&random.pick(ends), &inner, 0),
+        4 if !gone.is_empty() => around(&random.pick(gone), &inner, 0),
+        5 => around(&End { udp_port: random.pick(&[10_800, 10_801, 10_901, 4789]), ..*by }, &inner, 0),
+        6 => enveloped(&inner),
+        7 => around(by, &inner, random.pick(&[1, 2, 3, 0x28])),
+        _ => around(by, &inner, 0),
+    };
+    match random.below(20) {
+        // Outer headers that are others, and right: also reserved bits, options, fragments and checksums.
+        0 if frame.len() > 50 && frame[14] == 0x45 => {
+            frame[14 + random.below(36)] ^= 1 << random.below(8);
+            if usize::from(frame[14] & 15) * 4 <= frame.len() - 14 {
+                fix_ipv4_checksum(&mut frame);
+            }
+        }
+        1 => {
+            let at = random.below(frame.len());
+            frame[at] ^= 1 << random.below(8);
+        }
+        2 => frame.truncate(random.below(frame.len()).max(14)),
+        3 => frame.extend([0; 9]),
+        _ => {}
+    }
+    let mut frame = VecFrame::new(&frame);
+    if random.below(16) == 0 {
+        frame.set_offload(RxOffload {
+            checksum: random.pick(&[ChecksumStatus::Verified, ChecksumStatus::Unverified]),
+            vlan: random.pick(&[None, Some(7)]),
+            truncated: random.below(4) == 0,
+        });
+    }
+    frame
+}
+
+proptest! {
+    /// Whatever mixture comes in one burst, and whatever becomes of the tunnels between bursts, the fast lane changes nothing: not what
+    /// leaves, nor in which order, nor how it is counted at ports and tunnels. What was counted at a tunnel stays there.
+    #[test]
+    fn bursts_are_as_without_the_fast_lane(seed: u64) {
+        let mut random = Random(seed);
+        let mut names = Names::default();
+        let segment = random.pick(&[0, WITH_SEGMENT]);
+        let (text, mut ends) = configuration(random.below(1 << 11) as u64 | segment);
+        let first = snapshot(&text, 1, &mut names);
+        let workers = 1 + random.below(2);
+        let mut teams = [true, false].map(|is_fast| Team::new(&first, workers, is_fast));
+        let (mut gone, mut now, mut received) = (Vec::new(), NOW, 0);
+        for generation in 2..6 {
+            for _ in 0..8 {
+                now = now + Duration::from_millis(random.below(3) as u64 * 5);
+                let frames: Vec<VecFrame> =
+                    (0..1 + random.below(48)).map(|_| any_frame(&mut random, &ends, &gone)).collect();
+                received += frames.len() as u64;
+                let at = random.below(workers);
+                let [fast, slow] = teams.each_mut().map(|team| team.receive_at(at, now, &frames));
+                prop_assert_eq!(fast.0.sent, slow.0.sent);
+                prop_assert_eq!(fast.0.marks, slow.0.marks);
+                prop_assert_eq!(fast.1, slow.1);
+                let [fast, slow] = teams.each_ref().map(Team::counted);
+                prop_assert_eq!(&fast, &slow);
+                prop_assert_eq!(fast.0.iter().map(|port| port.received).sum::<u64>(), received);
+                prop_assert!(fast.0.iter().all(|port| port.received == port.verdicts()));
+            }
+            let before = teams[0].counted().1;
+            gone.extend(&ends);
+            let (text, next) = configuration(random.below(1 << 11) as u64 | segment);
+            ends = next;
+            let snapshot = snapshot(&text, generation, &mut names);
+            for pipeline in teams.iter_mut().flat_map(|team| &mut team.0) {
+                drop(pipeline.adopt(Arc::clone(&snapshot), now));
+            }
+            if workers == 1 {
+                prop_assert_eq!(&teams[0].counted().1[..before.len()], before);
+            }
+        }
+    }
 }
