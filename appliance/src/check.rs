@@ -157,6 +157,11 @@ fn warnings(config: &Config) -> Vec<Problem> {
             Cause::Several => {
                 format!("rules before it match all that it matches, or no packet can match it; {remove}")
             }
+            Cause::Families => {
+                "all its sources are of one IP version and all its destinations of the other; \
+                                give it both ends of one version"
+                    .into()
+            }
             Cause::Platform => "what goes to the platform's own services is denied by their tags alone; \
                                 write AzurePlatformDNS or AzurePlatformIMDS as its destination"
                 .into(),

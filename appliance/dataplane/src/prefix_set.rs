@@ -67,6 +67,13 @@ impl PrefixSet {
         self.first.is_empty()
     }
 
+    /// Whether addresses of IPv4 and of IPv6 are in the set.
+    pub fn families(&self) -> [bool; 2] {
+        let has_v4 = self.ranges().any(|(first, last)| within(first, last, MAPPED).is_some());
+        let has_v6 = self.ranges().any(|(first, last)| first < MAPPED.0 || last > MAPPED.1);
+        [has_v4, has_v6]
+    }
+
     /// The ranges, both ends included, in ascending order.
     pub fn ranges(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
         self.first.iter().copied().zip(self.last.iter().copied())

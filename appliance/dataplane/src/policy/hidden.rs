@@ -26,6 +26,8 @@ pub enum Cause {
     Rule(String),
     /// Several rules before it match all that it matches together, or no packet matches it at all.
     Several,
+    /// No packet matches it: all its sources are of one IP version, all its destinations of the other.
+    Families,
     /// It denies what goes to the platform's own services, which the tags of these services alone can.
     Platform,
 }
@@ -41,6 +43,8 @@ pub fn hidden_rules(config: &Config) -> Vec<HiddenRule> {
             let patterns: Vec<_> = sorted.iter().map(|rule| pattern(rule, &mut endpoints)).collect();
             let everywhere: Vec<usize> = (0..sorted.len()).collect();
             let mut causes = causes(&sorted, &patterns, &everywhere);
+            let mixed = everywhere.iter().filter(|place| is_of_two_families(&patterns[**place]));
+            causes.extend(mixed.map(|place| (*place, Cause::Families)));
             if direction == Direction::Outbound {
                 ask_for_platform(&sorted, &patterns, &endpoints, &mut causes);
             }
@@ -53,6 +57,13 @@ pub fn hidden_rules(config: &Config) -> Vec<HiddenRule> {
     }
     hidden.sort_by_key(|hidden| (hidden.group.0, hidden.rule));
     hidden
+}
+
+/// There are sources and destinations, of which no two are of one IP version.
+fn is_of_two_families(pattern: &Pattern) -> bool {
+    let ends = [&pattern.source, &pattern.destination];
+    let [[v4, v6], [to_v4, to_v6]] = ends.map(|set| set.families());
+    ends.iter().all(|set| !set.is_empty()) && !(v4 && to_v4) && !(v6 && to_v6)
 }
 
 /// Why those of these rules never decide that do not, if they alone are asked: by their places in `sorted`, as `places` has them for `patterns`.
@@ -139,6 +150,34 @@ mod tests {
         assert_eq!(hidden(&[halves[0], halves[1], ("both", 102, "10.0.0.0/8", "80")]), [(2, Cause::Several)]);
         assert_eq!(hidden(&[halves[0], ("both", 102, "10.0.0.0/8", "80")]), []);
     }
+
+    #[test]
+    fn between_two_ip_versions_there_are_no_packets() {
+        let rule = |source: &str, destination: &str| {
+            format!(
+                "version: 1\nsecurity_groups:\n  - name: g\n    rules:\n      - {{name: r, priority: 100, direction: inbound, access: allow, \
+                 protocol: any, source: [{source}], source_ports: [\"*\"], destination: [{destination}], destination_ports: [\"*\"]}}\n"
+            )
+        };
+        let of = |text: String| {
+            let source = Source { path: "test.yaml".into(), text: text.into() };
+            let config = nva_config::load(&[source], None).expect("a good configuration");
+            hidden_rules(&config).into_iter().map(|hidden| hidden.why).collect::<Vec<_>>()
+        };
+        for (source, destination) in
+            [("10.0.0.0/8", "\"2001:db8::/32\""), ("\"::/0\"", "10.1.0.0/16, 10.3.0.1")]
+        {
+            assert_eq!(of(rule(source, destination)), [Cause::Families], "{source} to {destination}");
+        }
+        for (source, destination) in [
+            ("\"*\"", "\"2001:db8::/32\""),
+            ("10.0.0.0/8, \"2001:db8::1\"", "\"2001:db8::/32\""),
+            ("Internet", "10.1.0.0/16"),
+        ] {
+            assert_eq!(of(rule(source, destination)), [], "{source} to {destination}");
+        }
+    }
+
     #[test]
     fn rules_for_the_platforms_services_are_asked_by_themselves() {
         let outbound = |name, priority, access, destination: &str, port| {
