@@ -7,6 +7,7 @@ use crate::lb::Balancer;
 use crate::names::Names;
 use crate::policy::Policy;
 use crate::sources::Sources;
+use crate::synproxy::Watched;
 use crate::verdict::PortId;
 use core::ops::Deref;
 use nva_config::{Config, SecurityGroup, SynProxyMode, Trust};
@@ -75,6 +76,12 @@ impl Deref for Snapshot {
 }
 
 impl Snapshot {
+    /// What clients prove themselves for while it is flooded; some may be named twice.
+    pub fn watched(&self) -> impl Iterator<Item = Watched> {
+        let frontends = self.balancer.asking().map(Watched::from);
+        frontends.chain(self.demands.asking()).chain(self.tunnels.asking())
+    }
+
     /// Compiles a configuration. Cannot fail: what could was checked before.
     pub fn build(config: &Config, options: BuildOptions<'_>) -> Self {
         Self::build_after(None, config, options)

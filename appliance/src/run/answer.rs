@@ -14,7 +14,7 @@ use nva_dataplane::flow::{Class, Tally};
 use nva_dataplane::names::{Names, TunnelName};
 use nva_dataplane::pipeline::FlowSummary;
 use nva_dataplane::policy::rules_in_order;
-use nva_dataplane::synproxy::{Profile, Scale};
+use nva_dataplane::synproxy::{Profile, Scale, Watched};
 use nva_dataplane::time::Time;
 use nva_dataplane::tunnel::configured;
 use nva_dataplane::verdict::PortId;
@@ -135,27 +135,47 @@ pub(super) fn backends(moment: &mut Moment<'_>) -> Backends {
 
 /// What protects.
 pub(super) fn protection(moment: &Moment<'_>) -> Protection {
-    Protection { syn_proxy: SynProxy::new(&moment.sum.counters.syn), asking: asking(&moment.config) }
+    let Moment { config, names, sum, .. } = moment;
+    Protection {
+        syn_proxy: SynProxy::new(&sum.counters.syn),
+        asking: asking(config, Names::clone(names), &sum.flooded),
+    }
 }
 
 /// Everything whose clients prove themselves, or do while it is flooded, in the order of the configuration.
-fn asking(config: &Config) -> Vec<Asking> {
-    let subnets = config.virtual_network.subnets.iter();
-    let subnets = subnets.map(|subnet| (format!("subnet {}", subnet.name), subnet.syn_proxy));
-    let services = config.load_balancers.iter().flat_map(|balancer| {
-        let rules = balancer.rules.iter().map(|rule| ("rule", &rule.name, rule.syn_proxy));
-        let entries = balancer.inbound_nat.iter().map(|nat| ("inbound NAT", &nat.name, nat.syn_proxy));
-        rules.chain(entries).map(|(kind, name, mode)| (format!("{kind} {}/{name}", balancer.name), mode))
+fn asking(config: &Config, mut names: Names, flooded: &[Watched]) -> Vec<Asking> {
+    let subnets = config.virtual_network.subnets.iter().map(|subnet| {
+        (format!("subnet {}", subnet.name), subnet.syn_proxy, Some(Watched::of_subnet(subnet)))
     });
+    let services = config.load_balancers.iter().flat_map(|balancer| {
+        let rules = balancer.rules.iter().map(|rule| ("rule", &rule.name, rule.syn_proxy, rule.frontend));
+        let entries = balancer.inbound_nat.iter();
+        let entries = entries.map(|nat| ("inbound NAT", &nat.name, nat.syn_proxy, nat.frontend));
+        rules.chain(entries).map(|(kind, name, mode, frontend)| {
+            let frontend = balancer.frontends.get(frontend.0);
+            let watched = frontend.map(|frontend| Watched::Frontend(frontend.address.into()));
+            (format!("{kind} {}/{name}", balancer.name), mode, watched)
+        })
+    });
+    let tunnels = configured(config, &mut names);
     let gateways = config.gateways.iter().filter_map(|gateway| {
         let outer = gateway.tunnels.iter().find(|tunnel| tunnel.trust == Trust::Untrusted)?;
-        Some((format!("tunnel {}", outer.name), gateway.syn_proxy))
+        let first = tunnels.iter().find(|(_, name)| name.name == outer.name);
+        let watched = first.map(|(number, _)| Watched::Gateway(*number));
+        Some((format!("tunnel {}", outer.name), gateway.syn_proxy, watched))
     });
     let all = subnets.chain(services).chain(gateways);
     let threshold = config.protection.syn_flood.map_or(0, |limits| limits.proxy_threshold);
     let may_ask = |mode| mode == SynProxyMode::Always || mode == SynProxyMode::Auto && threshold != 0;
-    all.filter(|(_, mode)| may_ask(*mode))
-        .map(|(of, mode)| Asking { of, mode: mode.as_str().to_owned() })
+    let asks_now = |mode, watched: Option<Watched>| {
+        mode == SynProxyMode::Always || watched.is_some_and(|watched| flooded.contains(&watched))
+    };
+    all.filter(|(_, mode, _)| may_ask(*mode))
+        .map(|(of, mode, watched)| Asking {
+            of,
+            mode: mode.as_str().to_owned(),
+            now: asks_now(mode, watched),
+        })
         .collect()
 }
 
@@ -271,4 +291,49 @@ fn ask(mailbox: &Mailbox, cursor: usize) -> Option<FlowPage> {
         std::thread::sleep(Duration::from_millis(1));
     }
     receive.recv_deadline(deadline).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nva_config::Source;
+    use nva_dataplane::addr::Mac;
+    use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+
+    const CONFIG: &str = "version: 1\n\
+        ports: [{name: p, device: e0, trust: trusted, addresses: [10.2.0.1/24]}]\n\
+        virtual_network: {address_space: [10.0.0.0/8], subnets: [{name: web, prefixes: [10.2.0.0/24], syn_proxy: auto}]}\n\
+        load_balancers:\n- name: lb\n  frontends: [{name: a, address: 203.0.113.10}, {name: b, address: 203.0.113.11}]\n  \
+        pools: [{name: pool, backends: [{name: one, address: 10.2.0.4}]}]\n  rules:\n  \
+        - {name: ra, frontend: a, protocol: tcp, port: 80, pool: pool, backend_port: 80}\n  \
+        - {name: rb, frontend: b, protocol: tcp, port: 80, pool: pool, backend_port: 80}\n  \
+        - {name: rc, frontend: b, protocol: tcp, port: 81, pool: pool, backend_port: 81, syn_proxy: always}\n\
+        gateway: {port: p, address: 10.2.0.1, peers: [10.2.0.200, 10.2.0.201], syn_proxy: auto, \
+        tunnels: [{name: in, trust: trusted, vni: 800, udp_port: 10800}, {name: out, trust: untrusted, vni: 801, udp_port: 10801}]}\n\
+        protection: {syn_flood: {proxy_threshold: 100}}\n";
+
+    #[test]
+    fn what_is_flooded_asks_now_and_what_always_asks() {
+        let source = Source { path: "test.yaml".into(), text: CONFIG.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        let mut names = Names::default();
+        let links = [Link { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1500 }];
+        let options = BuildOptions { links: &links, down: &|_, _| false, names: &mut names, generation: 1 };
+        let snapshot = Snapshot::build(&config, options);
+        let now = |flooded: &[Watched]| -> Vec<String> {
+            let all = asking(&config, names.clone(), flooded).into_iter();
+            all.filter(|asking| asking.now).map(|asking| asking.of).collect()
+        };
+        assert_eq!(asking(&config, names.clone(), &[]).len(), 5);
+        assert_eq!(now(&[]), ["rule lb/rc"]);
+        let all: Vec<Watched> = snapshot.watched().collect();
+        assert_eq!(now(&all), ["subnet web", "rule lb/ra", "rule lb/rb", "rule lb/rc", "tunnel out"]);
+        // Each is named for what is watched in its place, and for nothing else.
+        let named: Vec<Vec<String>> = all.iter().map(|watched| now(&[*watched])).collect();
+        let wanted = |of: &str| vec![of.to_owned(), "rule lb/rc".to_owned()];
+        for of in ["subnet web", "rule lb/ra", "rule lb/rb"] {
+            assert!(named.contains(&wanted(of)), "{named:?}");
+        }
+        assert!(named.contains(&vec!["rule lb/rc".to_owned(), "tunnel out".to_owned()]), "{named:?}");
+    }
 }

@@ -8,6 +8,7 @@
 
 use crossbeam::utils::CachePadded;
 use nva_dataplane::counters::{Counters, HostCounters, PortCounters, RuleHits, SynCounters, TunnelCounters};
+use nva_dataplane::synproxy::Watched;
 use nva_dataplane::time::Time;
 use nva_dataplane::verdict::DropReason;
 use pmd_shim::QueueCounters;
@@ -22,6 +23,8 @@ pub(crate) struct Reading {
     pub(crate) tunnels: Vec<TunnelCounters>,
     /// Live flow records.
     pub(crate) flows: u64,
+    /// What is flooded, so that its clients have to prove themselves.
+    pub(crate) flooded: Vec<Watched>,
     /// What the receive queues counted, by port.
     pub(crate) rx: Vec<QueueCounters>,
     /// What the transmit queues counted, by port.
@@ -57,6 +60,9 @@ impl Reading {
         // What one worker learnt is as good as what another did.
         profiles.iter_mut().zip(others).for_each(|(known, other)| *known = (*known).max(*other));
         self.flows += other.flows;
+        let news = other.flooded.iter().filter(|watched| !self.flooded.contains(watched));
+        let news: Vec<Watched> = news.copied().collect();
+        self.flooded.extend(news);
         for (queues, others) in [(&mut self.rx, &other.rx), (&mut self.tx, &other.tx)] {
             grow(queues, others.len());
             for (sum, queue) in queues.iter_mut().zip(others) {
@@ -105,6 +111,8 @@ pub(crate) struct Board {
     sequence: CachePadded<AtomicU64>,
     numbers: Box<[AtomicU64]>,
     room: Room,
+    /// What may be flooded, a number each.
+    watched: Box<[Watched]>,
 }
 
 /// For how many of each a board has room.
@@ -125,14 +133,15 @@ const TUNNEL: usize = 3;
 
 impl Board {
     /// A board on which nothing is written yet.
-    pub(crate) fn new(room: Room) -> Self {
+    pub(crate) fn new(room: Room, watched: Box<[Watched]>) -> Self {
         let Room { ports, tunnels, rules, backends } = room;
-        let len =
-            SCALARS + ports * (PORT_NUMBERS + 2 * QUEUE) + tunnels * TUNNEL + rules * RULE + 2 * backends;
+        let counters = ports * (PORT_NUMBERS + 2 * QUEUE) + tunnels * TUNNEL + rules * RULE + 2 * backends;
+        let len = SCALARS + counters + watched.len();
         Self {
             sequence: CachePadded::default(),
             numbers: (0..len).map(|_| AtomicU64::new(0)).collect(),
             room,
+            watched,
         }
     }
 
@@ -143,6 +152,7 @@ impl Board {
         tunnels: impl Iterator<Item = TunnelCounters>,
         flows: usize,
         queues: impl Iterator<Item = (QueueCounters, QueueCounters)>,
+        is_flooded: impl Fn(Watched) -> bool,
     ) {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
@@ -185,6 +195,7 @@ impl Board {
         for list in [&counters.backend_flows, &counters.backend_profiles] {
             (0..self.room.backends).for_each(|index| put(list.get(index).copied().unwrap_or(0)));
         }
+        self.watched.iter().for_each(|watched| put(is_flooded(*watched).into()));
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
@@ -253,6 +264,7 @@ impl Board {
             (0..rules).map(|_| RuleHits { count: take(), last: Time(take()) }).collect();
         reading.counters.backend_flows = (0..backends).map(|_| take()).collect();
         reading.counters.backend_profiles = (0..backends).map(|_| take()).collect();
+        reading.flooded = self.watched.iter().copied().filter(|_| take() != 0).collect();
         reading
     }
 }
@@ -260,8 +272,12 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nva_dataplane::addr::Addr;
 
     /// Counters in which every number is another, so that a swapped pair shows.
+    const WATCHED: [Watched; 2] =
+        [Watched::Frontend(Addr::v4([203, 0, 113, 10])), Watched::Subnet(Addr::v4([10, 2, 0, 0]))];
+
     fn numbered(
         ports: usize,
         rules: usize,
@@ -311,19 +327,22 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let (counters, tunnels, queues) = numbered(2, 3, 1);
-        let board = Board::new(Room { ports: 2, tunnels: 2, rules: 3, backends: 1 });
+        let board = Board::new(Room { ports: 2, tunnels: 2, rules: 3, backends: 1 }, WATCHED.into());
         assert!(!board.is_written());
-        board.write(&counters, tunnels.iter().copied(), 7, queues.iter().copied());
+        board.write(&counters, tunnels.iter().copied(), 7, queues.iter().copied(), |it| it == WATCHED[1]);
         assert!(board.is_written());
         let (rx, tx) = queues.into_iter().unzip();
-        assert_eq!(board.read(), Some(Reading { counters, tunnels, flows: 7, rx, tx }));
+        assert_eq!(
+            board.read(),
+            Some(Reading { counters, tunnels, flows: 7, flooded: vec![WATCHED[1]], rx, tx })
+        );
     }
 
     #[test]
     fn lists_shorter_and_longer_than_the_board_fit() {
         let (counters, tunnels, queues) = numbered(1, 2, 2);
-        let board = Board::new(Room { ports: 2, tunnels: 1, rules: 1, backends: 3 });
-        board.write(&counters, tunnels.iter().copied(), 0, queues.into_iter());
+        let board = Board::new(Room { ports: 2, tunnels: 1, rules: 1, backends: 3 }, Box::default());
+        board.write(&counters, tunnels.iter().copied(), 0, queues.into_iter(), |_| true);
         let Reading { counters: read, tunnels: read_tunnels, .. } =
             board.read().expect("nobody writes meanwhile");
         assert_eq!(read.ports, [counters.ports[0].clone(), PortCounters::default()]);
@@ -336,7 +355,7 @@ mod tests {
     fn sums_are_taken_number_by_number() {
         let (counters, tunnels, queues) = numbered(2, 3, 1);
         let (rx, tx) = queues.into_iter().unzip();
-        let one = Reading { counters, tunnels, flows: 5, rx, tx };
+        let one = Reading { counters, tunnels, flows: 5, flooded: WATCHED.into(), rx, tx };
         let mut sum = Reading::default();
         sum.add(&one);
         assert_eq!(sum, one);
@@ -351,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_reader_never_sees_half_of_two_writings() {
-        let board = Board::new(Room { ports: 1, ..Room::default() });
+        let board = Board::new(Room { ports: 1, ..Room::default() }, Box::default());
         let rounds = 20_000;
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -360,7 +379,7 @@ mod tests {
                     counters.flows_created = round;
                     counters.ports[0].received = round;
                     counters.ports[0].forwarded = round;
-                    board.write(&counters, std::iter::empty(), 0, std::iter::empty());
+                    board.write(&counters, std::iter::empty(), 0, std::iter::empty(), |_| false);
                 }
             });
             let mut last = 0;

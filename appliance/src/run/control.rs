@@ -7,9 +7,11 @@ use crate::check::oversized;
 use nva_config::{Config, Driver};
 use nva_dataplane::names::Names;
 use nva_dataplane::snapshot::{BuildOptions, Link, Snapshot};
+use nva_dataplane::synproxy::Watched;
 use nva_dataplane::time::Time;
 use nva_dataplane::tunnel::configured;
 use nva_dataplane::verdict::PortId;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,7 +71,7 @@ impl Control {
         let generation = 1;
         let snapshot = compile(None, &config, &machine.links, &mut names, generation);
         let workers = machine.cores.len();
-        let boards: Vec<_> = (0..workers).map(|_| board(&config, &names)).collect();
+        let boards: Vec<_> = (0..workers).map(|_| board(&config, &names, &snapshot)).collect();
         let state = State {
             links_up: vec![None; config.ports.len()],
             boards: boards.iter().map(|board| vec![Arc::clone(board)]).collect(),
@@ -116,7 +118,7 @@ impl Control {
             return Err(too_large.iter().map(ToString::to_string).collect());
         }
         for (place, mailbox) in self.mailboxes.iter().enumerate() {
-            let board = board(&config, &state.names);
+            let board = board(&config, &state.names, &snapshot);
             let unused =
                 mailbox.publish(Edition { snapshot: Arc::clone(&snapshot), board: Arc::clone(&board) });
             if let Some(boards) = state.boards.get_mut(place) {
@@ -186,7 +188,7 @@ pub(crate) struct Moment<'a> {
 fn newest(boards: &mut Vec<Arc<Board>>) -> Arc<Board> {
     let place = boards.iter().rposition(|board| board.is_written()).unwrap_or(0);
     boards.drain(..place);
-    boards.first().map_or_else(|| Arc::new(Board::new(Room::default())), Arc::clone)
+    boards.first().map_or_else(|| Arc::new(Board::new(Room::default(), Box::default())), Arc::clone)
 }
 
 /// Whether a number is left for every tunnel of a configuration that has none yet.
@@ -207,13 +209,15 @@ fn compile(
     Arc::new(Snapshot::build_after(before, config, options))
 }
 
-fn board(config: &Config, names: &Names) -> Arc<Board> {
-    Arc::new(Board::new(Room {
+fn board(config: &Config, names: &Names, snapshot: &Snapshot) -> Arc<Board> {
+    let room = Room {
         ports: config.ports.len(),
         tunnels: names.tunnels().len(),
         rules: names.rule_count(),
         backends: names.backend_count(),
-    }))
+    };
+    let watched: HashSet<Watched> = snapshot.watched().collect();
+    Arc::new(Board::new(room, watched.into_iter().collect()))
 }
 
 /// What differs between two configurations that only a restart can change.

@@ -464,6 +464,8 @@ pub(crate) struct Asking {
     pub(crate) of: String,
     /// When: `auto` or `always`.
     pub(crate) mode: String,
+    /// They have to now: always, or as it is flooded.
+    pub(crate) now: bool,
 }
 
 /// The SYN proxy, since the start.

@@ -73,7 +73,7 @@ where
             }
             let idle = now >= busy_until;
             if now >= show_at || idle && unseen {
-                self.show();
+                self.show(now);
                 show_at = now + SHOW_EVERY;
                 unseen = false;
             }
@@ -85,7 +85,7 @@ where
                 self.sleep(now);
             }
         }
-        self.show();
+        self.show(now(self.epoch));
     }
 
     /// A burst from each port, from the other workers and from the kernel through the path, what time has brought about, and one burst out of each port.
@@ -134,14 +134,22 @@ where
         let snapshot = self.pipeline.adopt(snapshot, now);
         let board = std::mem::replace(&mut self.board, board);
         self.mailbox.retire(Edition { snapshot, board });
-        self.show();
+        self.show(now);
     }
 
-    fn show(&mut self) {
+    /// Shows what was counted up to this time.
+    fn show(&mut self, now: Time) {
         let Self { pipeline, rx, outbox, board, .. } = self;
         let queues =
             rx.iter_mut().enumerate().map(|(index, queue)| (queue.counters(), outbox.counters(index)));
-        board.write(pipeline.counters(), pipeline.tunnel_counters(), pipeline.flow_count(), queues);
+        let is_flooded = |watched| pipeline.is_flooded(watched, now);
+        board.write(
+            pipeline.counters(),
+            pipeline.tunnel_counters(),
+            pipeline.flow_count(),
+            queues,
+            is_flooded,
+        );
     }
 
     fn answer(&self, question: FlowQuestion) {

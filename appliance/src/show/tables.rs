@@ -151,9 +151,10 @@ pub(super) fn protection(report: &Protection, style: Style) -> String {
     }
     let mut text = table.render(style, 0);
     if !report.asking.is_empty() {
-        let mut asking = Table::new(&[("asks for proofs", Align::Left), ("when", Align::Left)]);
-        for Asking { of, mode } in &report.asking {
-            asking.row([of, mode]);
+        let columns = ["asks for proofs", "when", "now"].map(|column| (column, Align::Left));
+        let mut asking = Table::new(&columns);
+        for Asking { of, mode, now } in &report.asking {
+            asking.row([of.as_str(), mode, if *now { "yes" } else { "no" }]);
         }
         text.push('\n');
         text.push_str(&asking.render(style, 0));

@@ -1,6 +1,6 @@
 //! Clients that have to prove themselves: real kernels in front of the SYN proxy and behind it, with timestamps and without.
 
-use super::appliance::{Appliance, number};
+use super::appliance::{Appliance, number, write_config};
 use super::config::{Config, OPEN, OPEN_BEHIND};
 use super::counters::snmp;
 use super::lab::{Lab, VIP, VIP6, WEB, WEB6, wait_until};
@@ -347,5 +347,25 @@ fn clients_beside_a_flood_of_forged_syns_are_served() {
         TIMES as u64 + 1,
         "no state for forged ones"
     );
+    appliance.conserves();
+}
+
+#[test]
+fn what_is_flooded_is_named_as_long_as_it_is() {
+    let Some(lab) = Lab::build("what_is_flooded_is_named_as_long_as_it_is") else { return };
+    let _servers = servers(&lab);
+    let text = Config { syn_proxy: "auto", ..Config::default() }.text();
+    write_config(&lab.folder, &format!("{text}protection: {{syn_flood: {{proxy_threshold: 200}}}}\n"));
+    let appliance = Appliance::restart(&lab);
+    let asking = || appliance.show("protection")["asking"].as_array().cloned().expect("a list");
+    let asks_now = || asking().iter().any(|entry| entry["now"] == true);
+    assert!(asking().iter().any(|entry| entry["mode"] == "auto") && !asks_now(), "{:?}", asking());
+    let ending = Arc::new(AtomicBool::new(false));
+    let flooding = flood(&lab, &ending);
+    wait_until("the flood is named", asks_now);
+    assert!(counter(&appliance, "cookies_sent") > 0);
+    ending.store(true, Ordering::Relaxed);
+    flooding.join().expect("no panic");
+    wait_until("it is over", || !asks_now());
     appliance.conserves();
 }

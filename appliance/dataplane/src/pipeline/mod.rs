@@ -318,9 +318,7 @@ impl<F: Frame> Pipeline<F> {
         self.exits = fast::Exit::all(snapshot);
         let mtu = snapshot.ports.iter().map(|port| port.mtu).min().unwrap_or(0);
         self.proxy.adopt(snapshot.cookie_secret, mtu, snapshot.names().backend_count(), now);
-        let frontends = snapshot.balancer.asking().map(Watched::from);
-        let watched = frontends.chain(snapshot.demands.asking()).chain(snapshot.tunnels.asking());
-        self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), watched);
+        self.proxy.floods.adopt(snapshot.syn_flood, self.placement.count(), snapshot.watched());
     }
 
     /// Lets SYN cookies go by Unix time, which was so many milliseconds at [`Time`] 0, so that appliances that share a secret take each
@@ -336,6 +334,11 @@ impl<F: Frame> Pipeline<F> {
         let until = now + self.snapshot.timeouts.get(Class::TcpEstablished);
         self.orphans = Orphans::until(until, share((RESETS_PER_SECOND, RESET_BURST), self.placement, now));
         self
+    }
+
+    /// Whether clients of what is [watched](Snapshot::watched) have to prove themselves at this time, as it is flooded.
+    pub fn is_flooded(&self, watched: Watched, now: Time) -> bool {
+        self.proxy.floods.is_flooded(watched, now)
     }
 
     /// What the SYN proxy remembers.

@@ -8,7 +8,7 @@ use crate::addr::Addr;
 use crate::prefix_set::prefix_ranges;
 use crate::verdict::PortId;
 use hashbrown::HashSet;
-use nva_config::{BalancingProtocol, Config, LoadBalancer, SynProxyMode};
+use nva_config::{BalancingProtocol, Config, LoadBalancer, Subnet, SynProxyMode};
 use std::net::IpAddr;
 
 /// What SYNs are counted for, together.
@@ -20,6 +20,13 @@ pub enum Watched {
     Subnet(Addr),
     /// A gateway, known by its untrusted tunnel to its first peer.
     Gateway(PortId),
+}
+
+impl Watched {
+    /// A subnet of the configuration.
+    pub fn of_subnet(subnet: &Subnet) -> Self {
+        Self::Subnet(subnet.prefixes.first().map_or(Addr::UNSPECIFIED, |first| first.address().into()))
+    }
 }
 
 impl From<Addr> for Watched {
@@ -53,8 +60,7 @@ impl Demands {
         let asking = config.virtual_network.subnets.iter().filter(|s| s.syn_proxy != SynProxyMode::Off);
         let mut subnets: Vec<_> = asking
             .flat_map(|subnet| {
-                let first = subnet.prefixes.first().map_or(Addr::UNSPECIFIED, |first| first.address().into());
-                let demand = Demand { mode: subnet.syn_proxy, watched: Watched::Subnet(first) };
+                let demand = Demand { mode: subnet.syn_proxy, watched: Watched::of_subnet(subnet) };
                 subnet.prefixes.iter().flat_map(prefix_ranges).map(move |(from, to)| (from, to, demand))
             })
             .collect();
@@ -116,7 +122,6 @@ fn answering(balancer: &LoadBalancer) -> Vec<(Addr, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nva_config::Subnet;
 
     fn subnet(name: &str, prefixes: &[&str], syn_proxy: SynProxyMode) -> Subnet {
         let prefixes = prefixes.iter().map(|prefix| prefix.parse().expect("a prefix")).collect();
