@@ -27,8 +27,6 @@ const INSIDE: PortId = PortId(1);
 const LINKS: [Link; 2] = [Link { mac: Mac(STATION), mtu: 1500 }; 2];
 /// Of so many packets from outside one is of a stranger, where some are.
 const STRANGERS: usize = 5;
-/// Time from one round to the next, where none is needed for flows to end.
-const ROUND_NS: u64 = 2_000;
 /// Frames a burst, as from a poll-mode driver.
 pub(crate) const BURST: usize = 32;
 
@@ -93,6 +91,8 @@ impl Sizes {
 pub(crate) struct Rig {
     pipeline: Pipeline<PoolFrame>,
     sources: [LoopRx<Pool>; 2],
+    /// The same packets for the floor, which leaves the path's where it was: in its order each flow's turn comes when it has to.
+    floors: [LoopRx<Pool>; 2],
     tables: [Arc<Templates>; 2],
     pool: Pool,
     sink: Sink,
@@ -197,7 +197,7 @@ impl Rig {
         let capacity = if firewall.is_some() { 2 * scenario.flows } else { scenario.flows.max(1024) };
         let lifetime_ns = LIFETIME_MS * 1_000_000;
         let round_ns =
-            if firewall.is_some() { lifetime_ns * BURST as u64 / scenario.flows as u64 } else { ROUND_NS };
+            if firewall.is_some() { lifetime_ns * BURST as u64 / scenario.flows as u64 } else { 2_000 };
         let placement = post.as_ref().map_or(Placement::ALONE, |post| post.placement);
         let secret = post.as_ref().map_or([7; 16], |post| post.seed);
         let pipeline =
@@ -207,6 +207,7 @@ impl Rig {
         let mut rig = Self {
             pipeline,
             sources: [(); 2].map(|()| source(&pool, &Arc::default())),
+            floors: [(); 2].map(|()| source(&pool, &Arc::default())),
             tables: Default::default(),
             pool: pool.clone(),
             sink,
@@ -241,6 +242,7 @@ impl Rig {
     /// Receives these packets from now on.
     pub(crate) fn play(&mut self, tables: &[Arc<Templates>; 2]) {
         self.sources = [0, 1].map(|port| source(&self.pool, &tables[port]));
+        self.floors = [0, 1].map(|port| source(&self.pool, &tables[port]));
     }
 
     /// Frames that left.
@@ -275,10 +277,6 @@ impl Rig {
             }
         }
         self.pipeline.advance(self.now, &mut self.sink);
-        // Where much time goes by from one round to the next, a worker would have come round often.
-        while self.round_ns > ROUND_NS && self.pipeline.next_timer().is_some_and(|due| due <= self.now) {
-            self.pipeline.advance(self.now, &mut self.sink);
-        }
         self.stepped += packets as u64;
         packets
     }
@@ -286,7 +284,7 @@ impl Rig {
     /// The same without the path: frames are filled and freed.
     pub(crate) fn floor(&mut self) -> usize {
         let mut packets = 0;
-        for source in &mut self.sources {
+        for source in &mut self.floors {
             let mut burst = Burst::new();
             packets += source.receive(&mut burst);
             self.freed += burst.drain(..).filter(|frame| !frame.bytes().is_empty()).count() as u64;
