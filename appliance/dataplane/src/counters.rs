@@ -242,7 +242,8 @@ impl Counters {
 /// What one worker's path counts of tunnels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tolls {
-    /// By [`PortId::tunnel_index`]; without those that crossed.
+    /// By [`PortId::tunnel_index`]; without those that crossed, some of which may be [taken back](Self::take_back) here: what was transmitted
+    /// wraps then.
     counters: Vec<TunnelCounters>,
     /// The same: packets that came in by a tunnel and left by its twin in the fast lane, in a table that is small.
     crossed: Vec<u64>,
@@ -271,8 +272,15 @@ impl Tolls {
                 counters.received += crossed;
             }
             if let Some(counters) = self.counters.get_mut(twin(from).tunnel_index()) {
-                counters.transmitted += crossed;
+                counters.transmitted = counters.transmitted.wrapping_add(crossed);
             }
+        }
+    }
+
+    /// A packet was counted as transmitted by this port, and did not leave.
+    pub(crate) fn take_back(&mut self, port: PortId) {
+        if let Some(counters) = self.of(port) {
+            counters.transmitted = counters.transmitted.wrapping_sub(1);
         }
     }
 
@@ -287,7 +295,7 @@ impl Tolls {
             let crossed = |by: PortId| self.crossed.get(by.tunnel_index()).copied().unwrap_or(0);
             let mut sum = *counters;
             sum.received += crossed(port);
-            sum.transmitted += crossed(twin(port));
+            sum.transmitted = sum.transmitted.wrapping_add(crossed(twin(port)));
             sum
         })
     }

@@ -160,6 +160,9 @@ impl<F: Frame> Pipeline<F> {
         if let Some(counters) = self.counters.port(port) {
             counters.transmitted = counters.transmitted.saturating_sub(1);
         }
+        if self.snapshot.tunnels.are_at(port) {
+            self.take_back(frame.bytes());
+        }
         let mark = Mark::from_bits(frame.mark());
         let from = match mark.origin {
             Origin::Forwarded => Verdict::Forward(port),

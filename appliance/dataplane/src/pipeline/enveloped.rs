@@ -106,7 +106,7 @@ impl<F: Frame> Pipeline<F> {
             .ok()?;
         let carrier = tunnel.carrier;
         if let Some(counters) = self.tolls.of(port) {
-            counters.transmitted += 1;
+            counters.transmitted = counters.transmitted.wrapping_add(1);
         }
         Some(carrier)
     }

@@ -296,6 +296,9 @@ impl<F: Frame> Pipeline<F> {
         self.has_moved |= !self.placement.is_alone() && old.homes != self.snapshot.homes;
         self.moves.forget();
         self.fit(now);
+        if self.snapshot.ports != old.ports || !self.snapshot.tunnels.lead_as(&old.tunnels) {
+            self.lose_enveloped(&old.tunnels);
+        }
         old
     }
 

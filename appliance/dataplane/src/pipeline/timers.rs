@@ -83,6 +83,7 @@ impl<F: Frame> Pipeline<F> {
     /// A packet waited for a neighbour in vain: its sender is told, with the packet as it was sent.
     fn unanswered<T: Transmit<F>>(&mut self, mut frame: F, now: Time, tx: &mut T) {
         let mark = Mark::from_bits(frame.mark());
+        self.take_back(frame.bytes());
         match mark.origin {
             Origin::Own => return self.unanswered_own(mark.port),
             // It is sent again when its time has come.

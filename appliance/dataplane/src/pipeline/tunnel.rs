@@ -18,7 +18,7 @@ use crate::flow::{FlowId, Side};
 use crate::policy::Decision;
 use crate::time::Time;
 use crate::tunnel::geneve::Envelope;
-use crate::tunnel::{self, Arrival, Found, NO_PAIR, ecn, entropy};
+use crate::tunnel::{self, Arrival, Found, NO_PAIR, Tunnels, ecn, entropy};
 use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::plain::{self, Station};
 use crate::wire::{self, ETHERNET_HEADER_LEN, FlowKey, Parsed, ethertype};
@@ -539,7 +539,37 @@ impl<F: Frame> Pipeline<F> {
                 self.neighbor_timers(now, tx);
                 Verdict::Hold
             }
-            Err(_refused) => Verdict::Drop(DropReason::UnresolvedNeighbor),
+            Err(refused) => {
+                self.take_back(refused.bytes());
+                Verdict::Drop(DropReason::UnresolvedNeighbor)
+            }
+        }
+    }
+
+    /// A frame that begins with outer headers, if it does, was counted at its tunnel, and does not leave.
+    #[cold]
+    pub(super) fn take_back(&mut self, bytes: &[u8]) {
+        if let Some(tunnel) = self.snapshot.tunnels.left_by(bytes) {
+            self.tolls.take_back(tunnel);
+        }
+    }
+
+    /// Tunnels or segments are others than before: what waits with its outer headers on may be on its way to another side, or to nobody.
+    #[cold]
+    pub(super) fn lose_enveloped(&mut self, before: &Tunnels) {
+        let is_enveloped = |frame: &F| {
+            let Mark { port, origin } = Mark::from_bits(frame.mark());
+            port.is_tunnel() || matches!(origin, Origin::Forwarded | Origin::Replied | Origin::Handshake)
+        };
+        for place in 0..self.neighbors.places() {
+            let Some(frame) = self.neighbors.take_waiting(place, is_enveloped) else { continue };
+            if let Some(tunnel) = before.left_by(frame.bytes()) {
+                self.tolls.take_back(tunnel);
+            }
+            let Mark { port, origin } = Mark::from_bits(frame.mark());
+            if !origin.is_own() {
+                self.recount(port, Verdict::Hold, Verdict::Drop(DropReason::UnresolvedNeighbor));
+            }
         }
     }
 
@@ -558,7 +588,7 @@ impl<F: Frame> Pipeline<F> {
         encapsulate(frame, &path.outer, &label, (next_hop, path.station)).ok()?;
         let carrier = tunnel.carrier;
         if let Some(counters) = self.tolls.of(port) {
-            counters.transmitted += 1;
+            counters.transmitted = counters.transmitted.wrapping_add(1);
         }
         Some(carrier)
     }

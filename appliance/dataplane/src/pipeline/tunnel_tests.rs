@@ -620,3 +620,71 @@ proptest! {
         }
     }
 }
+
+/// Where 10.2.0.200 is.
+fn arp_reply() -> Vec<u8> {
+    let peer = Mac([2, 0, 0, 0, 2, 0xc8]);
+    let head = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2];
+    [&STATION.0[..], &peer.0, &head, &peer.0, &[10, 2, 0, 200], &STATION.0, &[10, 2, 0, 1]].concat()
+}
+
+#[test]
+fn what_waits_for_a_peer_leaves_only_where_it_was_to() {
+    const TURNED: u64 = 1 << 4;
+    for (later, leaves) in [(0, true), (1, true), (TURNED, false), (OTHER_TWIN, false), (FEWER_PEERS, false)]
+    {
+        let mut names = Names::default();
+        let without_peer = |variant: u64| {
+            let (text, ends) = configuration(variant);
+            (text.replacen("- {address: 10.2.0.200, mac: \"02:00:00:00:02:c8\"}\n", "", 1), ends)
+        };
+        let (text, ends) = without_peer(0);
+        let mut team = Team::new(&snapshot(&text, 1, &mut names), 1, true);
+        let inner =
+            FrameBuilder::new("203.0.113.10", CLIENTS[0][0]).link(INNER[1], INNER[0]).udp(999, 53).build();
+        let (_, outcomes) = team.receive(NOW, PortId(0), &around(&ends[0], &inner, 0));
+        assert_eq!(outcomes[0].verdict, Verdict::Hold);
+        let next = snapshot(&without_peer(later).0, 2, &mut names);
+        drop(team.0[0].adopt(next, NOW));
+        let (sent, _) = team.receive(NOW, PortId(0), &arp_reply());
+        let left: Vec<_> = sent.iter().filter_map(|(_, frame)| sent_into(&ends, frame)).collect();
+        assert_eq!(left, if leaves { vec![(ends[1], inner)] } else { vec![] }, "{later:x}");
+        let (ports, tunnels) = team.counted();
+        let counted =
+            (ports[0].held, ports[0].forwarded, ports[0].dropped_for(DropReason::UnresolvedNeighbor));
+        assert_eq!(counted, (0, u64::from(leaves), u64::from(!leaves)), "{later:x}");
+        assert_eq!(tunnels.iter().map(|tunnel| tunnel.transmitted).sum::<u64>(), u64::from(leaves));
+        assert_eq!(tunnels.iter().map(|tunnel| tunnel.dropped).sum::<u64>(), u64::from(!leaves));
+    }
+}
+
+#[test]
+fn what_a_queue_refuses_has_not_left_by_any_tunnel() {
+    let mut random = Random(7);
+    let mut names = Names::default();
+    let (text, mut ends) = configuration(1 << 7);
+    let mut team = Team::new(&snapshot(&text, 1, &mut names), 1, true);
+    let (mut now, mut refused) = (NOW, 0);
+    for generation in 2..100 {
+        now = now + Duration::from_millis(10);
+        let frames: Vec<VecFrame> = (0..48).map(|_| any_frame(&mut random, &ends, &[])).collect();
+        let (Wires { sent, marks, .. }, _) = team.receive_at(0, now, &frames);
+        let before: u64 = team.counted().1.iter().map(|tunnel| tunnel.transmitted).sum();
+        refused += before;
+        for ((port, bytes), mark) in sent.iter().zip(marks) {
+            let mut frame = VecFrame::new(bytes);
+            frame.set_mark(mark);
+            team.0[0].refused(*port, frame);
+        }
+        let (ports, tunnels) = team.counted();
+        assert!(tunnels.iter().all(|tunnel| tunnel.transmitted == 0), "{tunnels:?}");
+        assert!(ports.iter().all(|port| port.transmitted == 0 && port.received == port.verdicts()));
+        if random.below(8) == 0 {
+            let (text, next) = configuration(1 << 7 | random.below(1 << 11) as u64);
+            ends = next;
+            drop(team.0[0].adopt(snapshot(&text, generation, &mut names), now));
+        }
+    }
+    let rides: u64 = team.0[0].rides.iter().sum();
+    assert!(refused > 500 && rides > 50, "{refused} refused, {rides} quickly");
+}

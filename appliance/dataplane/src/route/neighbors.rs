@@ -340,6 +340,16 @@ impl<F: Frame> Neighbors<F> {
         self.frames.pop(&mut self.entries[usize::from(entry)].waiting)
     }
 
+    /// How many frames can wait.
+    pub fn places(&self) -> usize {
+        self.frames.capacity()
+    }
+
+    /// Takes the frame out that waits at one of the [places](Self::places), if it is one of these: it waits no longer.
+    pub fn take_waiting(&mut self, place: usize, is_one: impl Fn(&F) -> bool) -> Option<F> {
+        self.frames.take(place, is_one)
+    }
+
     /// Takes in what a message says of a neighbour. Gives the neighbour when its address is known now and the message
     /// counted, so that the caller can send what [waited](Self::pop_waiting). `mac` is `None` where an advertisement names none.
     pub fn learn(

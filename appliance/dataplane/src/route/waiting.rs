@@ -65,18 +65,32 @@ impl<F: Frame> WaitingFrames<F> {
         Ok(())
     }
 
-    /// Takes the first frame of a queue.
+    /// Takes the first frame of a queue that was not [taken](Self::take) before.
     pub(super) fn pop(&mut self, queue: &mut Queue) -> Option<F> {
-        let place = queue.first;
-        let first = self.places.get_mut(usize::from(place))?;
-        let frame = first.frame.take();
-        queue.first = first.next;
-        queue.len -= 1;
-        if queue.is_empty() {
-            queue.last = END;
+        loop {
+            let place = queue.first;
+            let first = self.places.get_mut(usize::from(place))?;
+            let frame = first.frame.take();
+            queue.first = first.next;
+            queue.len -= 1;
+            if queue.is_empty() {
+                queue.last = END;
+            }
+            first.next = self.free;
+            self.free = place;
+            if frame.is_some() {
+                return frame;
+            }
         }
-        first.next = self.free;
-        self.free = place;
-        frame
+    }
+
+    /// How many places there are.
+    pub(super) fn capacity(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Takes the frame at a place, if it is one of these. The place stays in its queue until its turn comes.
+    pub(super) fn take(&mut self, place: usize, is_one: impl Fn(&F) -> bool) -> Option<F> {
+        self.places.get_mut(place)?.frame.take_if(|frame| is_one(frame))
     }
 }

@@ -38,13 +38,15 @@ pub use frontends::Frontends;
 pub use gate::{Gate, NO_PAIR, Sign};
 pub use overlay::{Remote, Segment};
 
-use crate::addr::{Addr, Mac, MacWord};
+use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::emit::encap::{self, Front, Outer};
 use crate::snapshot::PortFacts;
 use crate::synproxy::{Demand, Watched};
 use crate::verdict::PortId;
+use crate::wire::{self, Parsed};
 use gate::Gates;
 use nva_config::{SynProxyMode, Trust};
+use pmd_shim::{ChecksumStatus, RxOffload};
 use pmtu::Learnt;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -261,6 +263,42 @@ impl Tunnels {
             .map(|(_, number)| PortId::tunnel(number))
             .chain(segments.map(|(_, number)| PortId(number)))
             .collect()
+    }
+
+    /// Packets go by the same tunnels and segments as under another configuration, to the same ends.
+    pub(crate) fn lead_as(&self, other: &Self) -> bool {
+        let alike = |(one, other): (&Option<Segment>, &Option<Segment>)| match (one, other) {
+            (Some(one), Some(other)) => one.leads_as(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.tunnels == other.tunnels
+            && self.paths == other.paths
+            && self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(alike)
+    }
+
+    /// The tunnel that a frame leaves by which begins with outer headers; `None`: it does not.
+    pub(crate) fn left_by(&self, bytes: &[u8]) -> Option<PortId> {
+        let written = RxOffload { checksum: ChecksumStatus::Verified, ..RxOffload::default() };
+        let Ok(Parsed::Ip(packet)) = wire::parse(bytes, written, station(bytes)) else { return None };
+        let mut ends = self.ends.iter().flat_map(|ends| &ends.all);
+        let end = ends.find(|end| end.address == packet.key.src)?;
+        let payload = bytes.get(packet.payload.into()..packet.payload_end.into())?;
+        let is_geneve = end.geneve.contains(&packet.key.dst_port);
+        let header = *payload.first_chunk()?;
+        let network =
+            self.vnis.find(end.number, if is_geneve { geneve::vni(header) } else { vxlan::vni(header)? })?;
+        let &(_, port) = network.peers.iter().find(|(peer, _)| *peer == packet.key.dst)?;
+        if !is_geneve {
+            return Some(port);
+        }
+        let header = geneve::parse(payload).ok()?;
+        let inner = payload.get(header.len..)?;
+        let destination = match header.family {
+            Family::V4 => Addr::v4(*inner.get(16..)?.first_chunk()?),
+            Family::V6 => Addr::v6(*inner.get(24..)?.first_chunk()?),
+        };
+        Some(self.direction(port, destination))
     }
 
     /// By which tunnel a packet to `destination` leaves that came by `port`: the twin, or with Geneve the direction of whoever it is for.

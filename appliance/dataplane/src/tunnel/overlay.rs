@@ -44,6 +44,12 @@ pub struct Remote {
 }
 
 impl Segment {
+    /// Frames go by the same network and UDP port to the same remotes.
+    pub(super) fn leads_as(&self, other: &Self) -> bool {
+        let key = |segment: &Self| (segment.vni, segment.udp_port, segment.carrier);
+        key(self) == key(other) && self.remotes == other.remotes
+    }
+
     /// `before`: the segment of the same port under an earlier configuration. What was learnt holds on if nothing changed.
     pub(super) fn new(
         configured: &Configured,
