@@ -11,8 +11,9 @@ use hashbrown::HashMap;
 use nva_config::{Access, Config, Prefix};
 use std::net::IpAddr;
 
-/// So many rules of one flow are counted.
-const SHOWN_MAX: usize = 64;
+/// So many rules of one flow are counted: where one end is a frontend, as many as it may pass by, one at each of four levels for each of
+/// the 64 prefixes that the configuration takes.
+const SHOWN_MAX: usize = 4 * 64;
 
 /// The map from frontends to what is behind them, and what only the trusted side sends.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +63,7 @@ impl Frontends {
     }
 
     /// Shows the other rules by which an allowed flow passed, each once: beside `last`, which is the [rule](Decision::rule) of what
-    /// [`judge`](Self::judge) said. Of very many behind one frontend, not all.
+    /// [`judge`](Self::judge) said. Of very many between two frontends, not all.
     pub(crate) fn passed_by(
         &self,
         policy: &Policy,
@@ -159,5 +160,35 @@ mod tests {
         let (rules, all) = shown([203, 0, 113, 10]);
         assert_eq!(rules, all);
         assert_eq!(shown([203, 0, 113, 11]).0.len(), 2, "one interface, and its subnet");
+    }
+    #[test]
+    fn rules_of_as_many_groups_as_may_be_behind_a_frontend_are_all_shown() {
+        let rules = "rules: [{name: web, priority: 100, direction: inbound, access: allow, protocol: tcp, source: [\"*\"], \
+                     source_ports: [\"*\"], destination: [\"*\"], destination_ports: [443]}]";
+        let each = |of: &dyn Fn(usize) -> String, by: &str| (0..64).map(of).collect::<Vec<_>>().join(by);
+        let text = format!(
+            "version: 1\nports: [{{name: p, device: e0, mtu: 1600, addresses: [10.2.0.1/24], trust: trusted}}]\n\
+             virtual_network:\n  address_space: [10.0.0.0/8]\n  subnets: [{}]\n  interfaces: [{}]\n\
+             security_groups:\n{}\n{}\n\
+             gateway:\n  port: p\n  address: 10.2.0.1\n  peers: [10.2.0.200]\n  frontends: {{203.0.113.10: [{}]}}\n  \
+             tunnels: [{{name: i, trust: trusted, vni: 1, udp_port: 1}}, {{name: e, trust: untrusted, vni: 2, udp_port: 2}}]\n",
+            each(&|n| format!("{{name: s{n}, prefixes: [10.9.{n}.0/24], security_group: s{n}}}"), ", "),
+            each(&|n| format!("{{address: 10.9.{n}.4, security_group: i{n}}}"), ", "),
+            each(&|n| format!("- {{name: s{n}, {rules}}}"), "\n"),
+            each(&|n| format!("- {{name: i{n}, {rules}}}"), "\n"),
+            each(&|n| format!("10.9.{n}.4"), ", "),
+        );
+        let source = Source { path: "test.yaml".into(), text: text.into() };
+        let config = nva_config::load(&[source], None).expect("a good configuration");
+        let mut names = Names::default();
+        let (policy, frontends) = (Policy::build(&config, &mut names), Frontends::build(&config));
+        let [src, dst] = [[198, 51, 100, 7], [203, 0, 113, 10]].map(Addr::v4);
+        let key = FlowKey { src, dst, src_port: 40_000, dst_port: 443, protocol: 6 };
+        let last = frontends.judge(&policy, &key).rule;
+        let mut rules: Vec<RuleId> = last.into_iter().collect();
+        frontends.passed_by(&policy, &key, last, &mut |rule| rules.push(rule));
+        rules.sort_by_key(|rule| rule.0);
+        rules.dedup();
+        assert_eq!(rules.len(), 128);
     }
 }
