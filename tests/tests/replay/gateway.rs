@@ -403,6 +403,32 @@ fn what_may_be_cut_is_cut_inside() {
 }
 
 #[test]
+fn padding_does_not_have_to_fit() {
+    for ends in BOTH {
+        let mut script =
+            Script::new("what is behind a packet is cut off where it is too long with it", &gateway());
+        let sized = |len: usize| {
+            udp(&ends.client(53), &at(ends.frontend, 53)).data(&vec![7; len - ends.either(28, 48)])
+        };
+        let padded = sized(1440).padded(11);
+        script.send(
+            Trusted,
+            &EXTERNAL.arrives(&inner(&padded)),
+            forwards(Trusted, &INTERNAL.leaves(&inner(&sized(1440)))),
+        );
+        crosses(&mut script, EXTERNAL, INTERNAL, &inner(&sized(1440).padded(10)), None);
+        script.run();
+    }
+    let mut script = Script::new("and is in no piece", &gateway());
+    let long = udp("198.51.100.9:53", "203.0.113.10:53").data(&[7; 1472]).may_fragment();
+    let pieces = long.fragments(&[1424]);
+    let expect = forwards(Trusted, &INTERNAL.leaves(&inner(&pieces[0])));
+    let expect = expect.and(Trusted, &INTERNAL.leaves(&inner(&pieces[1])));
+    script.send(Trusted, &EXTERNAL.arrives(&inner(&long.padded(9))), expect);
+    script.run();
+}
+
+#[test]
 fn a_smaller_way_to_the_peers_counts() {
     let mut script = Script::new("the outer path's MTU", &with_peers(&gateways("    mtu: 1400\n")));
     let long = udp("198.51.100.9:53", "203.0.113.10:53").data(&[7; 1323]);

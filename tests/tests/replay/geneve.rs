@@ -232,9 +232,11 @@ fn what_does_not_fit_is_told_in_the_envelope() {
         let expect = refuses("too_big", Trusted, &outer.leaves(&envelope, &told)).rule("web-nsg/datagrams");
         script.send(Trusted, &outer.arrives(&envelope, &long), expect);
         passes(&mut script, outer, &envelope, &sized(room), "web-nsg/datagrams");
-        // More options, less room for the rest, which is not told as the packet alone would fit.
+        // More options, less room for the rest.
         let more = Envelope::of(10).options(&[envelope.options.clone(), option(9, 9, b"more")]);
-        script.send(Trusted, &outer.arrives(&more, &sized(room)), drops("too_big").rule("web-nsg/datagrams"));
+        let told = error(ends.server, &sized(room), kind, code, room as u32 - 8);
+        let expect = refuses("too_big", Trusted, &outer.leaves(&more, &told)).rule("web-nsg/datagrams");
+        script.send(Trusted, &outer.arrives(&more, &sized(room)), expect);
         passes(&mut script, outer, &more, &sized(room - 8), "web-nsg/datagrams");
         script.run();
     }
@@ -249,6 +251,12 @@ fn what_may_be_cut_is_cut_and_both_have_the_envelope() {
     let expect = forwards(Trusted, &OVER4.leaves(&envelope, &pieces[0])).rule("web-nsg/datagrams");
     let expect = expect.and(Trusted, &OVER4.leaves(&envelope, &pieces[1]));
     script.send(Trusted, &OVER4.arrives(&envelope, &long), expect);
+    // More options, smaller pieces.
+    let more = Envelope::of(4).options(&[envelope.options.clone(), option(9, 9, b"more")]);
+    let pieces = long.fragments(&[1400]);
+    let expect = forwards(Trusted, &OVER4.leaves(&more, &pieces[0])).rule("web-nsg/datagrams");
+    let expect = expect.and(Trusted, &OVER4.leaves(&more, &pieces[1]));
+    script.send(Trusted, &OVER4.arrives(&more, &long), expect);
     script.run();
 }
 

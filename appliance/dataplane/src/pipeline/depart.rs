@@ -66,7 +66,7 @@ impl<F: Frame> Pipeline<F> {
         if p.packet.ttl <= 1 && !p.port.is_tunnel() {
             return self.answer_with_error(frame, p, IcmpError::TimeExceeded, DropReason::TtlExceeded);
         }
-        let mtu = self.room(departure.port);
+        let mtu = self.room_for(frame, departure.port);
         if p.packet.ip_len() > usize::from(mtu) && p.packet.dont_fragment {
             let error = IcmpError::FragmentationNeeded { mtu };
             return self.answer_with_error(frame, p, error, DropReason::TooBig);

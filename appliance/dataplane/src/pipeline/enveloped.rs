@@ -8,7 +8,7 @@ use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::emit::encap::Label;
 use crate::emit::{geneve, service};
 use crate::tunnel::Found;
-use crate::tunnel::geneve::{Envelope, OPTIONS_LEN};
+use crate::tunnel::geneve::Envelope;
 use crate::verdict::{DropReason, PortId};
 use crate::wire::{self, ETHERNET_HEADER_LEN, Parsed, ethertype};
 use nva_config::Trust;
@@ -62,6 +62,16 @@ impl<F: Frame> Pipeline<F> {
         others.push(Ok(Parsed::Ip(parsed)));
     }
 
+    /// The longest IP packet that leaves by a port, of one that is in an envelope with these options where it leaves by a Geneve tunnel.
+    #[inline(always)]
+    pub(super) fn room_for(&self, frame: &F, port: PortId) -> u16 {
+        let room = self.room(port);
+        if port.is_tunnel() && self.snapshot.tunnels.is_geneve(port) {
+            return room.saturating_sub(Envelope::excess(frame.bytes()));
+        }
+        room
+    }
+
     /// Takes a packet out of its envelope, if it leaves by a Geneve tunnel.
     ///
     /// # Errors
@@ -78,8 +88,8 @@ impl<F: Frame> Pipeline<F> {
         if p.port.is_tunnel() { self.open_envelope(frame, p.port).ok()? } else { None }
     }
 
-    /// Puts the outer headers of a Geneve tunnel in front of a packet; gives the port that carries it. `None`: it does not fit with its
-    /// options, there is no room, or the tunnel is closed.
+    /// Puts the outer headers of a Geneve tunnel in front of a packet; gives the port that carries it. `None`: there is no room, or the
+    /// tunnel is closed.
     pub(super) fn put_in_envelope(
         &mut self,
         frame: &mut F,
@@ -90,10 +100,6 @@ impl<F: Frame> Pipeline<F> {
         let tunnel = self.snapshot.tunnels.open(port)?;
         let path = self.snapshot.tunnels.path(tunnel)?;
         let inner = frame.bytes();
-        let room = usize::from(tunnel.mtu) + OPTIONS_LEN + ETHERNET_HEADER_LEN;
-        if inner.len() + envelope.options().len() > room {
-            return None;
-        }
         let family = family_of(inner);
         let label = Label {
             vni: tunnel.vni,

@@ -12,6 +12,7 @@ use super::prove::Proving;
 use super::{Departure, Mark, Observer, Origin, Passage, Pipeline, Step, Transmit, drop_for};
 use crate::addr::{Addr, Family, Mac, MacWord};
 use crate::emit::encap::{LEN_V4, Label, encapsulate};
+use crate::emit::rewrite::cut;
 use crate::emit::split::split;
 use crate::emit::{mss, service};
 use crate::flow::{FlowId, Side};
@@ -21,7 +22,7 @@ use crate::tunnel::geneve::Envelope;
 use crate::tunnel::{self, Arrival, Found, NO_PAIR, Tunnels, ecn, entropy};
 use crate::verdict::{DropReason, PortId, Verdict};
 use crate::wire::plain::{self, Station};
-use crate::wire::{self, ETHERNET_HEADER_LEN, FlowKey, Parsed, ethertype};
+use crate::wire::{self, ETHERNET_HEADER_LEN, FlowKey, IPV6_HEADER_LEN, Parsed, ethertype};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use core::slice;
@@ -477,7 +478,7 @@ impl<F: Frame> Pipeline<F> {
     pub(super) fn pass_through(&self, frame: &mut F, p: &Passage<'_>) {
         let tunnels = &self.snapshot.tunnels;
         let Some(tunnel) = tunnels.open(p.port).filter(|tunnel| tunnel.clamps_mss) else { return };
-        let mtu = self.room(p.port).min(self.room(tunnel.twin));
+        let mtu = self.room_for(frame, p.port).min(self.room_for(frame, tunnel.twin));
         mss::clamp(frame.bytes_mut(), p.packet, mtu);
     }
 
@@ -490,11 +491,15 @@ impl<F: Frame> Pipeline<F> {
         now: Time,
         tx: &mut T,
     ) -> Verdict {
-        let mtu = usize::from(self.room(departure.port));
+        let mtu = usize::from(self.room_for(&frame, departure.port));
         let envelope = match self.open_envelope(&mut frame, departure.port) {
             Ok(envelope) => envelope,
             Err(reason) => return Verdict::Drop(reason),
         };
+        if frame.bytes().len() > mtu + ETHERNET_HEADER_LEN {
+            // What is behind a packet has not to fit.
+            cut_padding(&mut frame);
+        }
         let mut rest = ArrayVec::new();
         if frame.bytes().len() > mtu + ETHERNET_HEADER_LEN
             && split(&mut frame, mtu as u16, || tx.allocate(), &mut rest).is_err()
@@ -635,6 +640,20 @@ fn unwrap<F: Frame>(frame: &mut F) {
     let cut = frame.pop_front(LEN_V4);
     debug_assert!(cut.is_ok(), "the frame was wrapped");
     frame.set_offload(RxOffload::default());
+}
+
+/// Cuts off what is behind the packet in an inner frame.
+#[cold]
+fn cut_padding<F: Frame>(frame: &mut F) {
+    let bytes = frame.bytes();
+    let read = |at: usize| wire::chunk(bytes, ETHERNET_HEADER_LEN + at).copied().map(u16::from_be_bytes);
+    let end = match family_of(bytes) {
+        Family::V4 => read(2).map(usize::from),
+        Family::V6 => read(4).map(|payload_len| IPV6_HEADER_LEN + usize::from(payload_len)),
+    };
+    if let Some(end) = end.map(|len| ETHERNET_HEADER_LEN + len).filter(|end| *end < bytes.len()) {
+        cut(frame, end);
+    }
 }
 
 /// The family of the packet in an inner frame, which is no other.

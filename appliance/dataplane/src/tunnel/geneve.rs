@@ -167,6 +167,11 @@ impl Envelope {
         Some(())
     }
 
+    /// How much longer its options are than those that every packet has, of a packet in a frame that has one behind it.
+    pub fn excess(bytes: &[u8]) -> u16 {
+        u16::from(bytes.last().copied().unwrap_or_default()).saturating_sub(OPTIONS_LEN as u16)
+    }
+
     /// Takes it from behind the packet in a frame. `None`: there is none; the frame is as it was.
     pub fn take_from<F: Frame>(frame: &mut F) -> Option<Self> {
         let (bytes, len) = frame.bytes().split_last().map(|(len, bytes)| (bytes, usize::from(*len)))?;
