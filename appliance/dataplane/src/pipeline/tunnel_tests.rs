@@ -273,19 +273,25 @@ impl Team {
         (wires, outcomes)
     }
 
-    /// What all workers counted of all ports, and of all tunnels.
-    fn counted(&self) -> (Vec<PortCounters>, Vec<TunnelCounters>) {
-        let (mut ports, mut tunnels) = (Vec::new(), Vec::new());
+    /// What all workers counted of all tunnels.
+    fn tunnels(&self) -> Vec<TunnelCounters> {
+        let mut sums = Vec::new();
         for pipeline in &self.0 {
-            ports.extend(pipeline.counters().ports.iter().cloned());
-            tunnels.extend(pipeline.tunnel_counters());
+            for (index, tunnel) in pipeline.tunnel_counters().enumerate() {
+                if index == sums.len() {
+                    sums.push(TunnelCounters::default());
+                }
+                sums[index].received += tunnel.received;
+                sums[index].dropped += tunnel.dropped;
+                sums[index].transmitted += tunnel.transmitted;
+            }
         }
-        (ports, tunnels)
+        sums
     }
 
     /// What all workers counted, by port.
-    fn ports(&self) -> [PortCounters; 2] {
-        let mut sums = [PortCounters::default(), PortCounters::default()];
+    fn ports(&self) -> [PortCounters; 3] {
+        let mut sums = [(); 3].map(|()| PortCounters::default());
         for pipeline in &self.0 {
             for (sum, port) in sums.iter_mut().zip(&pipeline.counters().ports) {
                 sum.received += port.received;
@@ -600,13 +606,15 @@ proptest! {
                 let [fast, slow] = teams.each_mut().map(|team| team.receive_at(at, now, &frames));
                 prop_assert_eq!(fast.0.sent, slow.0.sent);
                 prop_assert_eq!(fast.0.marks, slow.0.marks);
-                prop_assert_eq!(fast.1, slow.1);
-                let [fast, slow] = teams.each_ref().map(Team::counted);
-                prop_assert_eq!(&fast, &slow);
-                prop_assert_eq!(fast.0.iter().map(|port| port.received).sum::<u64>(), received);
-                prop_assert!(fast.0.iter().all(|port| port.received == port.verdicts()));
+                // A frame with wrong options may go to the other worker before anybody reads them.
+                prop_assert!(workers > 1 || fast.1 == slow.1);
+                let ports = teams[0].ports();
+                prop_assert_eq!(&ports, &teams[1].ports());
+                prop_assert_eq!(teams[0].tunnels(), teams[1].tunnels());
+                prop_assert_eq!(ports.iter().map(|port| port.received).sum::<u64>(), received);
+                prop_assert!(ports.iter().all(|port| port.received == port.verdicts()));
             }
-            let before = teams[0].counted().1;
+            let before = teams[0].tunnels();
             gone.extend(&ends);
             let (text, next) = configuration(random.below(1 << 11) as u64 | segment);
             ends = next;
@@ -614,9 +622,7 @@ proptest! {
             for pipeline in teams.iter_mut().flat_map(|team| &mut team.0) {
                 drop(pipeline.adopt(Arc::clone(&snapshot), now));
             }
-            if workers == 1 {
-                prop_assert_eq!(&teams[0].counted().1[..before.len()], before);
-            }
+            prop_assert_eq!(&teams[0].tunnels()[..before.len()], before);
         }
     }
 }
@@ -649,7 +655,7 @@ fn what_waits_for_a_peer_leaves_only_where_it_was_to() {
         let (sent, _) = team.receive(NOW, PortId(0), &arp_reply());
         let left: Vec<_> = sent.iter().filter_map(|(_, frame)| sent_into(&ends, frame)).collect();
         assert_eq!(left, if leaves { vec![(ends[1], inner)] } else { vec![] }, "{later:x}");
-        let (ports, tunnels) = team.counted();
+        let (ports, tunnels) = (team.ports(), team.tunnels());
         let counted =
             (ports[0].held, ports[0].forwarded, ports[0].dropped_for(DropReason::UnresolvedNeighbor));
         assert_eq!(counted, (0, u64::from(leaves), u64::from(!leaves)), "{later:x}");
@@ -669,14 +675,14 @@ fn what_a_queue_refuses_has_not_left_by_any_tunnel() {
         now = now + Duration::from_millis(10);
         let frames: Vec<VecFrame> = (0..48).map(|_| any_frame(&mut random, &ends, &[])).collect();
         let (Wires { sent, marks, .. }, _) = team.receive_at(0, now, &frames);
-        let before: u64 = team.counted().1.iter().map(|tunnel| tunnel.transmitted).sum();
+        let before: u64 = team.tunnels().iter().map(|tunnel| tunnel.transmitted).sum();
         refused += before;
         for ((port, bytes), mark) in sent.iter().zip(marks) {
             let mut frame = VecFrame::new(bytes);
             frame.set_mark(mark);
             team.0[0].refused(*port, frame);
         }
-        let (ports, tunnels) = team.counted();
+        let (ports, tunnels) = (team.ports(), team.tunnels());
         assert!(tunnels.iter().all(|tunnel| tunnel.transmitted == 0), "{tunnels:?}");
         assert!(ports.iter().all(|port| port.transmitted == 0 && port.received == port.verdicts()));
         if random.below(8) == 0 {
