@@ -252,7 +252,8 @@ impl<F: Frame> Pipeline<F> {
         }
         let Seat { flow, side, way, hop } = Seat::of(flow, side, &self.neighbors, (port, lane.generation))?;
         let (gate, front) = self.snapshot.tunnels.gate(way.port)?;
-        if len > usize::from(gate.frame_max.min(lane.frame_max))
+        if len > usize::from(gate.frame_max)
+            || len > usize::from(lane.frame_max)
             || TCP && flow.is_special()
             || !may_follow::<V6, TCP, N>(flow, side, head, rest, plain)
         {

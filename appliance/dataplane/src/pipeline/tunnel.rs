@@ -58,8 +58,11 @@ impl<F: Frame> Pipeline<F> {
         let mut pairs = [NO_PAIR; BURST];
         self.look_at_outer(port, station, burst, &mut pairs);
         let mut slots = [Slot::OTHER; BURST];
-        self.look_at_inner(burst, &pairs, &mut slots);
-        self.prefetch_records(&mut slots[..burst.len()]);
+        // Of what came by the port itself no flow is known yet.
+        if pairs != [NO_PAIR; BURST] {
+            self.look_at_inner(burst, &pairs, &mut slots);
+            self.prefetch_records(&mut slots[..burst.len()]);
+        }
         let lane = self.lane(port, now);
         let ahead = self.fast_ahead_tunnelled(burst, &slots, &pairs, &lane);
         self.report(&slots, &ahead, observer);
